@@ -1,0 +1,98 @@
+# Caracal.  `make` builds build/caracal; `make demo` and `make test` also install what they need.
+#
+#   make                 build/caracal and build/tests/*
+#   make demo            real text -> tokenizer -> token shards -> a trained 28-layer model, on two ranks
+#   make check           the fast tests;   make test   all of them, lint included
+#   make SAN=1 check     the fast tests under AddressSanitizer and UBSan (in build/asan)
+#   make format          clang-format the sources;   make lint   style, warnings, include order
+#   make install PREFIX=/usr/local
+
+B      := build$(if $(SAN),/asan)
+CC     := gcc
+PREFIX ?= /usr/local
+
+ROOMS  := launch kernels kernels/ref model optim data ckpt train
+SRC    := $(sort $(wildcard $(addsuffix /*.c,$(ROOMS))))
+CPUSRC := $(sort $(wildcard kernels/cpu/*.c))
+TESTS  := $(sort $(wildcard tests/test_*.c))
+TOOLS  := $(sort $(wildcard tests/tool_*.c))
+# tests of the whole model in double precision: only rooms that compute, compiled with real = double
+F64SRC := $(sort $(wildcard launch/*.c kernels/*.c kernels/ref/*.c model/*.c optim/*.c))
+F64TST := $(sort $(wildcard tests/f64_*.c))
+
+PKGS   := ompi-c hdf5 libzstd yaml-0.1 jansson libpcre2-8 libxxhash
+WARN   := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+# No fast-math, and no contraction: fma stands only where it is written (docs/determinism.md).
+# Recursive on purpose: pkg-config runs when something is compiled, after `make deps` had its chance.
+CFLAGS  = -std=c11 -D_GNU_SOURCE -O3 -g -march=x86-64-v3 -ffp-contract=off -fno-math-errno -fopenmp $(WARN) \
+          -I. $(PKGFLAGS) $(if $(SAN),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+LDLIBS  = $(PKGLIBS) -lm -fopenmp $(if $(SAN),-fsanitize=address$(comma)undefined)
+comma  := ,
+# the prerequisites of a recipe may not be installed yet when the Makefile is read
+PKGFLAGS = $(eval PKGFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKGFLAGS)
+PKGLIBS  = $(eval PKGLIBS := $(shell pkg-config --libs $(PKGS)))$(PKGLIBS)
+
+OBJ    := $(SRC:%.c=$B/obj/%.o) $(CPUSRC:%.c=$B/obj/%.avx2.o) $(CPUSRC:%.c=$B/obj/%.avx512.o)
+LIB    := $(filter-out $B/obj/train/main.o,$(OBJ))
+F64LIB := $(F64SRC:%.c=$B/f64/%.o)
+BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64TST:tests/%.c=$B/tests/%)
+
+.PHONY: all deps demo check test lint format install clean
+all: $B/caracal $(BINS)
+
+deps:
+	@launch/setup.sh
+
+$B/caracal: $(OBJ)
+	$(CC) -o $@ $^ $(LDLIBS)
+
+$B/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+$B/obj/%.avx2.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -DISA=avx2 -MMD -MP -c -o $@ $<
+$B/obj/%.avx512.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -march=x86-64-v4 -mprefer-vector-width=512 -DISA=avx512 -MMD -MP -c -o $@ $<
+$B/f64/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -DCARACAL_F64 -MMD -MP -c -o $@ $<
+
+$B/tests/test_%: $B/obj/tests/test_%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $^ $(LDLIBS) -lcmocka
+$B/tests/f64_%: $B/f64/tests/f64_%.o $(F64LIB)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $^ $(LDLIBS) -lcmocka
+$B/tests/%: $B/obj/tests/tool_%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $^ $(LDLIBS)
+
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@launch/demo.sh
+
+check: deps
+	@$(MAKE) --no-print-directory all
+	@tests/run.sh fast $B
+
+test: deps
+	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory lint
+	@tests/run.sh all $B
+
+lint:
+	@tests/lint.sh
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+install: all
+	install -D -t $(DESTDIR)$(PREFIX)/bin $B/caracal launch/run
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/caracal/configs configs/*.yaml
+
+clean:
+	rm -rf build
+
+-include $(shell find $B -name '*.d' 2>/dev/null)

@@ -1,0 +1,66 @@
+/* A group of ranks and what they say to one another.  One implementation speaks MPI (host memory); a group of
+ * one rank needs no MPI at all.  Every wait has a deadline: when it passes, the program ends with a message
+ * that names the rank, the operation and its sequence number, what was expected and what came.
+ *
+ * All ranks of a group issue the same operations in the same order.  MPI is called from one thread.
+ */
+#ifndef CARACAL_LAUNCH_COMM_H
+#define CARACAL_LAUNCH_COMM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "launch/error.h"
+
+typedef struct comm comm;
+
+typedef struct comm_part {
+    int peer; /* rank in the group; never the caller's own */
+    void *data;
+    size_t bytes; /* parts of 0 bytes are skipped on both sides */
+} comm_part;
+
+typedef struct comm_request comm_request; /* one exchange under way; belongs to the group */
+
+/* The world: the ranks that mpirun or srun started, or just this process.  wait_timeout in seconds. */
+int comm_open(comm **world, double wait_timeout, error *e);
+void comm_close(comm *world);
+void comm_set_timeout(comm *c, double seconds);
+
+/* The ranks with the same colour, ordered by key; shares the parent's clock and deadline. */
+comm *comm_split(comm *c, int color, int key);
+void comm_free(comm *c);
+
+int comm_rank(const comm *c);
+int comm_size(const comm *c);
+/* Seconds spent inside waits and blocking calls of this group and all groups split from the same world. */
+double comm_exposed_seconds(const comm *c);
+double comm_clock(void); /* a monotonic clock, in seconds */
+
+/* Starts sends and receives at once and returns; buffers stay untouched by the caller until comm_wait.  Parts
+ * between the same two ranks are matched in order; both sides know every size. */
+comm_request *comm_exchange(comm *c, const char *operation, int sends, const comm_part *send, int receives,
+                            const comm_part *receive);
+/* Lets messages move while the caller computes. */
+void comm_progress(comm *c);
+/* Waits for the exchange and releases the request.  NULL is allowed. */
+void comm_wait(comm *c, comm_request *r);
+
+void comm_barrier(comm *c, const char *operation);
+void comm_broadcast(comm *c, const char *operation, void *data, size_t bytes, int root);
+/* receive [size][bytes] = every rank's send */
+void comm_all_gather(comm *c, const char *operation, void *receive, const void *send, size_t bytes);
+/* In place: rank r's bytes lie at offset[r] .. offset[r + 1] of data. */
+void comm_all_gather_ranges(comm *c, const char *operation, void *data, const size_t *offset);
+/* Sums where for every element at most one rank holds a non-zero: exact, whatever order MPI adds in. */
+void comm_sum_disjoint_f64(comm *c, const char *operation, double *data, size_t n);
+void comm_sum_disjoint_u64(comm *c, const char *operation, uint64_t *data, size_t n);
+/* Integer sums and the largest value: exact in any order. */
+void comm_sum_i64(comm *c, const char *operation, int64_t *data, size_t n);
+int64_t comm_max_i64(comm *c, const char *operation, int64_t value);
+
+/* Agreement on an error: if any rank has one (e->code != 0), all ranks get the lowest such rank's *e, so that
+ * every rank takes the same way out.  Returns the code. */
+int comm_agree(comm *c, error *e);
+
+#endif

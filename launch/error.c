@@ -1,0 +1,41 @@
+#include "launch/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int error_set(error *e, int code, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    e->code = code;
+    vsnprintf(e->text, sizeof e->text, format, args);
+    va_end(args);
+    return code;
+}
+
+int error_within(error *e, const char *format, ...) {
+    char inner[sizeof e->text];
+    memcpy(inner, e->text, sizeof inner);
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(e->text, sizeof e->text, format, args);
+    va_end(args);
+    if (n >= 0 && (size_t)n < sizeof e->text) snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s", inner);
+    return e->code;
+}
+
+void fault(int code, const char *file, int line, const char *format, ...) {
+    char text[2048];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    fflush(stdout);
+    if (rank) fprintf(stderr, "caracal: rank %s: %s (%s:%d)\n", rank, text, file, line);
+    else fprintf(stderr, "caracal: %s (%s:%d)\n", text, file, line);
+    fflush(stderr);
+    _exit(code);
+}

@@ -1,0 +1,47 @@
+/* Two kinds of failure, and no third.
+ *
+ * Bad input (a config, a corpus, a checkpoint, a full disk) is returned: the function gives back one of the
+ * exit codes below, fills *error with a message that names the thing and says what to do, and leaves nothing
+ * half done.  A fault (a broken invariant, a rank that does not answer, no memory) ends the program at once:
+ * FAULT prints rank, file and line, and mpirun ends the other ranks.
+ */
+#ifndef CARACAL_LAUNCH_ERROR_H
+#define CARACAL_LAUNCH_ERROR_H
+
+enum exit_code {
+    EXIT_DONE = 0,
+    EXIT_USAGE = 2,         /* config or command line */
+    EXIT_CORRUPT = 3,       /* damaged data or checkpoint */
+    EXIT_TIMED_OUT = 4,     /* a wait passed its deadline */
+    EXIT_NONFINITE = 5,     /* loss or gradient norm not finite */
+    EXIT_IO = 6,            /* I/O error or full disk */
+    EXIT_NO_MEMORY = 7,     /* */
+    EXIT_SDC = 8,           /* silent data corruption detected */
+    EXIT_RANK_DIED = 9,     /* */
+    EXIT_REQUEUE = 75,      /* checkpoint written, run again */
+    EXIT_INTERRUPTED = 130, /* stopped by the user */
+};
+
+typedef struct error {
+    int code; /* 0 or an exit_code */
+    char text[1536];
+} error;
+
+/* Fills *e and returns code, so that `return error_set(e, EXIT_USAGE, "...")` is the whole story. */
+int error_set(error *e, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Puts "context: " before the message already in *e and returns its code. */
+int error_within(error *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Ends this process (and so, under mpirun, every rank) with a message on stderr. */
+#define FAULT(code, ...) fault(code, __FILE__, __LINE__, __VA_ARGS__)
+_Noreturn void fault(int code, const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* A condition that only a bug can break. */
+#define REQUIRE(condition)                                                                                   \
+    do {                                                                                                     \
+        if (!(condition)) FAULT(70, "broken invariant: %s", #condition);                                     \
+    } while (0)
+
+#endif

@@ -1,0 +1,58 @@
+#include "launch/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "launch/error.h"
+
+static size_t round_up(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+void *mem_alloc(size_t bytes, const char *what) {
+    size_t size = round_up(bytes ? bytes : 1);
+    void *p = size < bytes ? NULL : aligned_alloc(64, size);
+    if (!p) FAULT(EXIT_NO_MEMORY, "out of memory: %zu bytes for %s", bytes, what);
+    return memset(p, 0, size);
+}
+
+void *mem_grow(void *old, size_t bytes, const char *what) {
+    void *p = realloc(old, bytes ? bytes : 1);
+    if (!p) FAULT(EXIT_NO_MEMORY, "out of memory: %zu bytes for %s", bytes, what);
+    return p;
+}
+
+char *mem_string(const char *text) {
+    size_t n = strlen(text) + 1;
+    return memcpy(mem_alloc(n, "a string"), text, n);
+}
+
+void mem_free(void *p) { free(p); }
+
+arena arena_measure(const char *name) { return (arena){.name = name, .size = SIZE_MAX}; }
+
+arena arena_create(const char *name, size_t bytes) {
+    arena a = {.name = name, .size = round_up(bytes)};
+    if (!a.size) return a;
+    void *p = mmap(NULL, a.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        FAULT(EXIT_NO_MEMORY, "out of memory: %zu MiB for %s; fewer or shorter sequences a micro-batch, or "
+                              "model.recompute, would need less", bytes >> 20, name);
+    madvise(p, a.size, MADV_HUGEPAGE);
+    memset(p, 0, a.size);
+    a.base = p;
+    return a;
+}
+
+void *arena_alloc(arena *a, size_t bytes) {
+    size_t at = a->used, size = round_up(bytes);
+    if (size < bytes || size > a->size - at)
+        FAULT(EXIT_NO_MEMORY, "arena %s is full: %zu bytes wanted, %zu of %zu left", a->name, bytes,
+              a->size - at, a->size);
+    a->used += size;
+    return a->base ? a->base + at : NULL;
+}
+
+void arena_destroy(arena *a) {
+    if (a->base) munmap(a->base, a->size);
+    *a = (arena){0};
+}

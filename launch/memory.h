@@ -1,0 +1,30 @@
+/* The only allocator.  Nothing is allocated between the first and the last step of a run. */
+#ifndef CARACAL_LAUNCH_MEMORY_H
+#define CARACAL_LAUNCH_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Zeroed memory, aligned to 64 bytes.  Ends the program (exit 7) with `what` and the size if there is none. */
+void *mem_alloc(size_t bytes, const char *what);
+/* As realloc; new bytes are not zeroed.  For growing lists outside the training step. */
+void *mem_grow(void *old, size_t bytes, const char *what);
+char *mem_string(const char *text);
+void mem_free(void *p);
+
+/* An arena: one block, cut from the front.  With base == NULL it only measures: the same layout function runs
+ * once to learn the size and once to place things. */
+typedef struct arena {
+    const char *name;
+    char *base;
+    size_t size, used;
+} arena;
+
+arena arena_measure(const char *name);
+/* Maps and touches `bytes`, so that memory that is not there is missed now and not in step 1,000. */
+arena arena_create(const char *name, size_t bytes);
+/* 64-byte aligned, zeroed when the arena is new; ends the program if the arena is full. */
+void *arena_alloc(arena *a, size_t bytes);
+void arena_destroy(arena *a);
+
+#endif

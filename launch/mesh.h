@@ -1,0 +1,41 @@
+/* Which rank does what: the mesh of ranks, data x expert parallel, and the map from micro-batches to ranks.
+ *
+ * A step has V micro-batches.  P ranks (P divides V) share them in V / P turns; in a turn each rank has one.
+ * `expert_parallel` ranks hold every expert once; there are G = P / expert_parallel such groups.  Expert
+ * gradients are summed per class (v mod R, R = expert_replicas) and classes are folded in order, which is
+ * what makes the result the same for every P (docs/determinism.md).
+ */
+#ifndef CARACAL_LAUNCH_MESH_H
+#define CARACAL_LAUNCH_MESH_H
+
+#include "launch/comm.h"
+
+typedef struct parallel_config {
+    int64_t expert_parallel;  /* 0: auto, P / R where R divides P, else P */
+    int64_t expert_replicas;  /* R */
+    int64_t chunks;           /* token chunks of an exchange */
+    int64_t threads;          /* per rank; 0: the cores divided by the ranks of this host */
+} parallel_config;
+
+typedef struct mesh {
+    comm *world;        /* all P ranks */
+    comm *experts;      /* the ranks of my expert-parallel group; rank there = expert_rank */
+    comm *replicas;     /* the ranks that hold the same experts; rank there = group */
+    int ranks, rank;    /* P and mine */
+    int expert_parallel, expert_rank, groups, group;
+    int replica_classes; /* R */
+    int64_t micro_batches, turns;
+} mesh;
+
+/* Checks that the numbers fit (naming keys and what is allowed) and splits the groups. */
+int mesh_open(mesh *m, comm *world, const parallel_config *c, int64_t micro_batches, int64_t experts,
+              error *e);
+void mesh_close(mesh *m);
+
+/* The micro-batch of `rank` in a turn, and its expert class. */
+int64_t mesh_micro_batch(const mesh *m, int64_t turn, int rank);
+int64_t mesh_class(const mesh *m, int64_t micro_batch);
+/* The world rank of the k-th micro-batch of a turn (v = turn * P + k). */
+int mesh_rank_of(const mesh *m, int64_t k);
+
+#endif

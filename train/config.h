@@ -1,0 +1,59 @@
+/* One YAML file, read through one table of keys (train/config.c): section, name, type, range, default, and
+ * whether the key decides numbers.  The same table serves the file, the command line, error messages, the
+ * resolved config.yaml and the digest that a resume checks. */
+#ifndef CARACAL_TRAIN_CONFIG_H
+#define CARACAL_TRAIN_CONFIG_H
+
+#include <stdio.h>
+
+#include "ckpt/ckpt.h"
+#include "data/loader.h"
+#include "kernels/kernels.h"
+#include "launch/mesh.h"
+#include "model/config.h"
+#include "optim/config.h"
+
+enum on_nonfinite { NONFINITE_STOP, NONFINITE_SKIP };
+
+typedef struct train_config {
+    int64_t steps, seed, seq_len, micro_batches, micro_batch_size;
+    int64_t log_every, eval_every, eval_samples; /* eval_samples: per source */
+    int on_nonfinite;
+} train_config;
+
+typedef struct metrics_config {
+    int64_t digest_every; /* steps between digests of all parameters; 0: never */
+} metrics_config;
+
+typedef struct config {
+    model_config model;
+    init_config init;
+    router_config router;
+    loss_config loss;
+    optim_config optim;
+    train_config train;
+    data_config data;
+    parallel_config parallel;
+    checkpoint_config checkpoint;
+    metrics_config metrics;
+    kernels_config kernels; /* `device`, `isa`; threads comes from parallel */
+    char *run_dir;          /* run.dir */
+    double wait_timeout;    /* seconds */
+} config;
+
+/* Reads `path` and applies the overrides ("--section.key=value").  Every error names file, line, key, value and
+ * what is allowed. */
+int config_load(config *c, const char *path, int overrides, char **override, error *e);
+void config_free(config *c);
+/* Writes the resolved config as YAML: config_load of the output gives the same config. */
+int config_write(const config *c, FILE *out);
+/* XXH3-128 (32 hex digits and a zero) of those keys that decide numbers: not paths, rank counts, devices,
+ * threads, logging or train.steps. */
+void config_digest(const config *c, char hex[33]);
+/* {"section.key": value text, ...} of the keys that decide numbers, in table order: stored in checkpoints so that a resume
+ * can name the keys that differ. */
+json_t *config_deciding(const config *c);
+/* Names the keys in which `c` differs from a checkpoint's config_deciding; returns 0 if none. */
+int config_compare(const config *c, const json_t *deciding, error *e);
+
+#endif
