@@ -41,17 +41,19 @@ typedef struct config {
     double wait_timeout;    /* seconds */
 } config;
 
-/* Reads `path` and applies the overrides ("--section.key=value").  Every error names file, line, key, value and
- * what is allowed. */
+/* Reads `path` and applies the overrides ("--section.key=value").  Every error names file, line, key, value
+ * and what is allowed. */
 int config_load(config *c, const char *path, int overrides, char **override, error *e);
 void config_free(config *c);
 /* Writes the resolved config as YAML: config_load of the output gives the same config. */
 int config_write(const config *c, FILE *out);
+/* One line a key, for `caracal train --help`. */
+void config_help(FILE *out);
 /* XXH3-128 (32 hex digits and a zero) of those keys that decide numbers: not paths, rank counts, devices,
  * threads, logging or train.steps. */
 void config_digest(const config *c, char hex[33]);
-/* {"section.key": value text, ...} of the keys that decide numbers, in table order: stored in checkpoints so that a resume
- * can name the keys that differ. */
+/* {"section.key": value text, ...} of the keys that decide numbers, in table order: stored in checkpoints so
+ * that a resume can name the keys that differ. */
 json_t *config_deciding(const config *c);
 /* Names the keys in which `c` differs from a checkpoint's config_deciding; returns 0 if none. */
 int config_compare(const config *c, const json_t *deciding, error *e);
