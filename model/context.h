@@ -1,0 +1,79 @@
+/* What every part of the model works with: the kernels, the ranks, the sizes of the micro-batch at hand, and
+ * scratch that lives for one call.
+ *
+ * Suffixes of names: T tokens of the micro-batch, H hidden, F inner size of an FFN, E = N + Z experts, K chosen,
+ * R = q_lora + kv_lora + rope, Q rows of a holder (capacity), V vocabulary.
+ */
+#ifndef CARACAL_MODEL_CONTEXT_H
+#define CARACAL_MODEL_CONTEXT_H
+
+#include "kernels/kernels.h"
+#include "launch/memory.h"
+#include "launch/mesh.h"
+#include "model/config.h"
+#include "model/exchange.h"
+
+/* Scratch of one call, shared by all layers; contents mean nothing between calls. */
+typedef struct scratch {
+    /* attention, backward */
+    real *da_TR, *d_o_T, *dq_T, *dkv_T, *dcq_T, *dckv_T;
+    /* FFN and norm */
+    real *h_TF, *dh_TF, *dgu_T2F, *dn_TH;
+    /* router */
+    real *logits_TE, *dlogits_TE, *dweight_TK, *lb_grad_E;
+    /* experts: rows of this holder */
+    real *h_QF, *y_QH, *dy_QH, *dh_QF, *dgu_Q2F, *dx_QH, *dweight_Q;
+    segment *segments;
+    /* rows past the capacity pass through here, round by round */
+    real *over_x_QH, *over_weight_Q, *over_gate_up_Q2F;
+} scratch;
+
+typedef struct context {
+    const kernels *k;
+    const mesh *mesh;
+    model_config c;
+    router_config router;
+    loss_config loss;
+    int64_t batch, seq, tokens;      /* of the micro-batch at hand; tokens = batch * seq */
+    int64_t max_batch, max_seq;      /* what the arenas have room for */
+    const int32_t *first_key;        /* [T] where each token's document starts, NULL: one document */
+    real *cosine, *sine;             /* [max_seq, rope / 2] */
+    exchange exchange;
+    scratch s;
+} context;
+
+static inline int64_t attention_rank(const model_config *c) {
+    return c->q_lora_rank + c->kv_lora_rank + c->qk_rope_head_dim;
+}
+static inline int64_t experts_total(const model_config *c) { return c->n_routed_experts + c->zero_expert_num; }
+
+/* Lets messages move; called between kernels. */
+static inline void context_progress(const context *x) { comm_progress(x->mesh->experts); }
+
+/* Linear layers over the micro-batch's rows.  w [out, in].
+ * forward: y = d + x W^T (d may be NULL, or a residual);  backward: dx = d + dy W,  dw = dy^T x. */
+static inline void linear_forward(const context *x, int64_t out, int64_t in, real *y, const real *d, const real *rows,
+                                  const real *w) {
+    x->k->gemm(x->k->ctx, GEMM_NT, x->tokens, out, in, y, out, d, rows, in, w, in);
+    context_progress(x);
+}
+static inline void linear_backward(const context *x, int64_t out, int64_t in, real *dx, const real *d, real *dw,
+                                   const real *dy, const real *rows, const real *w) {
+    x->k->gemm(x->k->ctx, GEMM_NN, x->tokens, in, out, dx, in, d, dy, out, w, in);
+    context_progress(x);
+    x->k->gemm(x->k->ctx, GEMM_TN, out, in, x->tokens, dw, in, NULL, dy, out, rows, in);
+    context_progress(x);
+}
+
+static inline void norm_forward(const context *x, real *y, real *rstd, const real *rows, const real *w) {
+    int64_t h = x->c.hidden_size;
+    x->k->rms_norm_forward(x->k->ctx, x->tokens, h, x->c.rms_norm_eps, 1.0, y, h, rstd, rows, h, w);
+}
+/* dx = d + ... */
+static inline void norm_backward(const context *x, real *dx, const real *d, real *dw, const real *dy,
+                                 const real *rows, const real *rstd, const real *w) {
+    int64_t h = x->c.hidden_size;
+    x->k->rms_norm_backward(x->k->ctx, x->tokens, h, 1.0, dx, h, d, dw, dy, h, rows, h, rstd, w);
+}
+
+#endif

@@ -1,0 +1,318 @@
+#include "model/exchange.h"
+
+#include <string.h>
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+exchange_shape exchange_shape_of(int64_t tokens, int64_t hidden, int64_t topk, int64_t ranks, int64_t experts,
+                                 int64_t chunks, double mean_load, double slack) {
+    exchange_shape s = {.tokens = tokens, .hidden = hidden, .topk = topk, .ranks = ranks, .experts = experts,
+                        .chunks = ranks == 1 ? 1 : chunks};
+    s.sends = tokens * min64(topk, experts);
+    s.worst = ranks * tokens * min64(topk, experts / ranks);
+    int64_t wanted = (int64_t)(slack * mean_load * (double)tokens) + 1;
+    s.capacity = min64(s.worst, max64(wanted, 2 * GEMM_K_BLOCK));
+    /* a window that is not the last is full but for less than a block */
+    int64_t full = s.capacity - GEMM_K_BLOCK + 1;
+    s.max_rounds = s.capacity == s.worst ? 1 : (s.worst + full - 1) / full;
+    return s;
+}
+
+/* ---- addresses ---- */
+
+static int64_t holder_of(const exchange_shape *s, int64_t expert) { return expert / (s->experts / s->ranks); }
+
+static int32_t *count_at(const exchange_shape *s, const exchange_plan *p, int64_t source, int64_t c, int64_t n) {
+    return &p->count[(source * s->chunks + c) * s->experts + n];
+}
+
+static int64_t *start_at(const exchange_shape *s, const exchange_plan *p, int64_t n, int64_t source, int64_t c) {
+    return &p->start[(n * s->ranks + source) * s->chunks + c];
+}
+
+static int32_t *cell_at(const exchange_shape *s, const exchange_plan *p, int64_t r, int64_t c, int64_t n) {
+    return &p->cell[(r * s->chunks + c) * s->experts + n];
+}
+
+static int64_t *window_at(const exchange_shape *s, const exchange_plan *p, int64_t holder, int64_t r) {
+    return &p->window[holder * (s->max_rounds + 1) + r];
+}
+
+/* The part of (expert, source, chunk)'s run that lies in a round's window; rows first .. first + rows of the window. */
+typedef struct span {
+    int64_t first, rows;
+} span;
+
+static span clip(const exchange_shape *s, const exchange_plan *p, int64_t r, int64_t n, int64_t begin, int64_t end) {
+    const int64_t *w = window_at(s, p, holder_of(s, n), r);
+    int64_t lo = max64(begin, w[0]), hi = min64(end, w[1]);
+    return (span){lo - w[0], max64(hi - lo, 0)};
+}
+
+static span overlap(const exchange_shape *s, const exchange_plan *p, int64_t r, int64_t n, int64_t source, int64_t c) {
+    int64_t begin = *start_at(s, p, n, source, c);
+    return clip(s, p, r, n, begin, begin + *count_at(s, p, source, c, n));
+}
+
+static int64_t chunk_begin(const exchange_plan *p, const exchange_shape *s, int64_t c) {
+    return p->tokens * c / s->chunks;
+}
+
+/* ---- creation ---- */
+
+void exchange_plan_create(exchange_plan *p, arena *a, const exchange_shape *s) {
+    *p = (exchange_plan){0};
+    int64_t table = s->ranks * s->chunks * s->experts;
+    p->count = arena_alloc(a, (size_t)table * sizeof *p->count);
+    p->start = arena_alloc(a, (size_t)table * sizeof *p->start);
+    p->window = arena_alloc(a, (size_t)(s->ranks * (s->max_rounds + 1)) * sizeof *p->window);
+    p->cell = arena_alloc(a, (size_t)(s->max_rounds * s->chunks * s->experts + 1) * sizeof *p->cell);
+    p->token = arena_alloc(a, (size_t)s->sends * sizeof *p->token);
+    p->slot = arena_alloc(a, (size_t)s->sends * sizeof *p->slot);
+    p->row_of = arena_alloc(a, (size_t)(s->tokens * s->topk) * sizeof *p->row_of);
+}
+
+void exchange_create(exchange *x, arena *a, const exchange_shape *s, const kernels *k, comm *group) {
+    *x = (exchange){.shape = *s, .k = k, .group = group};
+    x->send_SH = arena_alloc(a, (size_t)(s->sends * s->hidden) * sizeof(real));
+    x->send_weight_S = arena_alloc(a, (size_t)s->sends * sizeof(real));
+    if (s->ranks > 1) { /* a rank alone copies its rows straight to their places */
+        x->stage_QH = arena_alloc(a, (size_t)(s->capacity * s->hidden) * sizeof(real));
+        x->stage_weight_Q = arena_alloc(a, (size_t)s->capacity * sizeof(real));
+    }
+    x->place_Q = arena_alloc(a, (size_t)s->capacity * sizeof *x->place_Q);
+    x->stage_start = arena_alloc(a, (size_t)(s->chunks * s->ranks) * sizeof *x->stage_start);
+    x->part = arena_alloc(a, (size_t)(4 * s->ranks) * sizeof *x->part);
+    x->outward = arena_alloc(a, (size_t)s->chunks * sizeof *x->outward);
+    x->homeward = arena_alloc(a, (size_t)s->chunks * sizeof *x->homeward);
+}
+
+/* ---- the plan ---- */
+
+void exchange_announce(exchange *x, exchange_plan *p, const int32_t *index, int64_t tokens) {
+    const exchange_shape *s = &x->shape;
+    int me = comm_rank(x->group);
+    int64_t table = s->chunks * s->experts;
+    p->tokens = tokens;
+    memset(count_at(s, p, me, 0, 0), 0, (size_t)table * sizeof *p->count);
+    for (int64_t c = 0; c < s->chunks; c++)
+        for (int64_t i = chunk_begin(p, s, c) * s->topk; i < chunk_begin(p, s, c + 1) * s->topk; i++)
+            if (index[i] < s->experts) ++*count_at(s, p, me, c, index[i]);
+    int n = 0;
+    for (int peer = 0; peer < s->ranks; peer++) {
+        if (peer == me) continue;
+        size_t bytes = (size_t)table * sizeof *p->count;
+        x->part[n] = (comm_part){peer, count_at(s, p, me, 0, 0), bytes};
+        x->part[2 * s->ranks + n++] = (comm_part){peer, count_at(s, p, peer, 0, 0), bytes};
+    }
+    x->counts = n ? comm_exchange(x->group, "expert counts", n, x->part, n, x->part + 2 * s->ranks) : NULL;
+}
+
+/* Cuts every holder's rows into windows of at most `capacity`, ending at k-block boundaries. */
+static void cut_windows(const exchange_shape *s, exchange_plan *p) {
+    p->rounds = 1;
+    for (int64_t holder = 0; holder < s->ranks; holder++) {
+        int64_t *w = window_at(s, p, holder, 0), r = 0, local = s->experts / s->ranks, end = 0;
+        w[0] = 0;
+        for (int64_t n = holder * local; n < (holder + 1) * local; n++)
+            for (int64_t source = 0; source < s->ranks; source++) {
+                int64_t begin = end;
+                for (int64_t c = 0; c < s->chunks; c++) {
+                    *start_at(s, p, n, source, c) = end;
+                    end += *count_at(s, p, source, c, n);
+                }
+                while (end - w[r] > s->capacity) {
+                    w[r + 1] = begin + (w[r] + s->capacity - begin) / GEMM_K_BLOCK * GEMM_K_BLOCK;
+                    r++;
+                }
+            }
+        p->rounds = max64(p->rounds, r + 1);
+        while (r < s->max_rounds) w[++r] = end;
+    }
+}
+
+/* This source's rows in the order (round, chunk, expert, token). */
+static void order_rows(const exchange_shape *s, exchange_plan *p, int me, const int32_t *index) {
+    int32_t at = 0;
+    for (int64_t r = 0; r < p->rounds; r++)
+        for (int64_t c = 0; c < s->chunks; c++)
+            for (int64_t n = 0; n < s->experts; n++) {
+                *cell_at(s, p, r, c, n) = at;
+                at += (int32_t)overlap(s, p, r, n, me, c).rows;
+            }
+    *cell_at(s, p, p->rounds, 0, 0) = at;
+    for (int64_t c = 0; c < s->chunks; c++) {
+        for (int64_t t = chunk_begin(p, s, c); t < chunk_begin(p, s, c + 1); t++)
+            for (int64_t slot = t * s->topk; slot < (t + 1) * s->topk; slot++) {
+                int64_t n = index[slot], r = 0;
+                p->row_of[slot] = -1;
+                if (n >= s->experts) continue;
+                /* start_at runs along as the place of the expert's next row; restored below */
+                int64_t place = (*start_at(s, p, n, me, c))++;
+                const int64_t *w = window_at(s, p, holder_of(s, n), 0);
+                while (place >= w[r + 1]) r++;
+                int32_t row = (*cell_at(s, p, r, c, n))++;
+                p->row_of[slot] = row;
+                p->token[row] = (int32_t)t;
+                p->slot[row] = (int32_t)slot;
+            }
+        for (int64_t n = 0; n < s->experts; n++) *start_at(s, p, n, me, c) -= *count_at(s, p, me, c, n);
+    }
+    for (int64_t r = 0; r < p->rounds; r++)
+        for (int64_t c = 0; c < s->chunks; c++)
+            for (int64_t n = 0; n < s->experts; n++)
+                *cell_at(s, p, r, c, n) -= (int32_t)overlap(s, p, r, n, me, c).rows;
+}
+
+void exchange_plan_finish(exchange *x, exchange_plan *p, const int32_t *index) {
+    comm_wait(x->group, x->counts);
+    x->counts = NULL;
+    cut_windows(&x->shape, p);
+    order_rows(&x->shape, p, comm_rank(x->group), index);
+}
+
+/* ---- pieces ---- */
+
+/* Rows of the sending order for a holder: [first, first + rows). */
+static span outgoing(const exchange_shape *s, const exchange_plan *p, int64_t r, int64_t c, int64_t holder) {
+    int64_t local = s->experts / s->ranks;
+    int64_t first = *cell_at(s, p, r, c, holder * local);
+    return (span){first, *(cell_at(s, p, r, c, (holder + 1) * local - 1) + 1) - first};
+}
+
+/* Writes the places of the rows that come from `source` and returns how many there are. */
+static int64_t incoming(const exchange *x, const exchange_plan *p, int64_t r, int64_t c, int64_t source,
+                        int32_t *place) {
+    const exchange_shape *s = &x->shape;
+    int64_t local = s->experts / s->ranks, me = comm_rank(x->group), rows = 0;
+    for (int64_t n = me * local; n < (me + 1) * local; n++) {
+        span run = overlap(s, p, r, n, source, c);
+        for (int64_t i = 0; i < run.rows; i++) place[rows + i] = (int32_t)(run.first + i);
+        rows += run.rows;
+    }
+    return rows;
+}
+
+/* Where each (chunk, source) lies in the stage, and the places of all its rows. */
+static void lay_out_stage(exchange *x, const exchange_plan *p, int64_t r) {
+    const exchange_shape *s = &x->shape;
+    int64_t at = 0;
+    for (int64_t c = 0; c < s->chunks; c++)
+        for (int64_t source = 0; source < s->ranks; source++) {
+            x->stage_start[c * s->ranks + source] = at;
+            at += incoming(x, p, r, c, source, x->place_Q + at);
+        }
+}
+
+static span staged(const exchange *x, const exchange_plan *p, int64_t r, int64_t c, int64_t source) {
+    int64_t i = c * x->shape.ranks + source, first = x->stage_start[i];
+    int64_t end = i + 1 < x->shape.chunks * x->shape.ranks ? x->stage_start[i + 1] : exchange_rows(x, p, r);
+    return (span){first, end - first};
+}
+
+/* Messages of a piece, both ways: the sources' side lies in send_*, the holders' in stage_*. */
+static comm_request *start_messages(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const char *operation,
+                                    int homeward, int with_weight) {
+    const exchange_shape *s = &x->shape;
+    int me = comm_rank(x->group), n_source = 0, n_holder = 0;
+    comm_part *source_side = x->part, *holder_side = x->part + 2 * s->ranks;
+    size_t row = (size_t)s->hidden * sizeof(real);
+    for (int peer = 0; peer < s->ranks; peer++) {
+        if (peer == me) continue;
+        span out = outgoing(s, p, r, c, peer), in = staged(x, p, r, c, peer);
+        source_side[n_source++] = (comm_part){peer, x->send_SH + out.first * s->hidden, (size_t)out.rows * row};
+        holder_side[n_holder++] = (comm_part){peer, x->stage_QH + in.first * s->hidden, (size_t)in.rows * row};
+        if (!with_weight) continue;
+        source_side[n_source++] =
+            (comm_part){peer, x->send_weight_S + out.first, (size_t)out.rows * sizeof(real)};
+        holder_side[n_holder++] =
+            (comm_part){peer, x->stage_weight_Q + in.first, (size_t)in.rows * sizeof(real)};
+    }
+    if (!n_source) return NULL;
+    return homeward ? comm_exchange(x->group, operation, n_holder, holder_side, n_source, source_side)
+                    : comm_exchange(x->group, operation, n_source, source_side, n_holder, holder_side);
+}
+
+void exchange_dispatch(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_TH,
+                       const real *weight_TK) {
+    const exchange_shape *s = &x->shape;
+    const kernels *k = x->k;
+    x->rows = rows_TH;
+    x->weight = weight_TK;
+    if (c == 0) lay_out_stage(x, p, r);
+    for (int peer = 0; peer < s->ranks; peer++) {
+        if (peer == comm_rank(x->group)) continue;
+        span out = outgoing(s, p, r, c, peer);
+        k->copy_rows(k->ctx, out.rows, s->hidden, x->send_SH + out.first * s->hidden, NULL, rows_TH,
+                     p->token + out.first);
+        if (weight_TK)
+            k->copy_rows(k->ctx, out.rows, 1, x->send_weight_S + out.first, NULL, weight_TK, p->slot + out.first);
+    }
+    x->outward[c] = start_messages(x, p, r, c, "dispatch", 0, weight_TK != NULL);
+}
+
+void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, real *rows_QH, real *weight_Q) {
+    const exchange_shape *s = &x->shape;
+    const kernels *k = x->k;
+    int me = comm_rank(x->group);
+    span own = outgoing(s, p, r, c, me);
+    int32_t *place = x->place_Q + staged(x, p, r, c, me).first;
+    k->copy_rows(k->ctx, own.rows, s->hidden, rows_QH, place, x->rows, p->token + own.first);
+    if (weight_Q) k->copy_rows(k->ctx, own.rows, 1, weight_Q, place, x->weight, p->slot + own.first);
+    comm_wait(x->group, x->outward[c]);
+    for (int source = 0; source < s->ranks; source++) {
+        if (source == me) continue;
+        span in = staged(x, p, r, c, source);
+        place = x->place_Q + in.first;
+        k->copy_rows(k->ctx, in.rows, s->hidden, rows_QH, place, x->stage_QH + in.first * s->hidden, NULL);
+        if (weight_Q) k->copy_rows(k->ctx, in.rows, 1, weight_Q, place, x->stage_weight_Q + in.first, NULL);
+    }
+}
+
+void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_QH,
+                        const real *weight_Q) {
+    const exchange_shape *s = &x->shape;
+    const kernels *k = x->k;
+    int me = comm_rank(x->group);
+    for (int source = 0; source < s->ranks; source++) {
+        span in = staged(x, p, r, c, source);
+        const int32_t *place = x->place_Q + in.first;
+        int64_t own = source == me ? outgoing(s, p, r, c, me).first : 0;
+        real *to = source == me ? x->send_SH + own * s->hidden : x->stage_QH + in.first * s->hidden;
+        k->copy_rows(k->ctx, in.rows, s->hidden, to, NULL, rows_QH, place);
+        if (!weight_Q) continue;
+        real *to_weight = source == me ? x->send_weight_S + own : x->stage_weight_Q + in.first;
+        k->copy_rows(k->ctx, in.rows, 1, to_weight, NULL, weight_Q, place);
+    }
+    x->homeward[c] = start_messages(x, p, r, c, "combine", 1, weight_Q != NULL);
+}
+
+void exchange_collect(exchange *x, const exchange_plan *p, int64_t r, int64_t c) {
+    (void)p;
+    (void)r;
+    comm_wait(x->group, x->homeward[c]);
+    x->homeward[c] = NULL;
+}
+
+int64_t exchange_segments(const exchange *x, const exchange_plan *p, int64_t r, int64_t c, const int *class_of,
+                          int class, segment *out) {
+    const exchange_shape *s = &x->shape;
+    int64_t local = s->experts / s->ranks, first = comm_rank(x->group) * local, n = 0;
+    for (int64_t e = 0; e < local; e++)
+        for (int64_t source = 0; source < s->ranks; source++) {
+            if (class_of && class_of[source] != class) continue;
+            int64_t last = s->chunks - 1;
+            int64_t begin = *start_at(s, p, first + e, source, c < 0 ? 0 : c);
+            int64_t end = *start_at(s, p, first + e, source, c < 0 ? last : c) +
+                          *count_at(s, p, source, c < 0 ? last : c, first + e);
+            span run = clip(s, p, r, first + e, begin, end);
+            if (run.rows) out[n++] = (segment){run.first, run.rows, e};
+        }
+    return n;
+}
+
+int64_t exchange_rows(const exchange *x, const exchange_plan *p, int64_t r) {
+    const int64_t *w = window_at(&x->shape, p, comm_rank(x->group), r);
+    return w[1] - w[0];
+}

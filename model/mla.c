@@ -1,0 +1,76 @@
+#include "model/mla.h"
+
+#include <math.h>
+
+void mla_saved_create(mla_saved *s, arena *a, const context *x) {
+    const model_config *c = &x->c;
+    size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), heads = (size_t)c->num_attention_heads;
+    s->a_TR = arena_alloc(a, t * (size_t)attention_rank(c));
+    s->cq = arena_alloc(a, t * (size_t)c->q_lora_rank);
+    s->rstd_q = arena_alloc(a, t);
+    s->ckv = arena_alloc(a, t * (size_t)c->kv_lora_rank);
+    s->rstd_kv = arena_alloc(a, t);
+    s->q = arena_alloc(a, t * heads * (size_t)(c->qk_nope_head_dim + c->qk_rope_head_dim));
+    s->kv = arena_alloc(a, t * heads * (size_t)(c->qk_nope_head_dim + c->v_head_dim));
+    s->o = arena_alloc(a, t * heads * (size_t)c->v_head_dim);
+    s->lse = arena_alloc(a, t * heads);
+}
+
+static attention_shape shape_of(const context *x) {
+    const model_config *c = &x->c;
+    return (attention_shape){.batch = x->batch, .seq = x->seq, .heads = c->num_attention_heads,
+                             .nope = c->qk_nope_head_dim, .rope = c->qk_rope_head_dim, .v = c->v_head_dim};
+}
+
+static double alpha(int on, int64_t hidden, int64_t rank) {
+    return on ? sqrt((double)hidden / (double)rank) : 1.0;
+}
+
+void mla_forward(const context *x, real *out, const real *residual, mla_saved *s, const mla_tensors *w,
+                 const real *n) {
+    const model_config *c = &x->c;
+    const kernels *k = x->k;
+    int64_t t = x->tokens, h = c->hidden_size, ql = c->q_lora_rank, kl = c->kv_lora_rank,
+            heads = c->num_attention_heads, nope = c->qk_nope_head_dim, rope = c->qk_rope_head_dim,
+            v = c->v_head_dim, r = attention_rank(c);
+    real *k_rope = s->a_TR + ql + kl;
+
+    linear_forward(x, r, h, s->a_TR, NULL, n, w->a);
+    k->rms_norm_forward(k->ctx, t, ql, c->latent_norm_eps, alpha(c->mla_scale_q_lora, h, ql), s->cq, ql, s->rstd_q,
+                        s->a_TR, r, w->q_a_norm);
+    k->rms_norm_forward(k->ctx, t, kl, c->latent_norm_eps, alpha(c->mla_scale_kv_lora, h, kl), s->ckv, kl,
+                        s->rstd_kv, s->a_TR + ql, r, w->kv_a_norm);
+    linear_forward(x, heads * (nope + rope), ql, s->q, NULL, s->cq, w->q_b);
+    linear_forward(x, heads * (nope + v), kl, s->kv, NULL, s->ckv, w->kv_b);
+    k->rope(k->ctx, t, x->seq, heads, rope / 2, 0, s->q + nope, heads * (nope + rope), nope + rope, x->cosine,
+            x->sine);
+    k->rope(k->ctx, t, x->seq, 1, rope / 2, 0, k_rope, r, rope, x->cosine, x->sine);
+    k->attention_forward(k->ctx, shape_of(x), s->o, s->lse, s->q, s->kv, k_rope, r, x->first_key);
+    context_progress(x);
+    linear_forward(x, h, heads * v, out, residual, s->o, w->o);
+}
+
+void mla_backward(const context *x, real *dn, mla_tensors *g, const mla_saved *s, const mla_tensors *w, const real *n,
+                  const real *dout) {
+    const model_config *c = &x->c;
+    const kernels *k = x->k;
+    int64_t t = x->tokens, h = c->hidden_size, ql = c->q_lora_rank, kl = c->kv_lora_rank,
+            heads = c->num_attention_heads, nope = c->qk_nope_head_dim, rope = c->qk_rope_head_dim,
+            v = c->v_head_dim, r = attention_rank(c);
+    real *da = x->s.da_TR, *dq = x->s.dq_T, *dkv = x->s.dkv_T, *dcq = x->s.dcq_T, *dckv = x->s.dckv_T;
+    real *dk_rope = da + ql + kl;
+
+    linear_backward(x, h, heads * v, x->s.d_o_T, NULL, g->o, dout, s->o, w->o);
+    k->attention_backward(k->ctx, shape_of(x), dq, dkv, dk_rope, r, x->s.d_o_T, s->o, s->lse, s->q, s->kv,
+                          s->a_TR + ql + kl, r, x->first_key);
+    context_progress(x);
+    k->rope(k->ctx, t, x->seq, heads, rope / 2, 1, dq + nope, heads * (nope + rope), nope + rope, x->cosine, x->sine);
+    k->rope(k->ctx, t, x->seq, 1, rope / 2, 1, dk_rope, r, rope, x->cosine, x->sine);
+    linear_backward(x, heads * (nope + rope), ql, dcq, NULL, g->q_b, dq, s->cq, w->q_b);
+    linear_backward(x, heads * (nope + v), kl, dckv, NULL, g->kv_b, dkv, s->ckv, w->kv_b);
+    k->rms_norm_backward(k->ctx, t, ql, alpha(c->mla_scale_q_lora, h, ql), da, r, NULL, g->q_a_norm, dcq, ql,
+                         s->a_TR, r, s->rstd_q, w->q_a_norm);
+    k->rms_norm_backward(k->ctx, t, kl, alpha(c->mla_scale_kv_lora, h, kl), da + ql, r, NULL, g->kv_a_norm, dckv, kl,
+                         s->a_TR + ql, r, s->rstd_kv, w->kv_a_norm);
+    linear_backward(x, r, h, dn, NULL, g->a, da, n, w->a);
+}

@@ -1,0 +1,26 @@
+/* Multi-head latent attention with scale correction (report Eq. 6, 7).  T, H, R as in model/context.h. */
+#ifndef CARACAL_MODEL_MLA_H
+#define CARACAL_MODEL_MLA_H
+
+#include "model/context.h"
+#include "model/params.h"
+
+/* What the backward needs beside the input. */
+typedef struct mla_saved {
+    real *a_TR;               /* W_qa h, W_kva h side by side; the rope part already turned */
+    real *cq, *rstd_q;        /* alpha_q RMSNorm(.) [T, q_lora] */
+    real *ckv, *rstd_kv;      /* alpha_kv RMSNorm(.) [T, kv_lora] */
+    real *q, *kv;             /* [T, heads*(nope+rope)], [T, heads*(nope+v)] */
+    real *o, *lse;            /* [T, heads*v], [T, heads] */
+} mla_saved;
+
+void mla_saved_create(mla_saved *s, arena *a, const context *x);
+
+/* out_TH = residual_TH + MLA(n_TH) */
+void mla_forward(const context *x, real *out_TH, const real *residual_TH, mla_saved *s, const mla_tensors *w,
+                 const real *n_TH);
+/* dn_TH = gradient of the input n_TH; g = gradients of the weights (overwritten) */
+void mla_backward(const context *x, real *dn_TH, mla_tensors *g, const mla_saved *s, const mla_tensors *w,
+                  const real *n_TH, const real *dout_TH);
+
+#endif

@@ -1,0 +1,233 @@
+#include "model/moe.h"
+
+#include <string.h>
+
+void moe_saved_create(moe_saved *s, arena *kept, arena *shared, const context *x) {
+    const model_config *c = &x->c;
+    const exchange_shape *e = &x->exchange.shape;
+    size_t t = (size_t)e->tokens, q = (size_t)e->capacity, n = (size_t)experts_total(c), k = (size_t)c->moe_topk;
+    s->prob_TE = arena_alloc(kept, t * n * sizeof(real));
+    s->weight_TK = arena_alloc(kept, t * k * sizeof(real));
+    s->index_TK = arena_alloc(kept, t * k * sizeof(int32_t));
+    s->stats.count_E = arena_alloc(kept, n * sizeof(int64_t));
+    s->stats.dprob_sum_E = arena_alloc(kept, n * sizeof(real));
+    exchange_plan_create(&s->plan, kept, e);
+    s->x_QH = arena_alloc(kept, q * (size_t)c->hidden_size * sizeof(real));
+    s->weight_Q = arena_alloc(kept, q * sizeof(real));
+    s->gate_up_Q2F = arena_alloc(shared, q * 2 * (size_t)c->expert_ffn_hidden_size * sizeof(real));
+}
+
+void moe_scratch_create(context *x, arena *a) {
+    const model_config *c = &x->c;
+    const exchange_shape *e = &x->exchange.shape;
+    size_t t = (size_t)e->tokens * sizeof(real), q = (size_t)e->capacity * sizeof(real), h = (size_t)c->hidden_size,
+           f = (size_t)c->expert_ffn_hidden_size, n = (size_t)experts_total(c);
+    scratch *s = &x->s;
+    s->logits_TE = arena_alloc(a, t * n);
+    s->dlogits_TE = arena_alloc(a, t * n);
+    s->dweight_TK = arena_alloc(a, t * (size_t)c->moe_topk);
+    s->lb_grad_E = arena_alloc(a, n * sizeof(real));
+    s->h_QF = arena_alloc(a, q * f);
+    s->y_QH = arena_alloc(a, q * h);
+    s->dy_QH = arena_alloc(a, q * h);
+    s->dh_QF = arena_alloc(a, q * f);
+    s->dgu_Q2F = arena_alloc(a, q * 2 * f);
+    s->dx_QH = arena_alloc(a, q * h);
+    s->dweight_Q = arena_alloc(a, q);
+    s->segments = arena_alloc(a, (size_t)(e->experts * e->ranks) * sizeof *s->segments);
+    if (e->max_rounds > 1) {
+        s->over_x_QH = arena_alloc(a, q * h);
+        s->over_weight_Q = arena_alloc(a, q);
+        s->over_gate_up_Q2F = arena_alloc(a, q * 2 * f);
+    }
+}
+
+/* ---- router ---- */
+
+/* f_j of Eq. 5 times 1/T: what a unit of an expert's mean probability costs. */
+static void load_balance(const context *x, moe_stats *s, const real *prob_sum, real *lb_grad, double loss_scale) {
+    const model_config *c = &x->c;
+    int64_t n = c->n_routed_experts, z = c->zero_expert_num, d = x->router.lb_groups;
+    double t = (double)x->tokens, ke = x->router.expected_ffn_experts, k = (double)c->moe_topk;
+    s->lb = 0;
+    for (int64_t group = 0; group <= d; group++) { /* the last group holds the identity experts */
+        int64_t first = group < d ? group * (n / d) : n, end = group < d ? first + n / d : n + z;
+        double budget = group < d ? ke / (double)d : k - ke, selected = 0, probability = 0;
+        if (first == end) continue;
+        for (int64_t i = first; i < end; i++) {
+            selected += (double)s->count_E[i];
+            probability += (double)prob_sum[i];
+        }
+        double f = budget > 0 ? selected / (budget * t) : 0;
+        s->lb += f * probability / t;
+        for (int64_t i = first; i < end; i++) lb_grad[i] = (real)(loss_scale * x->router.lb_alpha * f / t);
+    }
+}
+
+void moe_route(context *x, moe_saved *s, const real *router, const real *bias, const real *y, double loss_scale) {
+    const model_config *c = &x->c;
+    const kernels *k = x->k;
+    router_shape shape = {x->tokens, c->n_routed_experts, c->zero_expert_num, c->moe_topk, c->routed_scaling_factor};
+    real *prob_sum = s->stats.dprob_sum_E; /* free until the backward */
+    linear_forward(x, experts_total(c), c->hidden_size, x->s.logits_TE, NULL, y, router);
+    k->router_forward(k->ctx, shape, s->prob_TE, s->index_TK, s->weight_TK, s->stats.count_E, prob_sum, x->s.logits_TE,
+                      bias);
+    exchange_announce(&x->exchange, &s->plan, s->index_TK, x->tokens);
+    s->loss_scale = loss_scale;
+    load_balance(x, &s->stats, prob_sum, x->s.lb_grad_E, loss_scale);
+    s->stats.ffn_sum = s->stats.ffn_sum_sq = 0;
+    for (int64_t t = 0; t < x->tokens; t++) {
+        int64_t ffn = 0;
+        for (int64_t i = 0; i < c->moe_topk; i++) ffn += s->index_TK[t * c->moe_topk + i] < c->n_routed_experts;
+        s->stats.ffn_sum += ffn;
+        s->stats.ffn_sum_sq += ffn * ffn;
+    }
+}
+
+static void router_backward(context *x, moe_saved *s, real *dy, real *router_grad, const layer_tensors *w,
+                            const real *y) {
+    const model_config *c = &x->c;
+    const kernels *k = x->k;
+    int64_t n = experts_total(c), h = c->hidden_size;
+    router_shape shape = {x->tokens, c->n_routed_experts, c->zero_expert_num, c->moe_topk, c->routed_scaling_factor};
+    /* the load-balance gradient again from the counts: cheaper than keeping it */
+    double lb = s->stats.lb;
+    memset(s->stats.dprob_sum_E, 0, (size_t)n * sizeof(real));
+    load_balance(x, &s->stats, s->stats.dprob_sum_E, x->s.lb_grad_E, s->loss_scale);
+    s->stats.lb = lb;
+    k->router_backward(k->ctx, shape, x->s.dlogits_TE, s->stats.dprob_sum_E, x->s.dweight_TK, s->prob_TE, s->index_TK,
+                       x->s.lb_grad_E);
+    linear_backward(x, n, h, dy, dy, router_grad, x->s.dlogits_TE, y, w->router);
+}
+
+/* ---- expert FFNs ---- */
+
+/* gate, up and output of the rows of `n` segments. */
+static void experts_forward(const context *x, const layer_tensors *w, int64_t n, const segment *seg, real *y,
+                            real *gate_up, const real *rows) {
+    const kernels *k = x->k;
+    int64_t h = x->c.hidden_size, f = x->c.expert_ffn_hidden_size;
+    k->grouped_gemm(k->ctx, GEMM_NT, n, seg, 2 * f, h, gate_up, rows, w->experts.gate_up, w->expert_stride);
+    if (!y) return;
+    for (int64_t i = 0; i < n; i++)
+        k->swiglu_forward(k->ctx, seg[i].rows, f, x->s.h_QF + seg[i].row * f, gate_up + seg[i].row * 2 * f);
+    k->grouped_gemm(k->ctx, GEMM_NT, n, seg, h, f, y, x->s.h_QF, w->experts.down, w->expert_stride);
+}
+
+static void experts_backward(const context *x, const layer_tensors *w, int64_t n, const segment *seg,
+                             const real *gate_up, const real *weight) {
+    const kernels *k = x->k;
+    const scratch *s = &x->s;
+    int64_t h = x->c.hidden_size, f = x->c.expert_ffn_hidden_size;
+    k->grouped_gemm(k->ctx, GEMM_NN, n, seg, f, h, s->dh_QF, s->dy_QH, w->experts.down, w->expert_stride);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = seg[i].row;
+        k->swiglu_backward(k->ctx, seg[i].rows, f, s->dgu_Q2F + at * 2 * f, s->h_QF + at * f, s->dweight_Q + at,
+                           s->dh_QF + at * f, gate_up + at * 2 * f, weight + at);
+    }
+    k->grouped_gemm(k->ctx, GEMM_NN, n, seg, h, 2 * f, s->dx_QH, s->dgu_Q2F, w->experts.gate_up, w->expert_stride);
+}
+
+/* Weight gradients of a whole round, class by class. */
+static void experts_weight_gradients(const context *x, const moe_saved *s, int64_t r, const layer_tensors *w,
+                                     const real *rows, real *const *class_grad, const int *class_of) {
+    const kernels *k = x->k;
+    int64_t h = x->c.hidden_size, f = x->c.expert_ffn_hidden_size;
+    for (int class = 0; class < x->mesh->replica_classes; class++) {
+        if (!class_grad[class]) continue;
+        real *gate_up = class_grad[class], *down = gate_up + 2 * f * h;
+        int64_t n = exchange_segments(&x->exchange, &s->plan, r, -1, class_of, class, x->s.segments);
+        k->grouped_gemm_dw(k->ctx, n, x->s.segments, 2 * f, h, gate_up, w->expert_stride, x->s.dgu_Q2F, rows);
+        k->grouped_gemm_dw(k->ctx, n, x->s.segments, h, f, down, w->expert_stride, x->s.dy_QH, x->s.h_QF);
+    }
+}
+
+/* ---- forward ---- */
+
+void moe_dispatch(context *x, moe_saved *s, const real *y) {
+    exchange_plan_finish(&x->exchange, &s->plan, s->index_TK);
+    for (int64_t c = 0; c < x->exchange.shape.chunks; c++)
+        exchange_dispatch(&x->exchange, &s->plan, 0, c, y, s->weight_TK);
+}
+
+static void piece_forward(context *x, moe_saved *s, int64_t r, int64_t c, const layer_tensors *w, real *rows,
+                          real *weight, real *gate_up) {
+    exchange_arrive(&x->exchange, &s->plan, r, c, rows, weight);
+    int64_t n = exchange_segments(&x->exchange, &s->plan, r, c, NULL, 0, x->s.segments);
+    experts_forward(x, w, n, x->s.segments, x->s.y_QH, gate_up, rows);
+    exchange_give_back(&x->exchange, &s->plan, r, c, x->s.y_QH, NULL);
+}
+
+void moe_experts(context *x, moe_saved *s, const layer_tensors *w) {
+    for (int64_t c = 0; c < x->exchange.shape.chunks; c++)
+        piece_forward(x, s, 0, c, w, s->x_QH, s->weight_Q, s->gate_up_Q2F);
+}
+
+void moe_combine(context *x, moe_saved *s, real *out, const layer_tensors *w, const real *y) {
+    const model_config *c = &x->c;
+    const kernels *k = x->k;
+    int64_t chunks = x->exchange.shape.chunks;
+    for (int64_t i = 0; i < chunks; i++) exchange_collect(&x->exchange, &s->plan, 0, i);
+    for (int64_t r = 1; r < s->plan.rounds; r++) { /* rows past the capacity: nothing of them is kept */
+        for (int64_t i = 0; i < chunks; i++) exchange_dispatch(&x->exchange, &s->plan, r, i, y, s->weight_TK);
+        for (int64_t i = 0; i < chunks; i++)
+            piece_forward(x, s, r, i, w, x->s.over_x_QH, x->s.over_weight_Q, x->s.over_gate_up_Q2F);
+        for (int64_t i = 0; i < chunks; i++) exchange_collect(&x->exchange, &s->plan, r, i);
+    }
+    k->combine_forward(k->ctx, x->tokens, c->hidden_size, c->moe_topk, out, x->exchange.send_SH, s->plan.row_of,
+                       s->weight_TK, y);
+}
+
+void moe_recompute(context *x, moe_saved *s, const layer_tensors *w) {
+    int64_t n = exchange_segments(&x->exchange, &s->plan, 0, -1, NULL, 0, x->s.segments);
+    experts_forward(x, w, n, x->s.segments, NULL, s->gate_up_Q2F, s->x_QH);
+}
+
+/* ---- backward ---- */
+
+void moe_backward_dispatch(context *x, moe_saved *s, const real *dout) {
+    for (int64_t c = 0; c < x->exchange.shape.chunks; c++)
+        exchange_dispatch(&x->exchange, &s->plan, 0, c, dout, NULL);
+}
+
+static void piece_backward(context *x, moe_saved *s, int64_t r, int64_t c, const layer_tensors *w,
+                           const real *gate_up, const real *weight) {
+    exchange_arrive(&x->exchange, &s->plan, r, c, x->s.dy_QH, NULL);
+    int64_t n = exchange_segments(&x->exchange, &s->plan, r, c, NULL, 0, x->s.segments);
+    experts_backward(x, w, n, x->s.segments, gate_up, weight);
+    exchange_give_back(&x->exchange, &s->plan, r, c, x->s.dx_QH, x->s.dweight_Q);
+}
+
+void moe_backward_experts(context *x, moe_saved *s, const layer_tensors *w, real *const *class_grad,
+                          const int *class_of) {
+    for (int64_t c = 0; c < x->exchange.shape.chunks; c++)
+        piece_backward(x, s, 0, c, w, s->gate_up_Q2F, s->weight_Q);
+    experts_weight_gradients(x, s, 0, w, s->x_QH, class_grad, class_of);
+}
+
+/* Rows past the capacity: they come once more, are run forward again, and then backward. */
+static void backward_round(context *x, moe_saved *s, int64_t r, const layer_tensors *w, real *const *class_grad,
+                           const int *class_of, const real *y, const real *dout) {
+    int64_t chunks = x->exchange.shape.chunks;
+    scratch *o = &x->s;
+    for (int64_t c = 0; c < chunks; c++) exchange_dispatch(&x->exchange, &s->plan, r, c, y, s->weight_TK);
+    for (int64_t c = 0; c < chunks; c++)
+        exchange_arrive(&x->exchange, &s->plan, r, c, o->over_x_QH, o->over_weight_Q);
+    int64_t n = exchange_segments(&x->exchange, &s->plan, r, -1, NULL, 0, o->segments);
+    experts_forward(x, w, n, o->segments, NULL, o->over_gate_up_Q2F, o->over_x_QH);
+    for (int64_t c = 0; c < chunks; c++) exchange_dispatch(&x->exchange, &s->plan, r, c, dout, NULL);
+    for (int64_t c = 0; c < chunks; c++) piece_backward(x, s, r, c, w, o->over_gate_up_Q2F, o->over_weight_Q);
+    experts_weight_gradients(x, s, r, w, o->over_x_QH, class_grad, class_of);
+    for (int64_t c = 0; c < chunks; c++) exchange_collect(&x->exchange, &s->plan, r, c);
+}
+
+void moe_backward_combine(context *x, moe_saved *s, real *dy, real *router_grad, const layer_tensors *w,
+                          real *const *class_grad, const int *class_of, const real *y, const real *dout) {
+    const model_config *c = &x->c;
+    const kernels *k = x->k;
+    for (int64_t i = 0; i < x->exchange.shape.chunks; i++) exchange_collect(&x->exchange, &s->plan, 0, i);
+    for (int64_t r = 1; r < s->plan.rounds; r++) backward_round(x, s, r, w, class_grad, class_of, y, dout);
+    k->combine_backward(k->ctx, x->tokens, c->hidden_size, c->moe_topk, dy, x->s.dweight_TK, dout,
+                        x->exchange.send_SH, x->exchange.send_weight_S, s->plan.row_of, s->weight_TK, y);
+    router_backward(x, s, dy, router_grad, w, y);
+}

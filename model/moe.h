@@ -1,0 +1,57 @@
+/* The mixture of experts of one layer: router, dispatch, expert FFNs, combine, and the way back.
+ *
+ * The steps are separate functions, so that the layer (model/scmoe.c) can put dense work between them: that is
+ * what the shortcut is for.  Forward: route, dispatch, experts, combine.  Backward: the same names.
+ */
+#ifndef CARACAL_MODEL_MOE_H
+#define CARACAL_MODEL_MOE_H
+
+#include "model/context.h"
+#include "model/params.h"
+
+/* What is watched, and what the load-balance loss and the bias controller need, of one layer and micro-batch. */
+typedef struct moe_stats {
+    double lb;                    /* load-balance loss (Eq. 3-5), without alpha */
+    int64_t ffn_sum, ffn_sum_sq;  /* over tokens: FFN experts chosen, and its square */
+    int64_t *count_E;             /* selections */
+    real *dprob_sum_E;            /* dLM/dP without the layer's own LB term, summed over tokens */
+} moe_stats;
+
+typedef struct moe_saved {
+    real *prob_TE, *weight_TK;
+    int32_t *index_TK;
+    exchange_plan plan;
+    real *x_QH, *weight_Q, *gate_up_Q2F; /* received rows, their router weights, gate and up of round 0 */
+    moe_stats stats;
+    double loss_scale; /* of this micro-batch in the step's loss */
+} moe_saved;
+
+/* kept: what survives recomputation (routing, received rows); shared: what is computed anew. */
+void moe_saved_create(moe_saved *s, arena *kept, arena *shared, const context *x);
+/* Scratch and exchange buffers of the context. */
+void moe_scratch_create(context *x, arena *a);
+
+/* Chooses experts for y_TH (Eq. 1) and starts telling the group how many rows go where.  loss_scale: the factor of
+ * this micro-batch's losses in the step's (1 / micro_batches). */
+void moe_route(context *x, moe_saved *s, const real *router, const real *bias_E, const real *y_TH, double loss_scale);
+/* Starts sending the tokens. */
+void moe_dispatch(context *x, moe_saved *s, const real *y_TH);
+/* Expert FFNs on what arrives, chunk by chunk; starts sending the answers. */
+void moe_experts(context *x, moe_saved *s, const layer_tensors *w);
+/* out_TH += the experts' answers and the identity part (Eq. 8). */
+void moe_combine(context *x, moe_saved *s, real *out_TH, const layer_tensors *w, const real *y_TH);
+
+/* Recomputes gate and up of the rows that are kept. */
+void moe_recompute(context *x, moe_saved *s, const layer_tensors *w);
+
+/* Starts sending the gradient of the layer's output to the experts. */
+void moe_backward_dispatch(context *x, moe_saved *s, const real *dout_TH);
+/* Gradients of the experts: the rows' go home, the weights' are added to class_grad[class], an array of this
+ * rank's experts for every class of the turn (+=). */
+void moe_backward_experts(context *x, moe_saved *s, const layer_tensors *w, real *const *class_grad,
+                          const int *class_of);
+/* dy_TH += the experts' part, the identity part and the router's; router_grad = (overwritten). */
+void moe_backward_combine(context *x, moe_saved *s, real *dy_TH, real *router_grad, const layer_tensors *w,
+                          real *const *class_grad, const int *class_of, const real *y_TH, const real *dout_TH);
+
+#endif
