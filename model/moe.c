@@ -1,7 +1,5 @@
 #include "model/moe.h"
 
-#include <string.h>
-
 void moe_saved_create(moe_saved *s, arena *kept, arena *shared, const context *x) {
     const model_config *c = &x->c;
     const exchange_shape *e = &x->exchange.shape;
@@ -44,23 +42,36 @@ void moe_scratch_create(context *x, arena *a) {
 
 /* ---- router ---- */
 
-/* f_j of Eq. 5 times 1/T: what a unit of an expert's mean probability costs. */
-static void load_balance(const context *x, moe_stats *s, const real *prob_sum, real *lb_grad, double loss_scale) {
+/* Group j of the load-balance loss: D groups of FFN experts, then the identity experts.  Returns f_j (Eq. 5), which is
+ * 1 everywhere when the budget of K_e FFN experts per token is met evenly; sets the group's experts. */
+static double lb_group(const context *x, const moe_stats *s, int64_t j, int64_t *first, int64_t *end) {
     const model_config *c = &x->c;
-    int64_t n = c->n_routed_experts, z = c->zero_expert_num, d = x->router.lb_groups;
-    double t = (double)x->tokens, ke = x->router.expected_ffn_experts, k = (double)c->moe_topk;
-    s->lb = 0;
-    for (int64_t group = 0; group <= d; group++) { /* the last group holds the identity experts */
-        int64_t first = group < d ? group * (n / d) : n, end = group < d ? first + n / d : n + z;
-        double budget = group < d ? ke / (double)d : k - ke, selected = 0, probability = 0;
-        if (first == end) continue;
-        for (int64_t i = first; i < end; i++) {
-            selected += (double)s->count_E[i];
-            probability += (double)prob_sum[i];
-        }
-        double f = budget > 0 ? selected / (budget * t) : 0;
-        s->lb += f * probability / t;
-        for (int64_t i = first; i < end; i++) lb_grad[i] = (real)(loss_scale * x->router.lb_alpha * f / t);
+    int64_t n = c->n_routed_experts, d = x->router.lb_groups;
+    double ke = x->router.expected_ffn_experts, selected = 0;
+    double budget = j < d ? ke / (double)d : (double)c->moe_topk - ke;
+    *first = j < d ? j * (n / d) : n;
+    *end = j < d ? *first + n / d : n + c->zero_expert_num;
+    for (int64_t i = *first; i < *end; i++) selected += (double)s->count_E[i];
+    return budget > 0 ? selected / (budget * (double)x->tokens) : 0;
+}
+
+/* Sum over groups of f_j P_j (Eq. 3), P_j the group's mean probability. */
+static double lb_loss(const context *x, const moe_stats *s, const real *prob_sum) {
+    double loss = 0;
+    for (int64_t j = 0, first, end; j <= x->router.lb_groups; j++) {
+        double f = lb_group(x, s, j, &first, &end), probability = 0;
+        for (int64_t i = first; i < end; i++) probability += (double)prob_sum[i];
+        loss += f * probability / (double)x->tokens;
+    }
+    return loss;
+}
+
+/* Its gradient on every token's probabilities, in the step's loss. */
+static void lb_gradient(const context *x, const moe_saved *s, real *lb_grad) {
+    for (int64_t j = 0, first, end; j <= x->router.lb_groups; j++) {
+        double f = lb_group(x, &s->stats, j, &first, &end);
+        real cost = (real)(s->loss_scale * x->router.lb_alpha * f / (double)x->tokens);
+        for (int64_t i = first; i < end; i++) lb_grad[i] = cost;
     }
 }
 
@@ -74,7 +85,7 @@ void moe_route(context *x, moe_saved *s, const real *router, const real *bias, c
                       bias);
     exchange_announce(&x->exchange, &s->plan, s->index_TK, x->tokens);
     s->loss_scale = loss_scale;
-    load_balance(x, &s->stats, prob_sum, x->s.lb_grad_E, loss_scale);
+    s->stats.lb = lb_loss(x, &s->stats, prob_sum);
     s->stats.ffn_sum = s->stats.ffn_sum_sq = 0;
     for (int64_t t = 0; t < x->tokens; t++) {
         int64_t ffn = 0;
@@ -90,11 +101,7 @@ static void router_backward(context *x, moe_saved *s, real *dy, real *router_gra
     const kernels *k = x->k;
     int64_t n = experts_total(c), h = c->hidden_size;
     router_shape shape = {x->tokens, c->n_routed_experts, c->zero_expert_num, c->moe_topk, c->routed_scaling_factor};
-    /* the load-balance gradient again from the counts: cheaper than keeping it */
-    double lb = s->stats.lb;
-    memset(s->stats.dprob_sum_E, 0, (size_t)n * sizeof(real));
-    load_balance(x, &s->stats, s->stats.dprob_sum_E, x->s.lb_grad_E, s->loss_scale);
-    s->stats.lb = lb;
+    lb_gradient(x, s, x->s.lb_grad_E);
     k->router_backward(k->ctx, shape, x->s.dlogits_TE, s->stats.dprob_sum_E, x->s.dweight_TK, s->prob_TE, s->index_TK,
                        x->s.lb_grad_E);
     linear_backward(x, n, h, dy, dy, router_grad, x->s.dlogits_TE, y, w->router);

@@ -180,7 +180,7 @@ static ffn_tensors view_ffn(const model_config *c, int64_t inner, real **at) {
 
 layer_tensors params_layer(const params *p, real *dense, real *experts) {
     const model_config *c = &p->model;
-    layer_tensors t;
+    layer_tensors t = {0};
     for (int i = 0; i < 2; i++) {
         t.input_norm[i] = take(&dense, c->hidden_size);
         t.mla[i] = view_mla(c, &dense);
@@ -188,7 +188,7 @@ layer_tensors params_layer(const params *p, real *dense, real *experts) {
         t.ffn[i] = view_ffn(c, c->ffn_hidden_size, &dense);
     }
     t.router = dense;
-    t.experts = view_ffn(c, c->expert_ffn_hidden_size, &experts);
+    if (experts) t.experts = view_ffn(c, c->expert_ffn_hidden_size, &experts);
     t.expert_stride = 3 * c->hidden_size * c->expert_ffn_hidden_size;
     return t;
 }

@@ -89,6 +89,7 @@ typedef struct head_tensors {
     real *lm_head; /* [V, H] */
 } head_tensors;
 
+/* experts may be NULL: the view then has none. */
 layer_tensors params_layer(const params *p, real *dense, real *experts);
 head_tensors params_head(const params *p, real *dense);
 mtp_tensors params_mtp(const params *p, real *dense);

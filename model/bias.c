@@ -1,0 +1,29 @@
+#include "model/bias.h"
+
+#include "kernels/math.h"
+
+static double rate(const router_config *c, int64_t step) {
+    if (!c->bias_decay_steps) return c->bias_rate;
+    double done = (double)step / (double)c->bias_decay_steps;
+    return c->bias_rate * 0.5 * (1 + fixed_cos(3.14159265358979323846 * (done < 1 ? done : 1)));
+}
+
+void bias_step(const model_config *m, const router_config *c, int64_t step, const int64_t *count, int64_t tokens,
+               bias_history *h, real *bias) {
+    int64_t n = m->n_routed_experts;
+    double k = (double)m->moe_topk, mu = rate(c, step);
+    for (int64_t i = 0; i < n; i++) h->waiting_N[i] += count[i];
+    h->waiting_tokens += tokens;
+    if ((step + 1) % c->bias_update_interval) return;
+    for (int64_t i = 0; i < n; i++) {
+        double e = c->expected_ffn_experts / (k * (double)n) -
+                   (double)h->waiting_N[i] / (k * (double)h->waiting_tokens);
+        double e1 = h->e1_N[i], e2 = h->e2_N[i];
+        double move = c->bias_kp * (e - e1) + c->bias_ki * e + c->bias_kd * (e - 2 * e1 + e2);
+        bias[i] = (real)((double)bias[i] + mu * move);
+        h->e2_N[i] = e1;
+        h->e1_N[i] = e;
+        h->waiting_N[i] = 0;
+    }
+    h->waiting_tokens = 0;
+}

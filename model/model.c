@@ -1,0 +1,231 @@
+#include "model/model.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/math.h"
+#include "model/head.h"
+
+/* ---- memory ---- */
+
+static void context_create(context *x, const model_config_all *c, const kernels *k, const mesh *mesh) {
+    *x = (context){.k = k, .mesh = mesh, .c = c->model, .router = c->router, .loss = c->loss,
+                   .max_batch = c->batch, .max_seq = c->seq};
+}
+
+static void scratch_create(context *x, arena *a) {
+    const model_config *c = &x->c;
+    size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), heads = (size_t)c->num_attention_heads;
+    scratch *s = &x->s;
+    s->da_TR = arena_alloc(a, t * (size_t)attention_rank(c));
+    s->d_o_T = arena_alloc(a, t * heads * (size_t)c->v_head_dim);
+    s->dq_T = arena_alloc(a, t * heads * (size_t)(c->qk_nope_head_dim + c->qk_rope_head_dim));
+    s->dkv_T = arena_alloc(a, t * heads * (size_t)(c->qk_nope_head_dim + c->v_head_dim));
+    s->dcq_T = arena_alloc(a, t * (size_t)c->q_lora_rank);
+    s->dckv_T = arena_alloc(a, t * (size_t)c->kv_lora_rank);
+    s->h_TF = arena_alloc(a, t * (size_t)c->ffn_hidden_size);
+    s->dh_TF = arena_alloc(a, t * (size_t)c->ffn_hidden_size);
+    s->dgu_T2F = arena_alloc(a, t * 2 * (size_t)c->ffn_hidden_size);
+    s->dn_TH = arena_alloc(a, t * (size_t)c->hidden_size);
+    moe_scratch_create(x, a);
+}
+
+/* Places every activation and buffer: once to measure, once for good. */
+static void lay_out(model *m, const model_config_all *c, arena *kept, arena *shared) {
+    context *x = &m->x;
+    const model_config *mc = &c->model;
+    size_t n = (size_t)(c->batch * c->seq), t = n * sizeof(real), h = (size_t)mc->hidden_size;
+    exchange_shape e = exchange_shape_of(c->batch * c->seq, mc->hidden_size, mc->moe_topk, x->mesh->expert_parallel,
+                                         mc->n_routed_experts, c->chunks, c->router.expected_ffn_experts, c->slack);
+    exchange_create(&x->exchange, shared, &e, x->k, x->mesh->experts);
+    scratch_create(x, shared);
+    m->saved = arena_alloc(kept, (size_t)mc->num_layers * sizeof *m->saved);
+    layer_saved measured;
+    for (int64_t l = 0; l < mc->num_layers; l++) {
+        size_t mark = shared->used;
+        layer_saved_create(m->saved ? &m->saved[l] : &measured, kept, shared, x);
+        if (mc->recompute && l + 1 < mc->num_layers) shared->used = mark; /* all layers use the same memory */
+    }
+    if (c->loss.mtp_coef > 0) mtp_saved_create(&m->mtp_saved, shared, x);
+    m->hidden_TH = arena_alloc(kept, t * h);
+    m->final_TH = arena_alloc(shared, t * h);
+    m->dhidden_TH = arena_alloc(shared, t * h);
+    for (int i = 0; i < 2; i++) m->d_TH[i] = arena_alloc(shared, t * h);
+    m->logits = arena_alloc(shared, (size_t)(HEAD_TILE * mc->vocab_size) * sizeof(real));
+    real **vector[] = {&m->rstd_final_T, &m->loss_T, &m->z_T, &m->sum_sq_T, &m->max_T};
+    for (size_t i = 0; i < sizeof vector / sizeof *vector; i++) *vector[i] = arena_alloc(shared, t);
+    int32_t **ids[] = {&m->ids_T, &m->next_T, &m->target_T, &m->target2_T, &m->first_key_T};
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) *ids[i] = arena_alloc(shared, n * sizeof(int32_t));
+    x->cosine = arena_alloc(shared, (size_t)(c->seq * mc->qk_rope_head_dim / 2) * sizeof(real));
+    x->sine = arena_alloc(shared, (size_t)(c->seq * mc->qk_rope_head_dim / 2) * sizeof(real));
+}
+
+static void measure(const model_config_all *c, const kernels *k, const mesh *mesh, arena *kept, arena *shared) {
+    model m = {0};
+    *kept = arena_measure("kept activations");
+    *shared = arena_measure("activations");
+    context_create(&m.x, c, k, mesh);
+    lay_out(&m, c, kept, shared);
+}
+
+size_t model_activation_bytes(const model_config_all *c, const kernels *k, const mesh *mesh) {
+    arena kept, shared;
+    measure(c, k, mesh, &kept, &shared);
+    return kept.used + shared.used;
+}
+
+/* cos and sin of position * theta^(-2i / rope). */
+static void fill_rope(context *x) {
+    int64_t pairs = x->c.qk_rope_head_dim / 2;
+    for (int64_t i = 0; i < pairs; i++) {
+        double frequency = fixed_pow(x->c.rope_theta, -2.0 * (double)i / (double)(2 * pairs));
+        for (int64_t t = 0; t < x->max_seq; t++) {
+            x->cosine[t * pairs + i] = (real)fixed_cos((double)t * frequency);
+            x->sine[t * pairs + i] = (real)fixed_sin((double)t * frequency);
+        }
+    }
+}
+
+void model_create(model *m, const model_config_all *c, const kernels *k, const mesh *mesh) {
+    arena kept, shared;
+    *m = (model){.eos = c->eos};
+    measure(c, k, mesh, &kept, &shared);
+    context_create(&m->x, c, k, mesh);
+    m->kept = arena_create("kept activations", kept.used);
+    m->shared = arena_create("activations", shared.used);
+    lay_out(m, c, &m->kept, &m->shared);
+    fill_rope(&m->x);
+
+    params_create(&m->p, &c->model, c->loss.mtp_coef > 0, mesh->expert_parallel, mesh->expert_rank);
+    const params *p = &m->p;
+    m->weights = mem_alloc((size_t)p->weights * sizeof(real), "weights");
+    m->layer = mem_alloc((size_t)c->model.num_layers * sizeof *m->layer, "layer views");
+    m->router_bias_LE = mem_alloc((size_t)(c->model.num_layers * experts_total(&c->model)) * sizeof(real), "router biases");
+    m->embedding_VH = m->weights + p->bucket[BUCKET_EMBEDDING].dense_offset;
+    for (int64_t l = 0; l < c->model.num_layers; l++) {
+        const bucket *b = &p->bucket[BUCKET_LAYER_0 + l];
+        m->layer[l] = params_layer(p, m->weights + b->dense_offset, m->weights + b->expert_offset);
+    }
+    m->head = params_head(p, m->weights + p->bucket[bucket_head(p)].dense_offset);
+    if (p->mtp) m->mtp = params_mtp(p, m->weights + p->bucket[bucket_mtp(p)].dense_offset);
+}
+
+void model_destroy(model *m) {
+    params_free(&m->p);
+    mem_free(m->weights);
+    mem_free(m->layer);
+    mem_free(m->router_bias_LE);
+    arena_destroy(&m->kept);
+    arena_destroy(&m->shared);
+    *m = (model){0};
+}
+
+/* ---- a micro-batch ---- */
+
+/* Ids and targets of tokens [batch, seq + 2].  With a document mask the first token of a document is no target, and a
+ * row sees no further back than its document's start; the MTP head predicts only inside the document of its h_t. */
+static void read_tokens(model *m, const int32_t *tokens) {
+    context *x = &m->x;
+    int mask = x->c.document_mask;
+    m->counted = m->counted2 = 0;
+    for (int64_t b = 0; b < x->batch; b++) {
+        const int32_t *in = tokens + b * (x->seq + 2);
+        int32_t first = 0;
+        for (int64_t t = 0; t < x->seq; t++) {
+            int64_t i = b * x->seq + t;
+            int ends = mask && in[t] == m->eos, next_ends = mask && in[t + 1] == m->eos;
+            m->ids_T[i] = in[t];
+            m->next_T[i] = in[t + 1];
+            m->target_T[i] = ends ? -1 : in[t + 1];
+            m->target2_T[i] = ends || next_ends ? -1 : in[t + 2];
+            m->first_key_T[i] = first;
+            if (ends) first = (int32_t)t + 1;
+            m->counted += m->target_T[i] >= 0;
+            m->counted2 += m->target2_T[i] >= 0;
+        }
+    }
+    x->first_key = mask ? m->first_key_T : NULL;
+}
+
+void model_forward(model *m, const int32_t *tokens, int64_t batch, int64_t seq, double loss_scale) {
+    context *x = &m->x;
+    const kernels *k = x->k;
+    int64_t layers = x->c.num_layers, h = x->c.hidden_size;
+    x->batch = batch;
+    x->seq = seq;
+    x->tokens = batch * seq;
+    m->loss_scale = loss_scale;
+    read_tokens(m, tokens);
+    k->embedding_forward(k->ctx, x->tokens, h, m->saved[0].x_TH, m->embedding_VH, m->ids_T);
+    for (int64_t l = 0; l < layers; l++) {
+        real *out = l + 1 < layers ? m->saved[l + 1].x_TH : m->hidden_TH;
+        layer_forward(x, &m->saved[l], &m->layer[l], m->router_bias_LE + l * experts_total(&x->c), loss_scale, out);
+    }
+    norm_forward(x, m->final_TH, m->rstd_final_T, m->hidden_TH, m->head.norm);
+}
+
+static double mean(const real *x, int64_t n, int64_t counted) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)x[i];
+    return counted ? sum / (double)counted : 0;
+}
+
+static double share(double scale, int64_t counted) { return counted ? scale / (double)counted : 0; }
+
+static void read_stats(model *m) {
+    int64_t t = m->x.tokens;
+    m->stats = (model_stats){.lm = mean(m->loss_T, t, m->counted), .z = mean(m->z_T, t, t)};
+    if (m->p.mtp) m->stats.mtp = mean(m->mtp_saved.loss_T, t, m->counted2);
+    for (int64_t i = 0; i < t; i++) {
+        m->stats.hidden_l2 += sqrt((double)m->sum_sq_T[i]) / (double)t;
+        if (!(m->max_T[i] <= m->stats.hidden_max)) m->stats.hidden_max = (double)m->max_T[i]; /* NaN stays */
+    }
+}
+
+void model_evaluate(model *m, real *loss, int32_t *best) {
+    context *x = &m->x;
+    const kernels *k = x->k;
+    head_loss(x, m->loss_T, best, NULL, NULL, 0, m->final_TH, m->head.lm_head, m->target_T, 0, m->logits);
+    if (m->p.mtp)
+        mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T, m->target2_T, 0,
+                 m->logits, NULL, NULL, NULL, NULL);
+    k->hidden_z(k->ctx, x->tokens, x->c.hidden_size, 0, m->z_T, m->sum_sq_T, m->max_T, NULL, m->hidden_TH);
+    read_stats(m);
+    if (loss) k->to_host(k->ctx, loss, m->loss_T, (size_t)x->tokens * sizeof(real));
+}
+
+void model_head_backward(model *m, real *embedding, real *head, real *mtp) {
+    context *x = &m->x;
+    const kernels *k = x->k;
+    real *dfinal = m->d_TH[0];
+    head_tensors g = params_head(&m->p, head);
+    head_loss(x, m->loss_T, NULL, dfinal, g.lm_head, 0, m->final_TH, m->head.lm_head, m->target_T,
+              share(m->loss_scale, m->counted), m->logits);
+    k->zero(k->ctx, x->c.vocab_size * x->c.hidden_size, embedding);
+    if (m->p.mtp) {
+        mtp_tensors gm = params_mtp(&m->p, mtp);
+        mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T, m->target2_T,
+                 share(m->loss_scale * x->loss.mtp_coef, m->counted2), m->logits, dfinal, embedding, g.lm_head, &gm);
+    }
+    norm_backward(x, m->dhidden_TH, NULL, g.norm, dfinal, m->hidden_TH, m->rstd_final_T, m->head.norm);
+    k->hidden_z(k->ctx, x->tokens, x->c.hidden_size, share(m->loss_scale * x->loss.hidden_z_coef, x->tokens), m->z_T,
+                m->sum_sq_T, m->max_T, m->dhidden_TH, m->hidden_TH);
+    read_stats(m);
+}
+
+void model_layer_backward(model *m, int64_t l, real *dense, real *const *class_grad, const int *class_of) {
+    layer_tensors g = params_layer(&m->p, dense, NULL);
+    layer_backward(&m->x, &m->saved[l], &m->layer[l], &g, class_grad, class_of, m->dhidden_TH, m->d_TH);
+}
+
+void model_embedding_backward(model *m, real *embedding) {
+    const kernels *k = m->x.k;
+    k->embedding_backward(k->ctx, m->x.tokens, m->x.c.hidden_size, embedding, m->dhidden_TH, m->ids_T);
+}
+
+void model_logits(model *m, int64_t row, real *logits) {
+    const kernels *k = m->x.k;
+    int64_t h = m->x.c.hidden_size, v = m->x.c.vocab_size;
+    k->gemm(k->ctx, GEMM_NT, 1, v, h, m->logits, v, NULL, m->final_TH + row * h, h, m->head.lm_head, h);
+    k->to_host(k->ctx, logits, m->logits, (size_t)v * sizeof(real));
+}

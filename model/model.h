@@ -1,0 +1,78 @@
+/* The whole model of one rank: weights, activations, and the forward and backward of one micro-batch.
+ *
+ * The caller (train/step.c) drives the backward bucket by bucket and says where gradients go, so that it can
+ * start folding a layer's gradients while the next layer is at work.
+ */
+#ifndef CARACAL_MODEL_MODEL_H
+#define CARACAL_MODEL_MODEL_H
+
+#include "model/mtp.h"
+#include "model/params.h"
+#include "model/scmoe.h"
+
+typedef struct model_config_all {
+    model_config model;
+    router_config router;
+    loss_config loss;
+    int64_t batch, seq;   /* the largest micro-batch */
+    int64_t chunks;       /* token chunks of an exchange */
+    int64_t eos;          /* end of document, for document_mask */
+    double slack;         /* room for received rows, in multiples of the expected load */
+} model_config_all;
+
+/* Losses of one micro-batch, means over counted targets (MODEL.md), without coefficients. */
+typedef struct model_stats {
+    double lm, z, mtp;
+    double hidden_l2;  /* mean over tokens of |z_t|, before the final norm */
+    double hidden_max; /* largest |z| */
+} model_stats;
+
+typedef struct model {
+    context x;
+    params p;
+    int64_t eos;
+    real *weights; /* all of this rank's, as params lays them out */
+    real *embedding_VH;
+    layer_tensors *layer;
+    head_tensors head;
+    mtp_tensors mtp;
+    real *router_bias_LE; /* state, not parameters */
+
+    arena kept, shared; /* activations */
+    layer_saved *saved;
+    mtp_saved mtp_saved;
+    real *hidden_TH, *final_TH, *rstd_final_T, *dhidden_TH, *d_TH[2], *logits;
+    real *loss_T, *z_T, *sum_sq_T, *max_T;
+    int32_t *ids_T, *next_T, *target_T, *target2_T, *first_key_T;
+    int64_t counted, counted2; /* targets of the LM and of the MTP loss */
+    double loss_scale;
+    model_stats stats;
+} model;
+
+/* Bytes of activations and buffers for this many rows of slack; allocates nothing that stays. */
+size_t model_activation_bytes(const model_config_all *c, const kernels *k, const mesh *mesh);
+
+/* Allocates everything; weights are zero until loaded or initialised.  k and mesh are borrowed. */
+void model_create(model *m, const model_config_all *c, const kernels *k, const mesh *mesh);
+void model_destroy(model *m);
+
+/* Forward to m->hidden_TH of tokens [batch, seq + 2] (host).  loss_scale: this micro-batch's share of the step's loss. */
+void model_forward(model *m, const int32_t *tokens, int64_t batch, int64_t seq, double loss_scale);
+
+/* Losses (m->stats) and no gradients; loss_T (host, may be NULL) = the LM loss of every position, 0 where it is not
+ * counted; best_T likewise the most likely next token. */
+void model_evaluate(model *m, real *loss_T, int32_t *best_T);
+
+/* Losses, and their gradients back to m->dhidden_TH.  head, mtp: gradient arrays of those buckets (overwritten);
+ * embedding: zeroed, then the MTP head's part added. */
+void model_head_backward(model *m, real *embedding, real *head, real *mtp);
+/* One layer's backward, last layer first.  dense: gradient array of its bucket (overwritten); class_grad and class_of as
+ * in model/moe.h (+=). */
+void model_layer_backward(model *m, int64_t layer, real *dense, real *const *class_grad, const int *class_of);
+/* The trunk's part of the embedding's gradient (+=). */
+void model_embedding_backward(model *m, real *embedding);
+
+/* Logits [vocab] (host) of one row after model_forward. */
+void model_logits(model *m, int64_t row, real *logits);
+
+#endif

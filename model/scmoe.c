@@ -1,0 +1,94 @@
+#include "model/scmoe.h"
+
+void layer_saved_create(layer_saved *s, arena *kept, arena *shared, const context *x) {
+    const model_config *c = &x->c;
+    size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), h = (size_t)c->hidden_size;
+    s->x_TH = arena_alloc(kept, t * h);
+    for (int i = 0; i < 2; i++) {
+        s->n_TH[i] = arena_alloc(shared, t * h);
+        s->rstd_n_T[i] = arena_alloc(shared, t);
+        mla_saved_create(&s->mla[i], shared, x);
+        s->y_TH[i] = arena_alloc(shared, t * h);
+        s->rstd_y_T[i] = arena_alloc(shared, t);
+        s->gate_up_T2F[i] = arena_alloc(shared, t * 2 * (size_t)c->ffn_hidden_size);
+    }
+    s->x1_TH = arena_alloc(shared, t * h);
+    s->x2_TH = arena_alloc(shared, t * h);
+    s->x3_TH = arena_alloc(shared, t * h);
+    moe_saved_create(&s->moe, kept, shared, x);
+}
+
+/* The dense path is cut into four parts, so that the MoE's steps can stand between them. */
+static void attention_0(context *x, layer_saved *s, const layer_tensors *w) {
+    norm_forward(x, s->n_TH[0], s->rstd_n_T[0], s->x_TH, w->input_norm[0]);
+    mla_forward(x, s->x1_TH, s->x_TH, &s->mla[0], &w->mla[0], s->n_TH[0]);
+    norm_forward(x, s->y_TH[0], s->rstd_y_T[0], s->x1_TH, w->post_norm[0]);
+}
+static void ffn_0(context *x, layer_saved *s, const layer_tensors *w) {
+    ffn_forward(x, s->x2_TH, s->x1_TH, s->gate_up_T2F[0], &w->ffn[0], s->y_TH[0]);
+}
+static void attention_1(context *x, layer_saved *s, const layer_tensors *w) {
+    norm_forward(x, s->n_TH[1], s->rstd_n_T[1], s->x2_TH, w->input_norm[1]);
+    mla_forward(x, s->x3_TH, s->x2_TH, &s->mla[1], &w->mla[1], s->n_TH[1]);
+    norm_forward(x, s->y_TH[1], s->rstd_y_T[1], s->x3_TH, w->post_norm[1]);
+}
+static void ffn_1(context *x, layer_saved *s, const layer_tensors *w, real *out) {
+    ffn_forward(x, out, s->x3_TH, s->gate_up_T2F[1], &w->ffn[1], s->y_TH[1]);
+}
+
+void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const real *bias, double loss_scale, real *out) {
+    if (x->c.moe_input == MOE_SHORTCUT) {
+        attention_0(x, s, w);
+        moe_route(x, &s->moe, w->router, bias, s->y_TH[0], loss_scale); /* counts travel */
+        ffn_0(x, s, w);
+        moe_dispatch(x, &s->moe, s->y_TH[0]); /* tokens travel */
+        attention_1(x, s, w);
+        moe_experts(x, &s->moe, w); /* answers travel */
+        ffn_1(x, s, w, out);
+        moe_combine(x, &s->moe, out, w, s->y_TH[0]);
+    } else {
+        attention_0(x, s, w);
+        ffn_0(x, s, w);
+        attention_1(x, s, w);
+        moe_route(x, &s->moe, w->router, bias, s->y_TH[1], loss_scale);
+        ffn_1(x, s, w, out); /* all that the counts can hide behind */
+        moe_dispatch(x, &s->moe, s->y_TH[1]);
+        moe_experts(x, &s->moe, w);
+        moe_combine(x, &s->moe, out, w, s->y_TH[1]);
+    }
+}
+
+/* Everything but routing and exchange once more; the layer's output is not needed. */
+static void recompute(context *x, layer_saved *s, const layer_tensors *w) {
+    attention_0(x, s, w);
+    ffn_0(x, s, w);
+    attention_1(x, s, w);
+    linear_forward(x, 2 * x->c.ffn_hidden_size, x->c.hidden_size, s->gate_up_T2F[1], NULL, s->y_TH[1],
+                   w->ffn[1].gate_up);
+    moe_recompute(x, &s->moe, w);
+}
+
+void layer_backward(context *x, layer_saved *s, const layer_tensors *w, layer_tensors *g, real *const *class_grad,
+                    const int *class_of, real *dx, real *const d[2]) {
+    const kernels *k = x->k;
+    int shortcut = x->c.moe_input == MOE_SHORTCUT;
+    int64_t n = x->tokens * x->c.hidden_size;
+    real *dout = d[0], *dy = d[1], *dn = x->s.dn_TH;
+    k->copy(k->ctx, n, dout, dx); /* dx becomes dx3, dx2, ... while the MoE still needs dout */
+
+    if (x->c.recompute) recompute(x, s, w);
+    moe_backward_dispatch(x, &s->moe, dout);
+    ffn_backward(x, dy, &g->ffn[1], s->gate_up_T2F[1], &w->ffn[1], s->y_TH[1], dout);
+    moe_backward_experts(x, &s->moe, w, class_grad, class_of);
+    if (!shortcut)
+        moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[1], dout);
+    norm_backward(x, dx, dx, g->post_norm[1], dy, s->x3_TH, s->rstd_y_T[1], w->post_norm[1]); /* dx3 */
+    mla_backward(x, dn, &g->mla[1], &s->mla[1], &w->mla[1], s->n_TH[1], dx);
+    norm_backward(x, dx, dx, g->input_norm[1], dn, s->x2_TH, s->rstd_n_T[1], w->input_norm[1]); /* dx2 */
+    ffn_backward(x, dy, &g->ffn[0], s->gate_up_T2F[0], &w->ffn[0], s->y_TH[0], dx);
+    if (shortcut)
+        moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[0], dout);
+    norm_backward(x, dx, dx, g->post_norm[0], dy, s->x1_TH, s->rstd_y_T[0], w->post_norm[0]); /* dx1 */
+    mla_backward(x, dn, &g->mla[0], &s->mla[0], &w->mla[0], s->n_TH[0], dx);
+    norm_backward(x, dx, dx, g->input_norm[0], dn, s->x_TH, s->rstd_n_T[0], w->input_norm[0]);
+}
