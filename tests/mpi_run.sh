@@ -1,0 +1,64 @@
+#!/bin/bash
+# launch/run: settings, signals and exit codes, with ranks that are shell scripts.
+# Prints "ok NAME" or "not ok NAME" for each case, as tests/run.sh counts them.
+set -um # -m: background jobs that do not ignore INT
+cd "$(dirname "$0")/.." || exit 1
+directory=$(mktemp -d)
+trap 'rm -rf "$directory"' EXIT
+failed=0
+
+check() { # name, wanted code, code
+    if [ "$2" = "$3" ]; then echo "ok $1"; else
+        echo "not ok $1: exit code $3, wanted $2"
+        cat "$directory/log"
+        failed=1
+    fi
+}
+
+launch() { launch/run "$@" >"$directory/log" 2>&1; }
+
+# A rank that leaves with 75 soon after USR1, says so, and otherwise lives for a minute.
+cat >"$directory/rank" <<'RANK'
+#!/bin/bash
+leave() { echo "rank $OMPI_COMM_WORLD_RANK saw USR1" >>"$1.saw"; sleep 0.5; exit 75; }
+trap 'leave "$0"' USR1
+touch "$0.up.$OMPI_COMM_WORLD_RANK"
+for i in $(seq 600); do sleep 0.1; done
+RANK
+chmod +x "$directory/rank"
+
+# Starts two such ranks, waits until both are up, runs the given commands, sets `code`.
+with_ranks() {
+    rm -f "$directory"/rank.*
+    launch/run -np 2 "$directory/rank" >"$directory/log" 2>&1 &
+    run=$!
+    for _ in $(seq 200); do
+        [ -e "$directory/rank.up.0" ] && [ -e "$directory/rank.up.1" ] && break
+        sleep 0.05
+    done
+    "$@"
+    wait "$run"
+    code=$?
+}
+signals() { for s; do kill "-$s" "$run"; done; }
+
+launch -np 2 true
+check "all ranks done" 0 $?
+launch -np 2 sh -c 'exit 3'
+check "the program's own code passes through" 3 $?
+launch -np 2 sh -c '[ $OMPI_COMM_WORLD_RANK = 1 ] && kill -9 $$; exec sleep 20'
+check "a killed rank" 9 $?
+launch -np 7 sh -c 'echo $OMPI_COMM_WORLD_SIZE'
+check "more ranks than cores" 0 $?
+
+with_ranks signals USR1
+check "USR1 asks for a checkpoint" 75 "$code"
+check "USR1 reaches every rank" 2 "$(wc -l <"$directory/rank.saw")"
+with_ranks signals TERM
+check "TERM asks for a checkpoint" 75 "$code"
+with_ranks signals TERM TERM USR1
+check "a repeated signal is ignored" 75 "$code"
+check "and does not reach the ranks" 2 "$(wc -l <"$directory/rank.saw")"
+with_ranks signals INT
+check "INT stops now" 130 "$code"
+exit $failed
