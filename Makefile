@@ -21,7 +21,7 @@ F64SRC := $(sort $(wildcard launch/*.c kernels/*.c kernels/ref/*.c model/*.c opt
 F64TST := $(sort $(wildcard tests/f64_*.c))
 
 PKGS   := ompi-c hdf5 libzstd yaml-0.1 jansson libpcre2-8 libxxhash
-WARN   := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+WARN   := -Wall -Wextra -Werror -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes -Wvla
 # No fast-math, and no contraction: fma stands only where it is written (docs/determinism.md).
 # Recursive on purpose: pkg-config runs when something is compiled, after `make deps` had its chance.
 CFLAGS  = -std=c11 -D_GNU_SOURCE -O3 -g -march=x86-64-v3 -ffp-contract=off -fno-math-errno -fopenmp $(WARN) \

@@ -1,0 +1,183 @@
+#include "optim/gradients.h"
+
+#include "launch/memory.h"
+
+static int slot_of(const gradients *g, int64_t bucket) {
+    if (bucket == BUCKET_EMBEDDING) return SLOT_EMBEDDING;
+    if (bucket == bucket_head(g->p)) return SLOT_HEAD;
+    if (g->p->mtp && bucket == bucket_mtp(g->p)) return SLOT_MTP;
+    /* a rank alone folds at once, and one buffer stays in the cache */
+    return g->mesh->ranks > 1 && bucket % 2 ? SLOT_LAYER_1 : SLOT_LAYER_0;
+}
+
+static int64_t largest(const int64_t *cut, int64_t parts) {
+    int64_t most = 0;
+    for (int64_t i = 0; i < parts; i++)
+        if (cut[i + 1] - cut[i] > most) most = cut[i + 1] - cut[i];
+    return most;
+}
+
+void gradients_create(gradients *g, const params *p, const kernels *k, const mesh *mesh) {
+    *g = (gradients){.p = p, .k = k, .mesh = mesh, .classes = mesh->replica_classes / mesh->groups};
+    int64_t ranks = mesh->ranks, groups = mesh->groups, most_expert = 0;
+    g->parts = mem_alloc((size_t)(2 * (ranks + mesh->replica_classes * groups)) * sizeof *g->parts, "message lists");
+    g->dense_cut = mem_alloc((size_t)(p->buckets * (ranks + 1)) * sizeof(int64_t), "gradient parts");
+    g->expert_cut = mem_alloc((size_t)(p->buckets * (groups + 1)) * sizeof(int64_t), "gradient parts");
+    g->dense_at = mem_alloc((size_t)p->buckets * sizeof(int64_t), "gradient parts");
+    g->expert_at = mem_alloc((size_t)p->buckets * sizeof(int64_t), "gradient parts");
+    g->class_at = mem_alloc((size_t)p->buckets * sizeof(int64_t), "gradient parts");
+    g->class_of_layer = mem_alloc((size_t)mesh->replica_classes * sizeof *g->class_of_layer, "gradient parts");
+    for (int64_t b = 0; b < p->buckets; b++) {
+        int64_t *dense = g->dense_cut + b * (ranks + 1), *expert = g->expert_cut + b * (groups + 1);
+        for (int64_t i = 0; i <= ranks; i++) dense[i] = params_cut(p, b, 0, ranks, i);
+        for (int64_t i = 0; i <= groups; i++) expert[i] = params_cut(p, b, 1, groups, i);
+        g->dense_at[b] = g->owned_count;
+        g->owned_count += dense[mesh->rank + 1] - dense[mesh->rank];
+        g->expert_at[b] = g->owned_count;
+        g->owned_count += expert[mesh->group + 1] - expert[mesh->group];
+        g->class_at[b] = g->class_count;
+        g->class_count += p->bucket[b].expert_count;
+        if (largest(expert, groups) > most_expert) most_expert = largest(expert, groups);
+
+        gradient_slot *s = &g->slot[slot_of(g, b)];
+        if (p->bucket[b].dense_count && !s->buffer) { /* all layers are alike */
+            s->buffer = mem_alloc((size_t)p->bucket[b].dense_count * sizeof(real), "a gradient buffer");
+            s->part = largest(dense, ranks);
+            if (ranks > 1)
+                s->received = mem_alloc((size_t)(ranks * s->part) * sizeof(real), "received gradients");
+        }
+        s->bucket = -1;
+    }
+    g->owned = mem_alloc((size_t)g->owned_count * sizeof(real), "gradients");
+    g->class_grad = mem_alloc((size_t)(g->classes * g->class_count) * sizeof(real), "expert gradients");
+    if (groups > 1)
+        g->class_received = mem_alloc((size_t)(mesh->replica_classes * most_expert) * sizeof(real),
+                                      "received expert gradients");
+}
+
+void gradients_destroy(gradients *g) {
+    for (int i = 0; i < GRADIENT_SLOTS; i++) {
+        mem_free(g->slot[i].buffer);
+        mem_free(g->slot[i].received);
+    }
+    mem_free(g->parts);
+    mem_free(g->dense_cut);
+    mem_free(g->expert_cut);
+    mem_free(g->dense_at);
+    mem_free(g->expert_at);
+    mem_free(g->class_at);
+    mem_free(g->class_of_layer);
+    mem_free(g->owned);
+    mem_free(g->class_grad);
+    mem_free(g->class_received);
+    *g = (gradients){0};
+}
+
+size_t gradients_bytes(const gradients *g) {
+    int64_t n = g->owned_count + g->classes * g->class_count;
+    for (int i = 0; i < GRADIENT_SLOTS; i++)
+        if (g->slot[i].buffer) n += g->slot[i].part * g->mesh->ranks * (g->mesh->ranks > 1 ? 2 : 1);
+    return (size_t)n * sizeof(real);
+}
+
+void gradients_begin(gradients *g) { g->k->zero(g->k->ctx, g->classes * g->class_count, g->class_grad); }
+
+/* ---- dense parameters ---- */
+
+static void accumulate(const gradients *g, real *sum, const real *x, int64_t n, int first) {
+    if (first) g->k->copy(g->k->ctx, n, sum, x);
+    else g->k->add(g->k->ctx, n, sum, x);
+}
+
+/* Waits for a slot's messages and adds the parts in the order of the micro-batches. */
+static void complete(gradients *g, gradient_slot *s) {
+    if (s->bucket < 0) return;
+    const mesh *m = g->mesh;
+    const int64_t *cut = g->dense_cut + s->bucket * (m->ranks + 1);
+    int64_t n = cut[m->rank + 1] - cut[m->rank];
+    real *sum = g->owned + g->dense_at[s->bucket];
+    comm_wait(m->world, s->request);
+    for (int64_t i = 0; i < m->ranks; i++) {
+        int rank = mesh_rank_of(m, i);
+        const real *part = rank == m->rank ? s->buffer + cut[rank] : s->received + rank * s->part;
+        accumulate(g, sum, part, n, s->first && i == 0);
+    }
+    s->bucket = -1;
+}
+
+real *gradients_buffer(gradients *g, int64_t bucket) {
+    gradient_slot *s = &g->slot[slot_of(g, bucket)];
+    complete(g, s);
+    return s->buffer;
+}
+
+void gradients_fold(gradients *g, int64_t bucket, int first) {
+    const mesh *m = g->mesh;
+    gradient_slot *s = &g->slot[slot_of(g, bucket)];
+    const int64_t *cut = g->dense_cut + bucket * (m->ranks + 1);
+    int64_t mine = cut[m->rank + 1] - cut[m->rank];
+    s->bucket = bucket;
+    s->first = first;
+    s->request = NULL;
+    if (m->ranks == 1) {
+        complete(g, s);
+        return;
+    }
+    comm_part *send = g->parts, *receive = g->parts + m->ranks;
+    int n = 0;
+    for (int step = 1; step < m->ranks; step++) {
+        int peer = (m->rank + step) % m->ranks;
+        send[n] = (comm_part){peer, s->buffer + cut[peer], (size_t)(cut[peer + 1] - cut[peer]) * sizeof(real)};
+        receive[n++] = (comm_part){peer, s->received + peer * s->part, (size_t)mine * sizeof(real)};
+    }
+    s->request = comm_exchange(m->world, "fold of gradients", n, send, n, receive);
+}
+
+void gradients_end_turn(gradients *g) {
+    for (int i = 0; i < GRADIENT_SLOTS; i++)
+        if (g->slot[i].buffer) complete(g, &g->slot[i]);
+}
+
+/* ---- experts ---- */
+
+/* Class q is summed by group q mod G, as its accumulator number q / G. */
+static real *class_part(const gradients *g, int64_t bucket, int64_t class) {
+    return g->class_grad + class / g->mesh->groups * g->class_count + g->class_at[bucket];
+}
+
+real *const *gradients_classes(gradients *g, int64_t layer) {
+    for (int q = 0; q < g->mesh->replica_classes; q++)
+        g->class_of_layer[q] = q % g->mesh->groups == g->mesh->group ? class_part(g, BUCKET_LAYER_0 + layer, q) : NULL;
+    return g->class_of_layer;
+}
+
+void gradients_end_step(gradients *g) {
+    const mesh *m = g->mesh;
+    for (int64_t b = 0; b < g->p->buckets; b++) {
+        const int64_t *cut = g->expert_cut + b * (m->groups + 1);
+        int64_t mine = cut[m->group + 1] - cut[m->group];
+        int n_send = 0, n_receive = 0;
+        if (!g->p->bucket[b].expert_count) continue;
+        comm_part *send = g->parts, *receive = g->parts + m->replica_classes * m->groups;
+        for (int q = 0; q < m->replica_classes; q++) {
+            int holder = q % m->groups;
+            if (holder != m->group) {
+                receive[n_receive++] =
+                    (comm_part){holder, g->class_received + q * mine, (size_t)mine * sizeof(real)};
+                continue;
+            }
+            for (int peer = 0; peer < m->groups; peer++)
+                if (peer != m->group)
+                    send[n_send++] = (comm_part){peer, class_part(g, b, q) + cut[peer],
+                                                 (size_t)(cut[peer + 1] - cut[peer]) * sizeof(real)};
+        }
+        if (m->groups > 1)
+            comm_wait(m->replicas, comm_exchange(m->replicas, "fold of expert gradients", n_send, send, n_receive,
+                                                 receive));
+        for (int q = 0; q < m->replica_classes; q++) {
+            const real *part = q % m->groups == m->group ? class_part(g, b, q) + cut[m->group]
+                                                         : g->class_received + q * mine;
+            accumulate(g, g->owned + g->expert_at[b], part, mine, q == 0);
+        }
+    }
+}

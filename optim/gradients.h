@@ -1,0 +1,63 @@
+/* Gradients of a step, folded in the order of the micro-batches whatever the number of ranks.
+ *
+ * Dense parameters: every micro-batch's gradient is computed from zero into a buffer of its bucket, and
+ * ((g0 + g1) + g2) + ... is summed by the parameter's owner: each rank owns one part of each bucket
+ * (params_cut), gets that part from all ranks of the turn, and adds them in the order of v.
+ * Experts: weight gradients are summed on the holder, one accumulator per class (micro-batch mod R); at the
+ * step's end each owner among the replicas folds the classes in order.
+ */
+#ifndef CARACAL_OPTIM_GRADIENTS_H
+#define CARACAL_OPTIM_GRADIENTS_H
+
+#include "launch/mesh.h"
+#include "model/params.h"
+
+/* Buffers of dense gradients: one for each kind of bucket, two for layers, so that one travels while the next fills. */
+enum { SLOT_EMBEDDING, SLOT_HEAD, SLOT_MTP, SLOT_LAYER_0, SLOT_LAYER_1, GRADIENT_SLOTS };
+
+typedef struct gradient_slot {
+    real *buffer;          /* this rank's micro-batch */
+    real *received;        /* [P][largest part] of the others' */
+    int64_t part;          /* elements of the largest part */
+    int64_t bucket;        /* which bucket travels, -1: none */
+    int first;             /* of the step: the sum starts here */
+    comm_request *request;
+} gradient_slot;
+
+typedef struct gradients {
+    const params *p;
+    const kernels *k;
+    const mesh *mesh;
+    gradient_slot slot[GRADIENT_SLOTS];
+    comm_part *parts;      /* [2 P] message lists */
+    int64_t *dense_cut;    /* [buckets][P + 1] */
+    int64_t *expert_cut;   /* [buckets][G + 1] */
+    int64_t *dense_at, *expert_at; /* [buckets] where my part lies in `owned` */
+    int64_t owned_count;
+    real *owned;           /* the folded gradient of what this rank owns: per bucket its dense part, then its experts' */
+    int64_t classes;       /* class accumulators of this rank: R / G */
+    real *class_grad;      /* [classes][expert elements of all buckets] */
+    int64_t *class_at;     /* [buckets] */
+    int64_t class_count;
+    real *class_received;  /* [R][largest expert part] */
+    real **class_of_layer; /* [R] the list given to model_layer_backward */
+} gradients;
+
+void gradients_create(gradients *g, const params *p, const kernels *k, const mesh *mesh);
+void gradients_destroy(gradients *g);
+size_t gradients_bytes(const gradients *g);
+
+/* Before a step: the experts' accumulators are zeroed. */
+void gradients_begin(gradients *g);
+/* The buffer to put a bucket's dense gradient into; waits until an earlier use has been folded. */
+real *gradients_buffer(gradients *g, int64_t bucket);
+/* A bucket's buffer is complete: starts its fold.  first: this is the step's first turn. */
+void gradients_fold(gradients *g, int64_t bucket, int first);
+/* Experts' accumulators of a layer by class, NULL for classes of other groups. */
+real *const *gradients_classes(gradients *g, int64_t layer);
+/* Waits for all folds of a turn. */
+void gradients_end_turn(gradients *g);
+/* After the last turn: folds the experts' classes. */
+void gradients_end_step(gradients *g);
+
+#endif

@@ -1,0 +1,146 @@
+#include "optim/optimizer.h"
+
+#include <math.h>
+#include <xxhash.h>
+
+#include "kernels/math.h"
+#include "launch/memory.h"
+
+/* Adds the pieces of one owned range [lo, hi) of a bucket's dense or expert array. */
+static void add_pieces(optimizer *o, int64_t number, int experts, int64_t lo, int64_t hi, int64_t at) {
+    const bucket *b = &o->p->bucket[number];
+    for (int64_t i = b->first; i < b->first + b->params; i++) {
+        const param *q = &o->p->param[i];
+        if ((q->expert >= 0) != experts || q->offset < 0) continue;
+        int64_t from = q->offset > lo ? q->offset : lo, to = q->offset + q->count < hi ? q->offset + q->count : hi;
+        if (from >= to) continue;
+        int64_t owned = at + from - lo;
+        real *w = o->weights + (experts ? b->expert_offset : b->dense_offset) + from;
+        o->piece[o->pieces++] = (piece){i, from - q->offset, to - from, w, o->g->owned + owned, o->m + owned,
+                                        o->v + owned};
+    }
+}
+
+void optimizer_create(optimizer *o, const optim_config *c, const params *p, real *weights, gradients *g,
+                      const kernels *k, const mesh *mesh) {
+    *o = (optimizer){.c = *c, .p = p, .k = k, .mesh = mesh, .g = g, .weights = weights};
+    size_t owned = (size_t)g->owned_count * sizeof(real);
+    o->m = mem_alloc(owned, "first moments");
+    o->v = mem_alloc(owned, "second moments");
+    o->piece = mem_alloc((size_t)p->n * sizeof *o->piece, "the optimizer's pieces");
+    o->block_sums = mem_alloc((size_t)p->blocks * sizeof *o->block_sums, "block sums");
+    o->block_digests = mem_alloc((size_t)p->blocks * sizeof *o->block_digests, "block digests");
+    o->byte_cut = mem_alloc((size_t)(mesh->ranks + 1) * sizeof *o->byte_cut, "weight parts");
+    for (int64_t b = 0; b < p->buckets; b++) {
+        const int64_t *dense = g->dense_cut + b * (mesh->ranks + 1) + mesh->rank;
+        const int64_t *expert = g->expert_cut + b * (mesh->groups + 1) + mesh->group;
+        add_pieces(o, b, 0, dense[0], dense[1], g->dense_at[b]);
+        add_pieces(o, b, 1, expert[0], expert[1], g->expert_at[b]);
+    }
+}
+
+void optimizer_destroy(optimizer *o) {
+    mem_free(o->m);
+    mem_free(o->v);
+    mem_free(o->piece);
+    mem_free(o->byte_cut);
+    mem_free(o->block_sums);
+    mem_free(o->block_digests);
+    *o = (optimizer){0};
+}
+
+static int64_t first_block(const optimizer *o, const piece *q) {
+    return o->p->param[q->param].first_block + q->offset / SUM_BLOCK;
+}
+
+gradient_figures optimizer_gradient(optimizer *o) {
+    const params *p = o->p;
+    for (int64_t i = 0; i < p->blocks; i++) o->block_sums[i] = 0;
+    for (int64_t i = 0; i < o->pieces; i++) {
+        const piece *q = &o->piece[i];
+        o->k->sum_squares(o->k->ctx, q->count, o->block_sums + first_block(o, q), q->gradient);
+    }
+    comm_sum_disjoint_f64(o->mesh->world, "gradient norm", o->block_sums, (size_t)p->blocks);
+    gradient_figures f = {.rms_min = INFINITY};
+    double total = 0;
+    for (int64_t b = 0; b < p->buckets; b++) {
+        double sum[2] = {0, 0}, count[2] = {0, 0}; /* dense, experts */
+        for (int64_t i = p->bucket[b].first; i < p->bucket[b].first + p->bucket[b].params; i++) {
+            const param *q = &p->param[i];
+            int64_t end = i + 1 < p->n ? p->param[i + 1].first_block : p->blocks;
+            for (int64_t k = q->first_block; k < end; k++) {
+                total += o->block_sums[k];
+                sum[q->expert >= 0] += o->block_sums[k];
+            }
+            count[q->expert >= 0] += (double)q->count;
+        }
+        for (int kind = 0; kind < 2; kind++) {
+            if (!count[kind]) continue;
+            double rms = sqrt(sum[kind] / count[kind]);
+            f.rms_min = rms < f.rms_min ? rms : f.rms_min;
+            f.rms_max = rms > f.rms_max ? rms : f.rms_max;
+        }
+    }
+    f.norm = sqrt(total);
+    f.finite = isfinite(f.norm);
+    return f;
+}
+
+double optimizer_learning_rate(const optim_config *c, int64_t step) {
+    const double pi = 3.14159265358979323846;
+    double lr = c->lr, end = c->min_lr_ratio;
+    int64_t horizon = c->schedule_steps;
+    if (step < c->warmup_steps) return lr * (double)(step + 1) / (double)c->warmup_steps;
+    if (c->schedule == LR_COSINE) {
+        double done = (double)(step - c->warmup_steps) / (double)(horizon > c->warmup_steps ? horizon - c->warmup_steps : 1);
+        return lr * (end + (1 - end) * 0.5 * (1 + fixed_cos(pi * (done < 1 ? done : 1))));
+    }
+    if (c->schedule == LR_WSD && step >= horizon - c->decay_steps) {
+        double left = step < horizon ? (double)(horizon - step) / (double)(c->decay_steps + 1) : 0;
+        return lr * (end + (1 - end) * left);
+    }
+    return lr;
+}
+
+/* Every rank gets the parts of the weights that others updated. */
+static void gather_weights(optimizer *o) {
+    const mesh *m = o->mesh;
+    for (int64_t i = 0; i < o->p->buckets; i++) {
+        const bucket *b = &o->p->bucket[i];
+        const int64_t *dense = o->g->dense_cut + i * (m->ranks + 1), *expert = o->g->expert_cut + i * (m->groups + 1);
+        for (int r = 0; r <= m->ranks; r++) o->byte_cut[r] = (size_t)dense[r] * sizeof(real);
+        comm_all_gather_ranges(m->world, "gather of weights", o->weights + b->dense_offset, o->byte_cut);
+        if (!b->expert_count) continue;
+        for (int r = 0; r <= m->groups; r++) o->byte_cut[r] = (size_t)expert[r] * sizeof(real);
+        comm_all_gather_ranges(m->replicas, "gather of experts", o->weights + b->expert_offset, o->byte_cut);
+    }
+}
+
+void optimizer_update(optimizer *o, double lr, double norm) {
+    const optim_config *c = &o->c;
+    double clip = c->clip > 0 && c->clip / (norm + 1e-6) < 1 ? c->clip / (norm + 1e-6) : 1;
+    o->steps++;
+    if (o->p->mtp) o->mtp_steps++;
+    for (int64_t i = 0; i < o->pieces; i++) {
+        const piece *q = &o->piece[i];
+        const param *w = &o->p->param[q->param];
+        int64_t t = o->p->mtp && w->bucket == bucket_mtp(o->p) ? o->mtp_steps : o->steps;
+        adamw_step s = {.lr = lr, .beta1 = c->beta1, .beta2 = c->beta2, .eps = c->eps, .grad_scale = clip,
+                        .weight_decay = w->group == GROUP_NORM ? 0 : c->weight_decay,
+                        .correction1 = 1 - fixed_pow(c->beta1, (double)t),
+                        .correction2 = 1 - fixed_pow(c->beta2, (double)t)};
+        o->k->adamw(o->k->ctx, q->count, s, q->weight, q->m, q->v, q->gradient);
+    }
+    gather_weights(o);
+}
+
+uint64_t optimizer_digest(optimizer *o, int which) {
+    for (int64_t i = 0; i < o->p->blocks; i++) o->block_digests[i] = 0;
+    for (int64_t i = 0; i < o->pieces; i++) {
+        const piece *q = &o->piece[i];
+        const real *x = which == 0 ? q->weight : which == 1 ? q->m : q->v;
+        o->k->digest(o->k->ctx, q->count, o->block_digests + first_block(o, q), x);
+    }
+    comm_sum_disjoint_u64(o->mesh->world, "digest of parameters", o->block_digests, (size_t)o->p->blocks);
+    return XXH3_64bits(o->block_digests, (size_t)o->p->blocks * sizeof *o->block_digests);
+}

@@ -1,0 +1,49 @@
+/* AdamW over the parameter table, its state sharded over the ranks that replicate a parameter. */
+#ifndef CARACAL_OPTIM_OPTIMIZER_H
+#define CARACAL_OPTIM_OPTIMIZER_H
+
+#include "optim/config.h"
+#include "optim/gradients.h"
+
+/* A run of elements of one parameter that this rank owns; begins at a SUM_BLOCK of it. */
+typedef struct piece {
+    int64_t param, offset, count;
+    real *weight, *gradient, *m, *v;
+} piece;
+
+typedef struct optimizer {
+    optim_config c;
+    const params *p;
+    const kernels *k;
+    const mesh *mesh;
+    gradients *g;
+    real *weights;           /* this rank's, as params lays them out */
+    int64_t pieces;
+    piece *piece;
+    real *m, *v;             /* [owned] moments, zero at the start */
+    int64_t steps, mtp_steps; /* updates done; the MTP head counts its own */
+    size_t *byte_cut;        /* [P + 1] */
+    double *block_sums;      /* [blocks of the table] */
+    uint64_t *block_digests;
+} optimizer;
+
+typedef struct gradient_figures {
+    double norm;             /* of the whole gradient, before clipping */
+    double rms_min, rms_max; /* over the groups of parameters: each bucket's dense ones and its experts */
+    int finite;
+} gradient_figures;
+
+void optimizer_create(optimizer *o, const optim_config *c, const params *p, real *weights, gradients *g,
+                      const kernels *k, const mesh *mesh);
+void optimizer_destroy(optimizer *o);
+
+/* Norm over fixed blocks in the table's order: the same on any number of ranks. */
+gradient_figures optimizer_gradient(optimizer *o);
+/* Learning rate of step `step` (from 0). */
+double optimizer_learning_rate(const optim_config *c, int64_t step);
+/* Clips by the norm and updates every owned piece, then gathers the new weights on all ranks. */
+void optimizer_update(optimizer *o, double lr, double norm);
+/* Digest of all weights (which = 0), first (1) or second (2) moments: XXH3-64 over the block digests. */
+uint64_t optimizer_digest(optimizer *o, int which);
+
+#endif
