@@ -147,9 +147,10 @@ typedef struct kernels {
                                const int32_t *ids);
 
     /* ---- router (report Eq. 1, 3-5) ----
-     * prob [T,N+Z] = softmax(logits); the K experts with the largest prob + bias (ties to the lower id) are
-     * chosen: index [T,K] = their ids, ascending; weight [T,K] = prob * scaling.  count [N+Z] = selections of
-     * each expert; prob_sum [N+Z] = sum of prob over the tokens. */
+     * prob [T,N+Z] = softmax(logits); the K experts with the largest prob + bias (prob as stored, the sum
+     * rounded to real, ties to the lower id) are chosen: index [T,K] = their ids, ascending;
+     * weight [T,K] = prob * scaling.  count [N+Z] = selections of each expert; prob_sum [N+Z] = sum of prob
+     * over the tokens. */
     void (*router_forward)(kernel_context *, router_shape s, real *prob, int32_t *index, real *weight,
                            int64_t *count, real *prob_sum, const real *logits, const real *bias);
     /* dweight [T,K] is the gradient that reaches the weights; lb_grad [N+Z] that of the load-balance loss on
@@ -214,6 +215,8 @@ struct error;
  * device, an isa that this processor lacks, a table with a missing entry (which it names). */
 int kernels_open(kernels *k, const kernels_config *c, struct error *e);
 void kernels_close(kernels *k);
+/* The name of the first empty entry of a table, or NULL when it is complete. */
+const char *kernels_missing(const kernels *k);
 
 /* Each backend's own opener, called by kernels_open (and by tests). */
 void kernels_ref(kernels *k, int threads);

@@ -1,0 +1,129 @@
+/* Opening a backend by name. */
+#include "kernels/kernels.h"
+
+#include <string.h>
+
+#include "launch/error.h"
+
+const char *kernels_missing(const kernels *k) {
+#define ENTRY(operation)                                                                                     \
+    { offsetof(kernels, operation), #operation }
+    static const struct {
+        size_t offset;
+        const char *name;
+    } entries[] = {
+        ENTRY(zero),
+        ENTRY(copy),
+        ENTRY(add),
+        ENTRY(copy_rows),
+        ENTRY(gemm),
+        ENTRY(grouped_gemm),
+        ENTRY(grouped_gemm_dw),
+        ENTRY(rms_norm_forward),
+        ENTRY(rms_norm_backward),
+        ENTRY(rope),
+        ENTRY(attention_forward),
+        ENTRY(attention_backward),
+        ENTRY(swiglu_forward),
+        ENTRY(swiglu_backward),
+        ENTRY(embedding_forward),
+        ENTRY(embedding_backward),
+        ENTRY(router_forward),
+        ENTRY(router_backward),
+        ENTRY(combine_forward),
+        ENTRY(combine_backward),
+        ENTRY(cross_entropy),
+        ENTRY(hidden_z),
+        ENTRY(adamw),
+        ENTRY(sum_squares),
+        ENTRY(digest),
+        ENTRY(to_host),
+        ENTRY(to_device),
+        ENTRY(destroy),
+    };
+#undef ENTRY
+    /* the list above must grow with the table */
+    enum { LISTED = sizeof entries / sizeof *entries };
+    _Static_assert(offsetof(kernels, zero) + LISTED * sizeof(void (*)(void)) == sizeof(kernels),
+                   "kernels_missing lists every operation of the table");
+    for (int i = 0; i < LISTED; i++) {
+        void (*entry)(void);
+        memcpy(&entry, (const char *)k + entries[i].offset, sizeof entry);
+        if (!entry) return entries[i].name;
+    }
+    return NULL;
+}
+
+#ifdef CARACAL_F64
+
+static int open_backend(kernels *k, const char *device, const kernels_config *c, error *e) {
+    if (strcmp(device, "ref"))
+        return error_set(e, EXIT_USAGE, "device \"%s\": this build computes in double, which only ref does",
+                         c->device);
+    kernels_ref(k, c->threads);
+    return 0;
+}
+
+#else
+
+static int has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+/* Everything that -march=x86-64-v4 lets the compiler use. */
+static int has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
+}
+
+static int open_cpu(kernels *k, const kernels_config *c, error *e) {
+    int automatic = !strcmp(c->isa, "auto"), avx512 = !strcmp(c->isa, "avx512");
+    if (!automatic && !avx512 && strcmp(c->isa, "avx2"))
+        return error_set(e, EXIT_USAGE, "isa \"%s\": must be auto, avx2 or avx512", c->isa);
+    if (automatic) avx512 = has_avx512();
+    if (avx512 ? !has_avx512() : !has_avx2())
+        return error_set(e, EXIT_USAGE, "isa \"%s\": this processor has no %s; use %s", c->isa,
+                         avx512 ? "AVX-512 (F, BW, CD, DQ, VL)" : "AVX2 with FMA",
+                         avx512 ? "isa auto" : "device ref");
+    (avx512 ? kernels_cpu_avx512 : kernels_cpu_avx2)(k, c->threads);
+    return 0;
+}
+
+static int open_backend(kernels *k, const char *device, const kernels_config *c, error *e) {
+    if (!strcmp(device, "cpu")) return open_cpu(k, c, e);
+    if (strcmp(device, "ref"))
+        return error_set(e, EXIT_USAGE, "device \"%s\": must be ref, cpu, check:cpu or check:ref", c->device);
+    kernels_ref(k, c->threads);
+    return 0;
+}
+
+#endif
+
+int kernels_open(kernels *k, const kernels_config *c, error *e) {
+    if (c->threads < 1)
+        return error_set(e, EXIT_USAGE, "parallel.threads is %d, must be at least 1", c->threads);
+    const char *device = c->device;
+#ifndef CARACAL_F64
+    int checked = !strncmp(device, "check:", strlen("check:"));
+    if (checked) device += strlen("check:");
+#endif
+    int code = open_backend(k, device, c, e);
+    if (code) return code;
+    const char *missing = kernels_missing(k);
+    if (missing)
+        return error_set(e, EXIT_USAGE, "device \"%s\": backend %s has no %s", c->device, k->name, missing);
+#ifndef CARACAL_F64
+    if (checked) {
+        kernels inner = *k;
+        kernels_check(k, &inner);
+        REQUIRE(!kernels_missing(k));
+    }
+#endif
+    return 0;
+}
+
+void kernels_close(kernels *k) {
+    k->destroy(k);
+    memset(k, 0, sizeof *k);
+}
