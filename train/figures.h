@@ -1,0 +1,15 @@
+/* The figures of a step: every rank's micro-batch tells its numbers after each turn, and all ranks add them in the
+ * order of the micro-batches. */
+#ifndef CARACAL_TRAIN_FIGURES_H
+#define CARACAL_TRAIN_FIGURES_H
+
+#include "train/step.h"
+
+void figures_begin(state *s);
+/* After a turn: gathers what the model says of its micro-batch, and adds. */
+void figures_fold(state *s);
+/* After the last turn: everything in *r but the gradient's and the biases' figures. */
+void figures_read(const state *s, step_result *r);
+void figures_read_biases(const state *s, step_result *r);
+
+#endif

@@ -1,0 +1,82 @@
+#include "train/state.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/memory.h"
+#include "model/init.h"
+#include "train/step.h"
+
+model_config_all state_model_config(const config *c, int64_t eos, double slack) {
+    return (model_config_all){.model = c->model, .router = c->router, .loss = c->loss, .batch = c->train.micro_batch_size,
+                              .seq = c->train.seq_len, .chunks = c->parallel.chunks, .eos = eos, .slack = slack};
+}
+
+int state_threads(const config *c, const comm *world) {
+    if (c->parallel.threads) return (int)c->parallel.threads;
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set)) return 1;
+    int cores = CPU_COUNT(&set);
+    const char *local = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+    int ranks = local ? atoi(local) : comm_size(world);
+    /* a rank that mpirun bound sees its own cores only; an unbound one shares the host's */
+    if (cores > 1 && ranks > 1) cores = cores / ranks;
+    return cores > 0 ? cores : 1;
+}
+
+static void history_create(state *s) {
+    int64_t n = s->c.model.n_routed_experts, layers = s->c.model.num_layers;
+    s->history = mem_alloc((size_t)layers * sizeof *s->history, "controller history");
+    for (int64_t l = 0; l < layers; l++) {
+        bias_history *h = &s->history[l];
+        h->e1_N = mem_alloc((size_t)n * sizeof *h->e1_N, "controller history");
+        h->e2_N = mem_alloc((size_t)n * sizeof *h->e2_N, "controller history");
+        h->waiting_N = mem_alloc((size_t)n * sizeof *h->waiting_N, "controller history");
+    }
+}
+
+int state_create(state *s, const config *c, comm *world, int64_t eos, error *e) {
+    *s = (state){.c = *c};
+    int code = mesh_open(&s->mesh, world, &c->parallel, c->train.micro_batches, c->model.n_routed_experts, e);
+    if (code) return code;
+    s->c.kernels.threads = state_threads(c, world);
+    code = kernels_open(&s->k, &s->c.kernels, e);
+    if (code) {
+        mesh_close(&s->mesh);
+        return code;
+    }
+    model_config_all m = state_model_config(c, eos, STATE_SLACK);
+    model_create(&s->model, &m, &s->k, &s->mesh);
+    gradients_create(&s->gradients, &s->model.p, &s->k, &s->mesh);
+    optimizer_create(&s->optimizer, &c->optim, &s->model.p, s->model.weights, &s->gradients, &s->k, &s->mesh);
+    history_create(s);
+    s->figures = step_figures(&c->model);
+    s->figure = mem_alloc((size_t)s->figures * sizeof(double), "figures");
+    s->figure_sum = mem_alloc((size_t)s->figures * sizeof(double), "figures");
+    s->row_sum = mem_alloc((size_t)c->model.hidden_size * sizeof(double), "figures");
+    s->figure_all = mem_alloc((size_t)(s->figures * s->mesh.ranks) * sizeof(double), "figures");
+    return 0;
+}
+
+void state_destroy(state *s) {
+    for (int64_t l = 0; l < s->c.model.num_layers; l++) {
+        mem_free(s->history[l].e1_N);
+        mem_free(s->history[l].e2_N);
+        mem_free(s->history[l].waiting_N);
+    }
+    mem_free(s->history);
+    mem_free(s->figure);
+    mem_free(s->figure_all);
+    mem_free(s->figure_sum);
+    mem_free(s->row_sum);
+    optimizer_destroy(&s->optimizer);
+    gradients_destroy(&s->gradients);
+    model_destroy(&s->model);
+    kernels_close(&s->k);
+    mesh_close(&s->mesh);
+}
+
+void state_initialise(state *s) {
+    init_weights(&s->model.p, &s->c.init, (uint64_t)s->c.train.seed, s->model.weights, s->c.kernels.threads);
+}

@@ -1,0 +1,40 @@
+/* Everything that a training run is: what a step changes and what a checkpoint holds. */
+#ifndef CARACAL_TRAIN_STATE_H
+#define CARACAL_TRAIN_STATE_H
+
+#include "model/bias.h"
+#include "model/model.h"
+#include "optim/optimizer.h"
+#include "train/config.h"
+
+typedef struct state {
+    config c; /* borrowed strings; the caller keeps the original */
+    mesh mesh;
+    kernels k;
+    model model;
+    gradients gradients;
+    optimizer optimizer;
+    bias_history *history; /* [layers] */
+    int64_t step;          /* steps done */
+    int64_t position;      /* samples used: the loader's counter */
+    /* figures of a step, folded in the order of the micro-batches */
+    int64_t figures;
+    double *figure, *figure_all, *figure_sum; /* [n], [P][n], [n] */
+    double *row_sum;                          /* scratch [H] */
+} state;
+
+/* Room for received rows, in multiples of the expected load. */
+#define STATE_SLACK 1.5
+
+/* Opens backend, mesh and model for `c`; weights are zero, biases and history too.  eos: from the tokenizer. */
+int state_create(state *s, const config *c, comm *world, int64_t eos, error *e);
+void state_destroy(state *s);
+/* Fresh weights from train.seed. */
+void state_initialise(state *s);
+
+/* What model_create is given for this config. */
+model_config_all state_model_config(const config *c, int64_t eos, double slack);
+/* Threads of each rank: parallel.threads, or the host's cores divided by its ranks. */
+int state_threads(const config *c, const comm *world);
+
+#endif

@@ -1,0 +1,70 @@
+#include "train/step.h"
+
+#include <math.h>
+
+#include "launch/memory.h"
+#include "train/figures.h"
+
+/* Forward and backward of one micro-batch on every rank; gradients are on their way when it returns. */
+static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
+    model *m = &s->model;
+    gradients *g = &s->gradients;
+    const config *c = &s->c;
+    int64_t layers = c->model.num_layers;
+    int class_of[1024]; /* of each source of my expert group in this turn */
+    REQUIRE(s->mesh.expert_parallel <= 1024);
+    for (int i = 0; i < s->mesh.expert_parallel; i++)
+        class_of[i] = (int)mesh_class(&s->mesh, mesh_micro_batch(&s->mesh, turn, s->mesh.group * s->mesh.expert_parallel + i));
+
+    model_forward(m, tokens, c->train.micro_batch_size, c->train.seq_len, 1.0 / (double)c->train.micro_batches);
+
+    real *embedding = gradients_buffer(g, BUCKET_EMBEDDING), *head = gradients_buffer(g, bucket_head(&m->p));
+    real *mtp = m->p.mtp ? gradients_buffer(g, bucket_mtp(&m->p)) : NULL;
+    model_head_backward(m, embedding, head, mtp);
+    gradients_fold(g, bucket_head(&m->p), turn == 0);
+    if (mtp) gradients_fold(g, bucket_mtp(&m->p), turn == 0);
+    for (int64_t l = layers - 1; l >= 0; l--) {
+        real *dense = gradients_buffer(g, BUCKET_LAYER_0 + l);
+        model_layer_backward(m, l, dense, gradients_classes(g, l), class_of);
+        gradients_fold(g, BUCKET_LAYER_0 + l, turn == 0);
+    }
+    model_embedding_backward(m, embedding);
+    gradients_fold(g, BUCKET_EMBEDDING, turn == 0);
+    gradients_end_turn(g);
+}
+
+/* The bias controller acts after the optimizer, on the counts of the whole step. */
+static void control_biases(state *s, const step_result *r) {
+    const model_config *c = &s->c.model;
+    int64_t n = experts_total(c), tokens = s->c.train.micro_batches * s->c.train.micro_batch_size * s->c.train.seq_len;
+    for (int64_t l = 0; l < c->num_layers; l++)
+        bias_step(c, &s->c.router, s->step, r->count + l * n, tokens, &s->history[l], s->model.router_bias_LE + l * n);
+}
+
+void step_run(state *s, const int32_t *tokens, step_result *r) {
+    const config *c = &s->c;
+    int64_t stride = c->train.micro_batch_size * (c->train.seq_len + 2);
+
+    gradients_begin(&s->gradients);
+    figures_begin(s);
+    for (int64_t turn = 0; turn < s->mesh.turns; turn++) {
+        turn_run(s, turn, tokens + turn * stride);
+        figures_fold(s);
+    }
+    gradients_end_step(&s->gradients);
+
+    gradient_figures f = optimizer_gradient(&s->optimizer);
+    figures_read(s, r);
+    r->grad_norm = f.norm;
+    r->grad_rms_min = f.rms_min;
+    r->grad_rms_max = f.rms_max;
+    r->lr = optimizer_learning_rate(&c->optim, s->step);
+    r->finite = f.finite && isfinite(r->loss);
+    if (r->finite) {
+        optimizer_update(&s->optimizer, r->lr, f.norm);
+        control_biases(s, r);
+    }
+    figures_read_biases(s, r);
+    s->step++;
+    s->position += c->train.micro_batches * c->train.micro_batch_size;
+}
