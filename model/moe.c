@@ -42,24 +42,22 @@ void moe_scratch_create(context *x, arena *a) {
 
 /* ---- router ---- */
 
-/* Group j of the load-balance loss: D groups of FFN experts, then the identity experts.  Returns f_j (Eq. 5), which is
- * 1 everywhere when the budget of K_e FFN experts per token is met evenly; sets the group's experts. */
-static double lb_group(const context *x, const moe_stats *s, int64_t j, int64_t *first, int64_t *end) {
-    const model_config *c = &x->c;
-    int64_t n = c->n_routed_experts, d = x->router.lb_groups;
-    double ke = x->router.expected_ffn_experts, selected = 0;
+double moe_lb_group(const model_config *c, const router_config *r, const int64_t *count, double tokens, int64_t j,
+                    int64_t *first, int64_t *end) {
+    int64_t n = c->n_routed_experts, d = r->lb_groups;
+    double ke = r->expected_ffn_experts, selected = 0;
     double budget = j < d ? ke / (double)d : (double)c->moe_topk - ke;
     *first = j < d ? j * (n / d) : n;
     *end = j < d ? *first + n / d : n + c->zero_expert_num;
-    for (int64_t i = *first; i < *end; i++) selected += (double)s->count_E[i];
-    return budget > 0 ? selected / (budget * (double)x->tokens) : 0;
+    for (int64_t i = *first; i < *end; i++) selected += (double)count[i];
+    return budget > 0 ? selected / (budget * tokens) : 0;
 }
 
 /* Sum over groups of f_j P_j (Eq. 3), P_j the group's mean probability. */
 static double lb_loss(const context *x, const moe_stats *s, const real *prob_sum) {
     double loss = 0;
     for (int64_t j = 0, first, end; j <= x->router.lb_groups; j++) {
-        double f = lb_group(x, s, j, &first, &end), probability = 0;
+        double f = moe_lb_group(&x->c, &x->router, s->count_E, (double)x->tokens, j, &first, &end), probability = 0;
         for (int64_t i = first; i < end; i++) probability += (double)prob_sum[i];
         loss += f * probability / (double)x->tokens;
     }
@@ -69,7 +67,7 @@ static double lb_loss(const context *x, const moe_stats *s, const real *prob_sum
 /* Its gradient on every token's probabilities, in the step's loss. */
 static void lb_gradient(const context *x, const moe_saved *s, real *lb_grad) {
     for (int64_t j = 0, first, end; j <= x->router.lb_groups; j++) {
-        double f = lb_group(x, &s->stats, j, &first, &end);
+        double f = moe_lb_group(&x->c, &x->router, s->stats.count_E, (double)x->tokens, j, &first, &end);
         real cost = (real)(s->loss_scale * x->router.lb_alpha * f / (double)x->tokens);
         for (int64_t i = first; i < end; i++) lb_grad[i] = cost;
     }

@@ -41,6 +41,12 @@ void moe_experts(context *x, moe_saved *s, const layer_tensors *w);
 /* out_TH += the experts' answers and the identity part (Eq. 8). */
 void moe_combine(context *x, moe_saved *s, real *out_TH, const layer_tensors *w, const real *y_TH);
 
+/* Group j of the load-balance loss: D groups of FFN experts (j < D), then the identity experts (j = D).  Returns f_j
+ * (Eq. 5) for these counts over `tokens` tokens, which is 1 everywhere when the budget of K_e FFN experts per token is
+ * met evenly; sets the group's experts [first, end). */
+double moe_lb_group(const model_config *c, const router_config *r, const int64_t *count_E, double tokens, int64_t j,
+                    int64_t *first, int64_t *end);
+
 /* Recomputes gate and up of the rows that are kept. */
 void moe_recompute(context *x, moe_saved *s, const layer_tensors *w);
 
