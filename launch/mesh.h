@@ -15,6 +15,7 @@ typedef struct parallel_config {
     int64_t expert_replicas;  /* R */
     int64_t chunks;           /* token chunks of an exchange */
     int64_t threads;          /* per rank; 0: the cores divided by the ranks of this host */
+    double expert_capacity;   /* room for received rows, in multiples of the expected load */
 } parallel_config;
 
 typedef struct mesh {

@@ -1,5 +1,5 @@
 /* replay CASE_DIR OUT_DIR [--device=ref|cpu|check:cpu] [--isa=..] [--threads=N] [--chunks=N] [--expert-parallel=N]
- *        [--replicas=N] [--recompute]
+ *        [--replicas=N] [--recompute] [--expert-capacity=X]
  *
  * Runs a golden case (tests/golden/NAME, made by an independent float64 program) through the production training step and
  * writes OUT_DIR/steps.json (shaped like the case's expected.json), grads.safetensors (the first step's
@@ -59,7 +59,7 @@ static void read_config(config *c, const json_t *j) {
     c->train = (train_config){.steps = whole(j, "steps", 0), .seq_len = whole(j, "seq_len", 0),
                               .micro_batches = whole(j, "micro_batches", 0),
                               .micro_batch_size = whole(j, "micro_batch", 0)};
-    c->parallel = (parallel_config){.expert_replicas = 1, .chunks = 2, .threads = 1};
+    c->parallel = (parallel_config){.expert_replicas = 1, .chunks = 2, .threads = 1, .expert_capacity = 1.5};
     snprintf(c->kernels.device, sizeof c->kernels.device, "cpu");
     snprintf(c->kernels.isa, sizeof c->kernels.isa, "auto");
 }
@@ -175,6 +175,7 @@ static void read_options(config *c, int argc, char **argv) {
         else if (option(argv[i], "--chunks", &v)) c->parallel.chunks = atoi(v);
         else if (option(argv[i], "--expert-parallel", &v)) c->parallel.expert_parallel = atoi(v);
         else if (option(argv[i], "--replicas", &v)) c->parallel.expert_replicas = atoi(v);
+        else if (option(argv[i], "--expert-capacity", &v)) c->parallel.expert_capacity = atof(v);
         else if (option(argv[i], "--recompute", &v)) c->model.recompute = 1;
         else FAULT(EXIT_USAGE, "unknown option %s", argv[i]);
     }

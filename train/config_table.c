@@ -101,6 +101,8 @@ const config_key config_keys[] = {
     AUTO(parallel.expert_parallel, 1048576, "ranks that share the experts"),
     INT(parallel.expert_replicas, 1, 65536, "1", DECIDES, "copies of the experts that a run may use"),
     INT(parallel.chunks, 1, 64, "2", FREE, "pieces in which tokens travel to the experts"),
+    {"parallel.expert_capacity", KEY_REAL, FIELD(parallel.expert_capacity), 0.01, 1e6, NULL, "1.5", FREE,
+     "room for received rows, in multiples of the expected load; more goes in further rounds"},
     AUTO(parallel.threads, 4096, "per rank; auto: cores divided by ranks"),
 
     INT(checkpoint.every, 0, ANY, "0", FREE, "steps between checkpoints; 0: one at the end"),

@@ -8,9 +8,9 @@
 #include "model/init.h"
 #include "train/step.h"
 
-model_config_all state_model_config(const config *c, int64_t eos, double slack) {
+model_config_all state_model_config(const config *c, int64_t eos) {
     return (model_config_all){.model = c->model, .router = c->router, .loss = c->loss, .batch = c->train.micro_batch_size,
-                              .seq = c->train.seq_len, .chunks = c->parallel.chunks, .eos = eos, .slack = slack};
+                              .seq = c->train.seq_len, .chunks = c->parallel.chunks, .eos = eos, .slack = c->parallel.expert_capacity};
 }
 
 int state_threads(const config *c, const comm *world) {
@@ -46,7 +46,7 @@ int state_create(state *s, const config *c, comm *world, int64_t eos, error *e) 
         mesh_close(&s->mesh);
         return code;
     }
-    model_config_all m = state_model_config(c, eos, STATE_SLACK);
+    model_config_all m = state_model_config(c, eos);
     model_create(&s->model, &m, &s->k, &s->mesh);
     gradients_create(&s->gradients, &s->model.p, &s->k, &s->mesh);
     optimizer_create(&s->optimizer, &c->optim, &s->model.p, s->model.weights, &s->gradients, &s->k, &s->mesh);

@@ -23,9 +23,6 @@ typedef struct state {
     double *row_sum;                          /* scratch [H] */
 } state;
 
-/* Room for received rows, in multiples of the expected load. */
-#define STATE_SLACK 1.5
-
 /* Opens backend, mesh and model for `c`; weights are zero, biases and history too.  eos: from the tokenizer. */
 int state_create(state *s, const config *c, comm *world, int64_t eos, error *e);
 void state_destroy(state *s);
@@ -33,7 +30,7 @@ void state_destroy(state *s);
 void state_initialise(state *s);
 
 /* What model_create is given for this config. */
-model_config_all state_model_config(const config *c, int64_t eos, double slack);
+model_config_all state_model_config(const config *c, int64_t eos);
 /* Threads of each rank: parallel.threads, or the host's cores divided by its ranks. */
 int state_threads(const config *c, const comm *world);
 

@@ -1,0 +1,201 @@
+#include "train/checkpoint.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "launch/memory.h"
+
+/* The logical tensors of a state in the order in which they are stored: for each parameter its weight and moments, then for
+ * each layer the router's bias and the controller's memory. */
+enum { WEIGHT, MOMENT_1, MOMENT_2, PER_PARAM };
+enum { BIAS, ERROR_1, ERROR_2, WAITING, PER_LAYER };
+static const char *const param_prefix[PER_PARAM] = {"weights/", "adam_m/", "adam_v/"};
+static const char *const layer_prefix[PER_LAYER] = {"weights/", "controller_e1/", "controller_e2/",
+                                                    "controller_waiting/"};
+
+static char *joined(const char *prefix, const char *name) {
+    char text[512];
+    snprintf(text, sizeof text, "%s%s", prefix, name);
+    return mem_string(text);
+}
+
+static void bias_name(char *name, size_t size, int64_t layer) {
+    snprintf(name, size, "model.layers.%lld.mlp.router.e_score_correction_bias", (long long)layer);
+}
+
+typedef struct tensor_list {
+    ckpt_tensor *tensor;
+    ckpt_slice *slice;
+    int64_t tensors, slices;
+} tensor_list;
+
+static void list_free(tensor_list *t) {
+    for (int64_t i = 0; i < t->tensors; i++) mem_free(t->tensor[i].name);
+    mem_free(t->tensor);
+    mem_free(t->slice);
+}
+
+static void *layer_data(const state *s, int64_t layer, int what) {
+    switch (what) {
+    case BIAS: return s->model.router_bias_LE + layer * experts_total(&s->c.model);
+    case ERROR_1: return s->history[layer].e1_N;
+    case ERROR_2: return s->history[layer].e2_N;
+    default: return s->history[layer].waiting_N;
+    }
+}
+
+/* All tensors, and the slices that this rank owns: its optimizer pieces, and on rank 0 the controllers. */
+static tensor_list list_create(const state *s) {
+    const params *p = &s->model.p;
+    const model_config *c = &s->c.model;
+    const optimizer *o = &s->optimizer;
+    tensor_list t = {0};
+    int64_t n = PER_PARAM * p->n + PER_LAYER * c->num_layers;
+    t.tensor = mem_alloc((size_t)n * sizeof *t.tensor, "the checkpoint's list");
+    t.slice = mem_alloc((size_t)(PER_PARAM * o->pieces + PER_LAYER * c->num_layers) * sizeof *t.slice,
+                        "the checkpoint's list");
+    for (int64_t i = 0; i < p->n; i++)
+        for (int what = 0; what < PER_PARAM; what++)
+            t.tensor[t.tensors++] = (ckpt_tensor){joined(param_prefix[what], p->param[i].name), CKPT_F32, p->param[i].rank,
+                                                  {p->param[i].shape[0], p->param[i].shape[1]}};
+    for (int64_t l = 0; l < c->num_layers; l++)
+        for (int what = 0; what < PER_LAYER; what++) {
+            char name[256];
+            bias_name(name, sizeof name, l);
+            int type = what == BIAS ? CKPT_F32 : what == WAITING ? CKPT_I64 : CKPT_F64;
+            int64_t count = what == BIAS ? experts_total(c) : c->n_routed_experts;
+            t.tensor[t.tensors++] = (ckpt_tensor){joined(layer_prefix[what], name), type, 1, {count}};
+        }
+    /* slices must come sorted by tensor: pieces are in the table's order, at most one of a parameter */
+    for (int64_t i = 0; i < o->pieces; i++) {
+        const piece *q = &o->piece[i];
+        void *data[PER_PARAM] = {q->weight, q->m, q->v};
+        for (int what = 0; what < PER_PARAM; what++)
+            t.slice[t.slices++] = (ckpt_slice){PER_PARAM * q->param + what, q->offset, q->count, data[what]};
+    }
+    for (int64_t l = 0; s->mesh.rank == 0 && l < c->num_layers; l++)
+        for (int what = 0; what < PER_LAYER; what++) {
+            int64_t i = PER_PARAM * p->n + PER_LAYER * l + what;
+            t.slice[t.slices++] = (ckpt_slice){i, 0, t.tensor[i].shape[0], layer_data(s, l, what)};
+        }
+    return t;
+}
+
+/* Everything that is not a tensor. */
+static json_t *describe(const state *s, const char *tokenizer_digest) {
+    char digest[33];
+    config_digest(&s->c, digest);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o}", "step", (json_int_t)s->step, "position",
+                     (json_int_t)s->position, "adam_steps", (json_int_t)s->optimizer.steps, "mtp_adam_steps",
+                     (json_int_t)s->optimizer.mtp_steps, "controller_waiting_tokens",
+                     (json_int_t)s->history[0].waiting_tokens, "seed", (json_int_t)s->c.train.seed, "tokenizer_digest",
+                     tokenizer_digest, "config_digest", digest, "config", config_deciding(&s->c));
+}
+
+int checkpoint_save(state *s, const char *tokenizer_digest, error *e) {
+    char directory[4096];
+    snprintf(directory, sizeof directory, "%s/checkpoints", s->c.run_dir);
+    tensor_list t = list_create(s);
+    json_t *about = describe(s, tokenizer_digest);
+    int code = ckpt_save(s->mesh.world, directory, s->step, s->c.checkpoint.shards, t.tensor, t.tensors, t.slice,
+                         t.slices, about, e);
+    json_decref(about);
+    list_free(&t);
+    if (!code && s->mesh.rank == 0) ckpt_retain(directory, &s->c.checkpoint, e);
+    return comm_agree(s->mesh.world, e);
+}
+
+/* ---- loading ---- */
+
+/* Appends a slice of a named tensor, checking that the checkpoint has it with this shape. */
+static int want(ckpt *k, ckpt_slice *slices, int64_t *n, const char *name, int type, int rank, const int64_t *shape,
+                int64_t offset, int64_t count, void *data, error *e) {
+    const ckpt_tensor *all;
+    ckpt_tensors(k, &all);
+    int64_t i = ckpt_find(k, name);
+    if (i < 0)
+        return error_set(e, EXIT_CORRUPT, "%s has no tensor %s: it is a checkpoint of another model", ckpt_path(k), name);
+    const ckpt_tensor *t = &all[i];
+    if (t->type != type || t->rank != rank || memcmp(t->shape, shape, (size_t)rank * sizeof *shape))
+        return error_set(e, EXIT_CORRUPT, "%s: tensor %s has shape [%lld%s...] and this model wants [%lld...]",
+                         ckpt_path(k), name, (long long)t->shape[0], t->rank > 1 ? ", " : "", (long long)shape[0]);
+    slices[(*n)++] = (ckpt_slice){i, offset, count, data};
+    return 0;
+}
+
+/* Every weight that this rank holds, whole. */
+static int want_weights(const state *s, ckpt *k, ckpt_slice *slices, int64_t *n, error *e) {
+    const params *p = &s->model.p;
+    char name[512];
+    int code = 0;
+    for (int64_t i = 0; i < p->n && !code; i++) {
+        const param *q = &p->param[i];
+        const bucket *b = &p->bucket[q->bucket];
+        if (q->offset < 0) continue;
+        real *to = s->model.weights + (q->expert < 0 ? b->dense_offset : b->expert_offset) + q->offset;
+        snprintf(name, sizeof name, "%s%s", param_prefix[WEIGHT], q->name);
+        code = want(k, slices, n, name, CKPT_F32, q->rank, q->shape, 0, q->count, to, e);
+    }
+    return code;
+}
+
+static int want_layers(const state *s, ckpt *k, int from, int to, ckpt_slice *slices, int64_t *n, error *e) {
+    int code = 0;
+    for (int64_t l = 0; l < s->c.model.num_layers; l++)
+        for (int what = from; what < to && !code; what++) {
+            char bias[256], name[512];
+            bias_name(bias, sizeof bias, l);
+            snprintf(name, sizeof name, "%s%s", layer_prefix[what], bias);
+            int64_t count = what == BIAS ? experts_total(&s->c.model) : s->c.model.n_routed_experts;
+            int type = what == BIAS ? CKPT_F32 : what == WAITING ? CKPT_I64 : CKPT_F64;
+            code = want(k, slices, n, name, type, 1, &count, 0, count, layer_data(s, l, what), e);
+        }
+    return code;
+}
+
+static int want_moments(const state *s, ckpt *k, ckpt_slice *slices, int64_t *n, error *e) {
+    const optimizer *o = &s->optimizer;
+    char name[512];
+    int code = 0;
+    for (int64_t i = 0; i < o->pieces; i++)
+        for (int what = MOMENT_1; what < PER_PARAM && !code; what++) {
+            const piece *q = &o->piece[i];
+            const param *w = &o->p->param[q->param];
+            snprintf(name, sizeof name, "%s%s", param_prefix[what], w->name);
+            code = want(k, slices, n, name, CKPT_F32, w->rank, w->shape, q->offset, q->count,
+                        what == MOMENT_1 ? q->m : q->v, e);
+        }
+    return code;
+}
+
+static int load(state *s, ckpt *k, int everything, error *e) {
+    int64_t n = 0, room = s->model.p.n + 2 * s->optimizer.pieces + PER_LAYER * s->c.model.num_layers;
+    ckpt_slice *slices = mem_alloc((size_t)room * sizeof *slices, "the checkpoint's list");
+    int code = want_weights(s, k, slices, &n, e);
+    if (!code) code = want_layers(s, k, BIAS, everything ? PER_LAYER : BIAS + 1, slices, &n, e);
+    if (!code && everything) code = want_moments(s, k, slices, &n, e);
+    if (!code) ckpt_read(k, slices, n, e);
+    mem_free(slices);
+    return comm_agree(s->mesh.world, e);
+}
+
+static int64_t integer(const json_t *j, const char *key) { return json_integer_value(json_object_get(j, key)); }
+
+int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e) {
+    const json_t *about = ckpt_state(k);
+    const char *tokenizer = json_string_value(json_object_get(about, "tokenizer_digest"));
+    if (config_compare(&s->c, json_object_get(about, "config"), e))
+        return error_within(e, "cannot resume from %s", ckpt_path(k));
+    if (!tokenizer || strcmp(tokenizer, tokenizer_digest))
+        return error_set(e, EXIT_USAGE, "cannot resume from %s: it was trained with another tokenizer than %s",
+                         ckpt_path(k), s->c.data.tokenizer);
+    s->step = integer(about, "step");
+    s->position = integer(about, "position");
+    s->optimizer.steps = integer(about, "adam_steps");
+    s->optimizer.mtp_steps = integer(about, "mtp_adam_steps");
+    for (int64_t l = 0; l < s->c.model.num_layers; l++)
+        s->history[l].waiting_tokens = integer(about, "controller_waiting_tokens");
+    return load(s, k, 1, e);
+}
+
+int checkpoint_init_from(state *s, ckpt *k, error *e) { return load(s, k, 0, e); }

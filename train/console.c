@@ -1,0 +1,109 @@
+#include "train/console.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+console console_open(int64_t first_step) {
+    return (console){.terminal = isatty(STDOUT_FILENO), .start = comm_clock(), .first_step = first_step};
+}
+
+/* ---- numbers ---- */
+
+static const char *scaled(char *text, double x, double base, const char *const *unit, int units) {
+    int i = 0;
+    while (x >= base && i + 1 < units) x /= base, i++;
+    snprintf(text, 32, i == 0 ? "%.0f%s" : x < 10 ? "%.2f%s" : "%.1f%s", x, unit[i]);
+    return text;
+}
+
+const char *console_bytes(char *text, double bytes) {
+    static const char *const unit[] = {" B", " KiB", " MiB", " GiB", " TiB", " PiB"};
+    return scaled(text, bytes, 1024, unit, 6);
+}
+
+const char *console_count(char *text, double count) {
+    static const char *const unit[] = {"", " k", " M", " B", " T"};
+    return scaled(text, count, 1000, unit, 5);
+}
+
+const char *console_duration(char *text, double seconds) {
+    long s = seconds > 0 ? (long)(seconds + 0.5) : 0;
+    if (s < 60) snprintf(text, 32, "%lds", s);
+    else if (s < 3600) snprintf(text, 32, "%ldm%02lds", s / 60, s % 60);
+    else snprintf(text, 32, "%ldh%02ldm", s / 3600, s / 60 % 60);
+    return text;
+}
+
+/* ---- lines ---- */
+
+static void close_line(console *o) {
+    if (o->line_open) fputs("\r\033[K", stdout);
+    o->line_open = 0;
+}
+
+void console_line(console *o, const char *format, ...) {
+    va_list args;
+    close_line(o);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+    fflush(stdout);
+}
+
+void console_header(const session *x) {
+    const config *c = &x->c;
+    const state *s = &x->s;
+    const mesh *m = &s->mesh;
+    char a[32], b[32], d[32], f[32], g[32];
+    model_config_all all = state_model_config(c, -1), worst = all;
+    worst.slack = 1e9;
+    double weights = (double)s->model.p.weights * 4, moments = 2.0 * (double)s->gradients.owned_count * 4;
+    printf("model     %s parameters, %s active per token; %lld layers, %s\n", console_count(a, params_total(&c->model)),
+           console_count(b, params_active(&c->model, c->router.expected_ffn_experts)), (long long)c->model.num_layers,
+           c->model.moe_input == MOE_SHORTCUT ? "shortcut" : "sequential");
+    printf("ranks     %d (experts over %d, %d group%s), %d thread%s each, %s\n", m->ranks, m->expert_parallel, m->groups,
+           m->groups == 1 ? "" : "s", s->c.kernels.threads, s->c.kernels.threads == 1 ? "" : "s", s->k.name);
+    printf("batch     %lld micro-batches x %lld x %lld = %s tokens a step\n", (long long)c->train.micro_batches,
+           (long long)c->train.micro_batch_size, (long long)c->train.seq_len,
+           console_count(a, (double)(c->train.micro_batches * c->train.micro_batch_size * c->train.seq_len)));
+    printf("memory    a rank: weights %s, moments %s, gradients %s, activations %s (room for %.2g x the expected expert load; "
+           "worst case of dropless routing %s)\n",
+           console_bytes(a, weights), console_bytes(b, moments), console_bytes(d, (double)gradients_bytes(&s->gradients)),
+           console_bytes(f, (double)(s->model.kept.size + s->model.shared.size)), c->parallel.expert_capacity,
+           console_bytes(g, (double)model_activation_bytes(&worst, &s->k, m)));
+    fflush(stdout);
+}
+
+void console_step(console *o, const state *s, const step_result *r, const step_timing *t) {
+    const train_config *c = &s->c.train;
+    char eta[32];
+    double now = comm_clock();
+    int due = s->step % c->log_every == 0 || s->step == c->steps || s->step == o->first_step + 1;
+    o->seconds += t->step_seconds;
+    if (o->terminal ? now - o->last < 0.2 && !due : !due) return;
+    o->last = now;
+    double left = (double)(c->steps - s->step) * (now - o->start) / (double)(s->step - o->first_step);
+    close_line(o);
+    printf("step %lld/%lld  loss %.4f  lm %.4f  grad %.3f  lr %.2e  ffn %.2f  %.0f tok/s  mfu %.0f%%  ETA %s",
+           (long long)s->step, (long long)c->steps, r->loss, r->lm, r->grad_norm, r->lr, r->ffn_mean_all,
+           t->tokens_per_second, 100 * t->mfu, console_duration(eta, left));
+    if (o->terminal && s->step < c->steps) o->line_open = 1;
+    else putchar('\n');
+    fflush(stdout);
+}
+
+void console_eval(console *o, const state *s, const double *loss, double total, double seconds) {
+    const data_config *d = &s->c.data;
+    close_line(o);
+    printf("held-out after step %lld: %.4f (", (long long)s->step, total);
+    const char *comma = "";
+    for (int64_t i = 0; i < d->sources; i++) {
+        if (loss[i] != loss[i]) continue;
+        printf("%s%s %.3f", comma, d->source[i].name, loss[i]);
+        comma = ", ";
+    }
+    printf(") in %.1f s\n", seconds);
+    fflush(stdout);
+}

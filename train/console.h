@@ -1,0 +1,28 @@
+/* What a person sees while a run is on: a progress line with ETA on a terminal, plain lines otherwise. */
+#ifndef CARACAL_TRAIN_CONSOLE_H
+#define CARACAL_TRAIN_CONSOLE_H
+
+#include "train/metrics.h"
+#include "train/session.h"
+
+typedef struct console {
+    int terminal, line_open;
+    double start, last; /* comm_clock: of the run, and of the last line */
+    int64_t first_step;
+    double seconds;     /* spent in steps since the run's start */
+} console;
+
+console console_open(int64_t first_step);
+/* The run in a few lines: model, ranks, memory. */
+void console_header(const session *x);
+void console_step(console *o, const state *s, const step_result *r, const step_timing *t);
+void console_eval(console *o, const state *s, const double *loss, double total, double seconds);
+/* Ends an open progress line and prints a line of its own. */
+void console_line(console *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Bytes, counts and durations as people write them: "1.5 GiB", "20.5 M", "2m05s".  text has room for 32. */
+const char *console_bytes(char *text, double bytes);
+const char *console_count(char *text, double count);
+const char *console_duration(char *text, double seconds);
+
+#endif

@@ -1,0 +1,61 @@
+#include "train/evaluate.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "launch/memory.h"
+
+/* A sample's place in the list of all: sources one after the other. */
+typedef struct sample {
+    int64_t source, k;
+} sample;
+
+static int64_t count_of(const loader *l, int64_t source, int64_t samples) {
+    int64_t n = loader_source_samples(l, source);
+    return n < samples ? n : samples;
+}
+
+static sample sample_at(const loader *l, int64_t i, int64_t sources, int64_t samples) {
+    int64_t source = 0;
+    while (source < sources && i >= count_of(l, source, samples)) i -= count_of(l, source++, samples);
+    return (sample){source, i};
+}
+
+void evaluate(state *s, const loader *held_out, int64_t samples, int32_t *tokens, double *loss, double *total) {
+    const train_config *t = &s->c.train;
+    int64_t sources = s->c.data.sources, all = 0, row = t->seq_len + 2;
+    for (int64_t i = 0; i < sources; i++) all += count_of(held_out, i, samples);
+    double *sum = mem_alloc((size_t)(2 * all + 1) * sizeof *sum, "held-out losses"); /* loss and counted tokens of each */
+    real *token_loss = mem_alloc((size_t)(t->micro_batch_size * t->seq_len) * sizeof *token_loss, "held-out losses");
+    int64_t stride = s->mesh.ranks * t->micro_batch_size;
+    for (int64_t first = 0; first < all; first += stride) { /* every rank runs as often: experts are shared */
+        int64_t mine = first + s->mesh.rank * t->micro_batch_size;
+        memset(tokens, 0, (size_t)(t->micro_batch_size * row) * sizeof *tokens);
+        for (int64_t b = 0; b < t->micro_batch_size && mine + b < all; b++) {
+            sample x = sample_at(held_out, mine + b, sources, samples);
+            loader_source_sample(held_out, x.source, x.k, tokens + b * row);
+        }
+        model_forward(&s->model, tokens, t->micro_batch_size, t->seq_len, 1);
+        model_evaluate(&s->model, token_loss, NULL);
+        for (int64_t b = 0; b < t->micro_batch_size && mine + b < all; b++)
+            for (int64_t i = b * t->seq_len; i < (b + 1) * t->seq_len; i++) {
+                sum[2 * (mine + b)] += (double)token_loss[i];
+                sum[2 * (mine + b) + 1] += s->model.target_T[i] >= 0;
+            }
+    }
+    comm_sum_disjoint_f64(s->mesh.world, "held-out losses", sum, (size_t)(2 * all));
+    double all_loss = 0, all_count = 0;
+    for (int64_t source = 0, i = 0; source < sources; source++) {
+        double source_loss = 0, count = 0;
+        for (int64_t end = i + count_of(held_out, source, samples); i < end; i++) {
+            source_loss += sum[2 * i];
+            count += sum[2 * i + 1];
+        }
+        loss[source] = count > 0 ? source_loss / count : NAN;
+        all_loss += source_loss;
+        all_count += count;
+    }
+    *total = all_count > 0 ? all_loss / all_count : NAN;
+    mem_free(sum);
+    mem_free(token_loss);
+}

@@ -1,0 +1,155 @@
+#include "train/metrics.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "launch/memory.h"
+
+/* ---- files ---- */
+
+/* Where the lines of steps beyond `step` begin.  Lines are in order; one that was cut short by a crash ends the file. */
+static int64_t keep_until(FILE *f, int64_t step) {
+    char *line = NULL;
+    size_t room = 0;
+    int64_t keep = 0;
+    for (ssize_t n; (n = getline(&line, &room, f)) > 0; keep += n) {
+        json_t *j = line[n - 1] == '\n' ? json_loads(line, 0, NULL) : NULL;
+        const json_t *at = json_object_get(j, "step");
+        int stays = json_is_integer(at) && json_integer_value(at) <= step;
+        json_decref(j);
+        if (!stays) break;
+    }
+    mem_free(line);
+    return keep;
+}
+
+static FILE *open_record(const char *run_dir, const char *name, int64_t step, error *e) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", run_dir, name);
+    int fd = open(path, O_RDWR | O_CREAT, 0666);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "r+");
+    int64_t keep = f ? keep_until(f, step) : 0;
+    if (!f || ftruncate(fd, keep) || fseek(f, 0, SEEK_END)) {
+        error_set(e, EXIT_IO, "%s: %s", path, strerror(errno));
+        if (f) fclose(f);
+        return NULL;
+    }
+    return f;
+}
+
+int metrics_open(metrics *m, const char *run_dir, int64_t step, error *e) {
+    *m = (metrics){.run_dir = mem_string(run_dir)};
+    m->metrics = open_record(run_dir, "metrics.jsonl", step, e);
+    m->timing = m->metrics ? open_record(run_dir, "timing.jsonl", step, e) : NULL;
+    m->eval = m->timing ? open_record(run_dir, "eval.jsonl", step, e) : NULL;
+    if (!m->eval) {
+        metrics_close(m);
+        return e->code;
+    }
+    return 0;
+}
+
+void metrics_close(metrics *m) {
+    FILE *all[] = {m->metrics, m->timing, m->eval};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i]) fclose(all[i]);
+    mem_free(m->run_dir);
+    *m = (metrics){0};
+}
+
+static int write_line(const metrics *m, FILE *f, const char *name, json_t *line, error *e) {
+    int failed = json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(9)) || fputc('\n', f) < 0 || fflush(f);
+    json_decref(line);
+    return failed ? error_set(e, EXIT_IO, "%s/%s: %s", m->run_dir, name, strerror(errno)) : 0;
+}
+
+/* ---- lines ---- */
+
+/* JSON has no NaN; a number that is not finite is told as null. */
+static json_t *number(double x) { return x - x == 0 ? json_real(x) : json_null(); }
+
+static void set(json_t *j, const char *key, double x) { json_object_set_new(j, key, number(x)); }
+
+static void set_hex(json_t *j, const char *key, double x) {
+    char text[64];
+    snprintf(text, sizeof text, "%a", x);
+    json_object_set_new(j, key, json_string(text));
+}
+
+static void set_layers(json_t *j, const char *key, const double *x, int64_t layers) {
+    json_t *a = json_array();
+    for (int64_t l = 0; l < layers; l++) json_array_append_new(a, number(x[l]));
+    json_object_set_new(j, key, a);
+}
+
+static void set_digests(json_t *j, const uint64_t *digests) {
+    static const char *const name[] = {"weights", "adam_m", "adam_v"};
+    json_t *d = json_object();
+    for (int i = 0; i < 3; i++) {
+        char text[17];
+        snprintf(text, sizeof text, "%016llx", (unsigned long long)digests[i]);
+        json_object_set_new(d, name[i], json_string(text));
+    }
+    json_object_set_new(j, "digests", d);
+}
+
+int metrics_step(metrics *m, const state *s, const step_result *r, const uint64_t *digests, error *e) {
+    const config *c = &s->c;
+    json_t *j = json_object();
+    int64_t tokens = c->train.micro_batches * c->train.micro_batch_size * c->train.seq_len, layers = c->model.num_layers;
+    json_object_set_new(j, "step", json_integer(s->step));
+    json_object_set_new(j, "tokens", json_integer(s->step * tokens));
+    set(j, "loss", r->loss);
+    set(j, "lm_loss", r->lm);
+    set(j, "lb_loss", r->lb);
+    set(j, "z_loss", r->z);
+    if (s->model.p.mtp) set(j, "mtp_loss", r->mtp);
+    set(j, "grad_norm", r->grad_norm);
+    set(j, "lr", r->lr);
+    set_hex(j, "loss_hex", r->loss);
+    set_hex(j, "grad_norm_hex", r->grad_norm);
+    set_layers(j, "ffn_experts_mean", r->ffn_mean, layers);
+    set_layers(j, "ffn_experts_std", r->ffn_std, layers);
+    set_layers(j, "expert_load_max_over_mean", r->load_max_over_mean, layers);
+    set_layers(j, "router_similarity", r->router_similarity, layers);
+    set_layers(j, "router_grad_ratio", r->router_grad_ratio, layers);
+    set(j, "hidden_l2", r->hidden_l2);
+    set(j, "hidden_max", r->hidden_max);
+    set(j, "grad_rms_min", r->grad_rms_min);
+    set(j, "grad_rms_max", r->grad_rms_max);
+    set(j, "bias_min", r->bias_min);
+    set(j, "bias_max", r->bias_max);
+    if (digests) set_digests(j, digests);
+    return write_line(m, m->metrics, "metrics.jsonl", j, e);
+}
+
+int metrics_timing(metrics *m, int64_t step, const step_timing *t, error *e) {
+    json_t *j = json_object();
+    json_object_set_new(j, "step", json_integer(step));
+    set(j, "tokens_per_second", t->tokens_per_second);
+    set(j, "mfu", t->mfu);
+    set(j, "step_seconds", t->step_seconds);
+    set(j, "comm_exposed_seconds", t->comm_exposed_seconds);
+    json_object_set_new(j, "peak_memory", json_integer(t->peak_memory));
+    return write_line(m, m->timing, "timing.jsonl", j, e);
+}
+
+int metrics_eval(metrics *m, int64_t step, const data_config *d, const double *loss, double total, error *e) {
+    json_t *j = json_object(), *each = json_object();
+    for (int64_t i = 0; i < d->sources; i++)
+        if (loss[i] == loss[i]) set(each, d->source[i].name, loss[i]);
+    set(each, "total", total);
+    json_object_set_new(j, "step", json_integer(step));
+    json_object_set_new(j, "loss", each);
+    return write_line(m, m->eval, "eval.jsonl", j, e);
+}
+
+double metrics_flops_per_token(const config *c) {
+    const model_config *m = &c->model;
+    double pairs = (double)c->train.seq_len / 2 * (double)m->num_attention_heads *
+                   (double)(m->qk_nope_head_dim + m->qk_rope_head_dim + m->v_head_dim);
+    double layers = 2 * (double)m->num_layers; /* attentions */
+    return 6 * params_active(m, c->router.expected_ffn_experts) + 3 * 2 * layers * pairs;
+}

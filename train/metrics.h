@@ -1,0 +1,35 @@
+/* The run directory's records: metrics.jsonl holds what the promises of determinism cover (two equal runs have equal
+ * files), timing.jsonl everything with a clock or a byte count in it, eval.jsonl the validations. */
+#ifndef CARACAL_TRAIN_METRICS_H
+#define CARACAL_TRAIN_METRICS_H
+
+#include <stdio.h>
+
+#include "train/step.h"
+
+typedef struct metrics {
+    FILE *metrics, *timing, *eval;
+    char *run_dir;
+} metrics;
+
+typedef struct step_timing {
+    double step_seconds, tokens_per_second, mfu, comm_exposed_seconds;
+    int64_t peak_memory; /* bytes, all ranks together */
+} step_timing;
+
+/* Opens the files for appending after cutting them back to lines of at most `step`: a resumed run has no doubled and no
+ * missing step.  Rank 0 only. */
+int metrics_open(metrics *m, const char *run_dir, int64_t step, error *e);
+void metrics_close(metrics *m);
+
+/* One line each, flushed.  digests: parameter digests (weights, first and second moments), or NULL. */
+int metrics_step(metrics *m, const state *s, const step_result *r, const uint64_t *digests, error *e);
+int metrics_timing(metrics *m, int64_t step, const step_timing *t, error *e);
+/* Held-out loss of each source, and of all. */
+int metrics_eval(metrics *m, int64_t step, const data_config *d, const double *loss, double total, error *e);
+
+/* Model FLOPs of one token: 6 (parameters active at K_e, without the input embedding) + the causal half of attention, forward
+ * and backward. */
+double metrics_flops_per_token(const config *c);
+
+#endif

@@ -1,0 +1,88 @@
+/* The page around the charts: a headline, the figures that sum the run up, and its sections. */
+#include <math.h>
+#include <string.h>
+
+#include "launch/memory.h"
+#include "train/report_parts.h"
+#include "train/svg.h"
+
+static void fact(FILE *out, const char *name, double value, const char *format, const char *unit) {
+    if (!isfinite(value)) return;
+    char text[32];
+    if (format) snprintf(text, sizeof text, format, value);
+    else number_text(value, text);
+    fprintf(out, "<div><dt>%s</dt><dd>%s<small>%s</small></dd></div>\n", name, text, unit);
+}
+
+static void facts(FILE *out, const run_data *r) {
+    const series *m = &r->metrics;
+    char of[48] = "";
+    if (r->has_config) snprintf(of, sizeof of, " of %lld", (long long)r->c.train.steps);
+    fputs("<dl>\n", out);
+    fact(out, "Steps", (double)m->last, "%.0f", of);
+    fact(out, "Tokens", run_last(m, "tokens"), NULL, "");
+    double loss = NAN;
+    for (int64_t b = 0; b < m->bins; b++)
+        if (isfinite(r->smooth[b])) loss = r->smooth[b];
+    fact(out, "Training loss", loss, "%.3f", "");
+    if (r->eval.total >= 0) fact(out, "Validation loss", eval_last(&r->eval, r->eval.total), "%.3f", "");
+    fact(out, "Throughput", run_median(&r->timing, "tokens_per_second"), NULL, " tokens/s");
+    double seconds = run_median(&r->timing, "step_seconds") * (double)r->timing.rows;
+    if (seconds < 5400) fact(out, "Time", seconds / 60, "%.1f", " min");
+    else fact(out, "Time", seconds / 3600, "%.1f", " h");
+    fputs("</dl>\n", out);
+}
+
+/* One line on what was trained. */
+static void summary(FILE *out, const run_data *r) {
+    if (!r->has_config) return;
+    const model_config *m = &r->c.model;
+    fprintf(out, "<p>%lld layers of width %lld; %lld FFN experts", (long long)m->num_layers,
+            (long long)m->hidden_size, (long long)m->n_routed_experts);
+    if (m->zero_expert_num) fprintf(out, " and %lld identity experts", (long long)m->zero_expert_num);
+    fprintf(out, ", %lld chosen per token; %s; %lld tokens a step.</p>\n", (long long)m->moe_topk,
+            m->moe_input == MOE_SHORTCUT ? "shortcut-connected" : "sequential",
+            (long long)(r->c.train.micro_batches * r->c.train.micro_batch_size * r->c.train.seq_len));
+}
+
+static void section(FILE *out, const run_data *r, const char *title, const char *class,
+                    void (*charts)(FILE *, const run_data *)) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *piece = open_memstream(&text, &size);
+    if (!piece) FAULT(EXIT_NO_MEMORY, "no memory for the report");
+    charts(piece, r);
+    fclose(piece);
+    if (size) fprintf(out, "<h2>%s</h2>\n<div class=\"%s\">\n%s</div>\n", title, class, text);
+    mem_free(text);
+}
+
+void page_write(FILE *out, const run_data *r) {
+    fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+          "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>",
+          out);
+    html_text(out, r->name);
+    fprintf(out, ": training report</title>\n<style>\n%s%s</style>\n</head>\n<body>\n<h1>",
+            report_chart_style, report_page_style);
+    html_text(out, r->name);
+    fputs("</h1>\n", out);
+    summary(out, r);
+    if (r->metrics.rows == 0) {
+        fputs("<h2>No step yet</h2>\n<p>The run has not finished its first step.</p>\n", out);
+    } else {
+        facts(out, r);
+        fputs("<figure>\n", out);
+        charts_loss(out, r, 1132, 400, "wide", NULL);
+        charts_loss(out, r, 720, 340, "middle", NULL);
+        charts_loss(out, r, 380, 280, "narrow", NULL);
+        fputs("</figure>\n", out);
+        section(out, r, "Learning", "three", charts_learning);
+        section(out, r, "Experts", "two", charts_experts);
+        section(out, r, "Router", "three", charts_router);
+        section(out, r, "Speed", "three", charts_speed);
+    }
+    if (r->metrics.broken + r->timing.broken > 0)
+        fprintf(out, "<p>%lld lines of the logs could not be read and are left out.</p>\n",
+                (long long)(r->metrics.broken + r->timing.broken));
+    fputs("</body>\n</html>\n", out);
+}

@@ -1,0 +1,97 @@
+#include "train/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "launch/memory.h"
+
+enum { OPEN_WORLD = 1, OPEN_CONFIG, OPEN_TOKENIZER, OPEN_FILES, OPEN_STATE };
+
+/* Every rank does its part; then all agree on how it went. */
+static int agree(session *x, int level, error *e) {
+    int mine = !e->code;
+    if (comm_agree(x->world, e)) {
+        if (mine) x->opened = level; /* so that what only this rank opened is closed */
+        return e->code;
+    }
+    x->opened = level;
+    return 0;
+}
+
+static int open_files(session *x, int files, error *e) {
+    const config *c = &x->c;
+    int held_out = 0;
+    for (int64_t i = 0; i < c->data.sources; i++) held_out |= c->data.source[i].valid != NULL;
+    if (tokenizer_vocab_size(x->tokenizer) > c->model.vocab_size)
+        return error_set(e, EXIT_USAGE, "%s has %lld tokens, but model.vocab_size is %lld", c->data.tokenizer,
+                         (long long)tokenizer_vocab_size(x->tokenizer), (long long)c->model.vocab_size);
+    if (files & SESSION_TRAIN && loader_open(&x->train, &c->data, 0, c->train.seq_len, c->model.vocab_size,
+                                             (uint64_t)c->train.seed, e))
+        return e->code;
+    if (files & SESSION_VALID && held_out &&
+        loader_open(&x->valid, &c->data, 1, c->train.seq_len, c->model.vocab_size, (uint64_t)c->train.seed, e)) {
+        if (x->train) loader_close(x->train);
+        x->train = NULL;
+    }
+    return e->code;
+}
+
+int session_open(session *x, const char *config_path, int overrides, char **override, int files, error *e) {
+    *x = (session){0};
+    *e = (error){0};
+    if (comm_open(&x->world, 600, e)) return e->code;
+    x->opened = OPEN_WORLD;
+    config_load(&x->c, config_path, overrides, override, e);
+    if (agree(x, OPEN_CONFIG, e)) goto failed;
+    comm_set_timeout(x->world, x->c.wait_timeout);
+    tokenizer_open(&x->tokenizer, x->c.data.tokenizer, e);
+    if (agree(x, OPEN_TOKENIZER, e)) goto failed;
+    open_files(x, files, e);
+    if (agree(x, OPEN_FILES, e)) goto failed;
+    state_create(&x->s, &x->c, x->world, tokenizer_eos(x->tokenizer), e);
+    if (agree(x, OPEN_STATE, e)) goto failed;
+    return 0;
+failed:;
+    error why = *e;
+    int rank = comm_rank(x->world);
+    if (rank == 0) fprintf(stderr, "caracal: %s\n", why.text);
+    session_close(x);
+    return why.code;
+}
+
+void session_close(session *x) {
+    if (x->opened >= OPEN_STATE) state_destroy(&x->s);
+    if (x->opened >= OPEN_FILES) {
+        if (x->train) loader_close(x->train);
+        if (x->valid) loader_close(x->valid);
+    }
+    if (x->opened >= OPEN_TOKENIZER) tokenizer_close(x->tokenizer);
+    if (x->opened >= OPEN_CONFIG) config_free(&x->c);
+    if (x->opened >= OPEN_WORLD) comm_close(x->world);
+    x->opened = 0;
+}
+
+int session_report(const session *x, const error *e) {
+    if (e->code && comm_rank(x->world) == 0) fprintf(stderr, "caracal: %s\n", e->text);
+    return e->code;
+}
+
+static int is_checkpoint(const char *path) {
+    char manifest[4200];
+    snprintf(manifest, sizeof manifest, "%s/manifest.json", path);
+    return access(manifest, F_OK) == 0;
+}
+
+int session_checkpoint(session *x, const char *path, ckpt **out, error *e) {
+    *out = NULL;
+    if (is_checkpoint(path)) return ckpt_open(x->world, path, out, e);
+    if (ckpt_newest(x->world, path, out, e)) return e->code;
+    return *out ? 0 : error_set(e, EXIT_USAGE, "%s: there is no checkpoint here", path);
+}
+
+void session_config_of(const char *ckpt, char *path, size_t size) {
+    const char *up = is_checkpoint(ckpt) ? "/../../config.yaml" : "/../config.yaml";
+    snprintf(path, size, "%s%s", ckpt, up);
+}

@@ -1,0 +1,274 @@
+#include "train/svg.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/math.h"
+
+static const double label_height = 14;
+
+void html_text(FILE *out, const char *text) {
+    for (; *text; text++) {
+        switch (*text) {
+        case '<':
+            fputs("&lt;", out);
+            break;
+        case '>':
+            fputs("&gt;", out);
+            break;
+        case '&':
+            fputs("&amp;", out);
+            break;
+        case '"':
+            fputs("&quot;", out);
+            break;
+        default:
+            putc(*text, out);
+        }
+    }
+}
+
+void number_text(double x, char text[32]) {
+    static const struct {
+        double from, unit;
+        const char *suffix;
+    } large[] = {{1e12, 1e12, "T"}, {1e9, 1e9, "G"}, {1e6, 1e6, "M"}, {1e4, 1e3, "k"}};
+    double size = fabs(x);
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
+        if (size < large[i].from) continue;
+        snprintf(text, 32, "%.3g%s", x / large[i].unit, large[i].suffix);
+        return;
+    }
+    snprintf(text, 32, size != 0 && size < 1e-3 ? "%.2e" : "%.4g", x);
+    char *e = strchr(text, 'e'); /* 2.00e-05 becomes 2e-5 */
+    if (!e) return;
+    char exponent[8], *end = e;
+    snprintf(exponent, sizeof exponent, "e-%s", e[2] == '0' ? e + 3 : e + 2);
+    while (end[-1] == '0') end--;
+    if (end[-1] == '.') end--;
+    memmove(end, exponent, strlen(exponent) + 1);
+}
+
+void chart_range(int64_t n, const double *y, double *low, double *high) {
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(y[i])) continue;
+        *low = fmin(*low, y[i]);
+        *high = fmax(*high, y[i]);
+    }
+}
+
+/* ---- axes ---- */
+
+static double plot_x(const chart *c, double x) {
+    return c->left + (x - c->x0) / (c->x1 - c->x0) * (c->width - c->left - c->right);
+}
+
+static double plot_y(const chart *c, double y) {
+    double at = c->log_y
+                    ? (fixed_log(fmax(y, c->y0)) - fixed_log(c->y0)) / (fixed_log(c->y1) - fixed_log(c->y0))
+                    : (y - c->y0) / (c->y1 - c->y0);
+    at = fmin(fmax(at, 0), 1); /* what lies outside is drawn at the edge */
+    return c->height - c->bottom - at * (c->height - c->top - c->bottom);
+}
+
+/* The least of 1, 2, 5 times a power of ten that is at least x. */
+static double round_step(double x) {
+    double power = 1e-300;
+    while (power * 10 <= x) power *= 10;
+    return power * 1.0000001 >= x ? power
+           : power * 2 >= x       ? power * 2
+           : power * 5 >= x       ? power * 5
+                                  : power * 10;
+}
+
+static void y_tick(const chart *c, double value) {
+    double y = plot_y(c, value);
+    char text[32];
+    number_text(value, text);
+    fprintf(c->out, "<path class=\"grid\" d=\"M%.1f %.1fH%.1f\"/>", c->left, y, c->width - c->right);
+    fprintf(c->out, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", c->left - 7,
+            y + 4, text);
+}
+
+static void x_ticks(const chart *c) {
+    double step = round_step(fmax(1, (c->x1 - c->x0) / ((c->width - c->left - c->right) / 90)));
+    double base = c->height - c->bottom;
+    for (double x = ceil(c->x0 / step) * step; x <= c->x1; x += step) {
+        char text[32];
+        number_text(x, text);
+        fprintf(c->out, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
+                plot_x(c, x), base + 17, text);
+    }
+}
+
+/* Powers of ten, or 1, 2 and 5 of them when there are few. */
+static void log_ticks(const chart *c) {
+    double power = 1e-300;
+    while (power * 10 <= c->y0 * 1.0000001) power *= 10;
+    double decades = (fixed_log(c->y1) - fixed_log(c->y0)) / fixed_log(10);
+    int skip = 1 + (int)(decades / 6);
+    for (int n = 0; power <= c->y1 * 1.0000001; power *= 10, n++) {
+        if (n % skip == 0 && power >= c->y0 * 0.9999999) y_tick(c, power);
+        for (double m = 2; m <= 5 && decades < 2.5; m += 3)
+            if (power * m >= c->y0 && power * m <= c->y1) y_tick(c, power * m);
+    }
+}
+
+static void widen_ranges(chart *c) {
+    if (!(c->x1 > c->x0)) c->x0 -= 0.5, c->x1 = c->x0 + 1;
+    if (c->log_y) {
+        c->y0 /= 1.15, c->y1 *= 1.15;
+        return;
+    }
+    if (!(c->y1 > c->y0)) {
+        double half = c->y0 == 0 ? 1 : fabs(c->y0) * 0.1;
+        c->y0 -= half, c->y1 = c->y0 + 2 * half;
+    }
+}
+
+static void open_svg(const chart *c, const char *class, const char *name) {
+    fprintf(c->out,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"%s\" viewBox=\"0 0 %g %g\" role=\"img\">",
+            class, c->width, c->height);
+    fputs("<title>", c->out);
+    html_text(c->out, name);
+    fprintf(c->out, "</title>\n%s", c->head ? c->head : "");
+}
+
+void chart_begin(chart *c, const char *class, const char *name) {
+    c->labels = 0;
+    widen_ranges(c);
+    open_svg(c, class, name);
+    if (c->log_y) {
+        log_ticks(c);
+    } else {
+        double step = round_step((c->y1 - c->y0) / ((c->height - c->top - c->bottom) / 42));
+        c->y0 = floor(c->y0 / step * 1.0000001) * step;
+        c->y1 = ceil(c->y1 / step * 0.9999999) * step;
+        int64_t n = (int64_t)llround((c->y1 - c->y0) / step);
+        for (int64_t i = 0; i <= n; i++) {
+            double value = c->y0 + (double)i * step;
+            y_tick(c, fabs(value) < step * 1e-6 ? 0 : value);
+        }
+    }
+    x_ticks(c);
+}
+
+/* ---- marks ---- */
+
+void chart_line(chart *c, const char *class, int64_t n, const double *x, const double *y) {
+    fprintf(c->out, "<path class=\"%s\" d=\"", class);
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(y[i])) continue;
+        int begins = i == 0 || !isfinite(y[i - 1]), ends = i == n - 1 || !isfinite(y[i + 1]);
+        fprintf(c->out, "%c%.1f %.1f", begins ? 'M' : 'L', plot_x(c, x[i]), plot_y(c, y[i]));
+        if (begins && ends) fputs("h0", c->out); /* round caps make a dot of it */
+    }
+    fputs("\"/>\n", c->out);
+}
+
+void chart_dots(chart *c, const char *class, int64_t n, const double *x, const double *y) {
+    for (int64_t i = 0; i < n; i++)
+        if (isfinite(y[i]))
+            fprintf(c->out, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"/>", class,
+                    plot_x(c, x[i]), plot_y(c, y[i]));
+    putc('\n', c->out);
+}
+
+void chart_band(chart *c, const char *class, int64_t n, const double *x, const double *low,
+                const double *high) {
+    fprintf(c->out, "<path class=\"%s\" d=\"", class);
+    for (int64_t from = 0; from < n; from++) {
+        if (!isfinite(low[from]) || !isfinite(high[from])) continue;
+        int64_t to = from;
+        while (to < n && isfinite(low[to]) && isfinite(high[to])) to++;
+        for (int64_t i = from; i < to; i++)
+            fprintf(c->out, "%c%.1f %.1f", i == from ? 'M' : 'L', plot_x(c, x[i]), plot_y(c, high[i]));
+        for (int64_t i = to - 1; i >= from; i--)
+            fprintf(c->out, "L%.1f %.1f", plot_x(c, x[i]), plot_y(c, low[i]));
+        putc('Z', c->out);
+        from = to;
+    }
+    fputs("\"/>\n", c->out);
+}
+
+void chart_rule(chart *c, double y, const char *label) {
+    double at = plot_y(c, y);
+    fprintf(c->out, "<path class=\"rule\" d=\"M%.1f %.1fH%.1f\"/>", c->left, at, c->width - c->right);
+    fprintf(c->out, "<text class=\"note\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">", c->width - c->right,
+            at - 5);
+    html_text(c->out, label);
+    fputs("</text>\n", c->out);
+}
+
+void chart_label_end(chart *c, const char *class, double y, const char *text) {
+    if (c->labels == CHART_LABELS || !isfinite(y)) return;
+    chart_label *l = &c->label[c->labels++];
+    l->y = plot_y(c, y);
+    snprintf(l->class, sizeof l->class, "%s", class);
+    snprintf(l->text, sizeof l->text, "%s", text);
+}
+
+/* Sorts the labels by height and moves those that overlap apart, up from the plot's lower edge. */
+static void spread_labels(chart *c) {
+    for (int i = 1; i < c->labels; i++) {
+        chart_label l = c->label[i];
+        int j = i;
+        for (; j > 0 && c->label[j - 1].y > l.y; j--) c->label[j] = c->label[j - 1];
+        c->label[j] = l;
+    }
+    for (int i = 1; i < c->labels; i++) c->label[i].y = fmax(c->label[i].y, c->label[i - 1].y + label_height);
+    double limit = c->height - c->bottom;
+    for (int i = c->labels - 1; i >= 0; i--, limit -= label_height)
+        c->label[i].y = fmin(c->label[i].y, limit);
+}
+
+void chart_end(chart *c) {
+    spread_labels(c);
+    for (int i = 0; i < c->labels; i++) {
+        fprintf(c->out, "<text class=\"label %s\" x=\"%.1f\" y=\"%.1f\">", c->label[i].class,
+                c->width - c->right + 8, c->label[i].y + 4);
+        html_text(c->out, c->label[i].text);
+        fputs("</text>\n", c->out);
+    }
+    fputs("</svg>\n", c->out);
+}
+
+/* ---- heat maps ---- */
+
+static int heat_level(double value, double low, double high, int levels) {
+    if (!isfinite(value)) return -1;
+    double at = high > low ? (value - low) / (high - low) : 0;
+    return (int)fmin(fmax(at * levels, 0), levels - 1);
+}
+
+void chart_heat(chart *c, const char *class, const char *name, const char *prefix, int levels,
+                int64_t columns, int64_t rows, const double *value, double low, double high) {
+    c->labels = 0;
+    c->log_y = 0;
+    c->y0 = 0, c->y1 = (double)rows;
+    widen_ranges(c);
+    open_svg(c, class, name);
+    double cell_w = (c->width - c->left - c->right) / (double)columns;
+    for (int level = 0; level < levels; level++) { /* one path a level, neighbours of one level in one box */
+        fprintf(c->out, "<path class=\"%s%d\" d=\"", prefix, level);
+        for (int64_t row = 0; row < rows; row++) {
+            double top = plot_y(c, (double)row + 1), cell_h = plot_y(c, (double)row) - top;
+            for (int64_t from = 0; from < columns; from++) {
+                int64_t to = from;
+                while (to < columns && heat_level(value[to * rows + row], low, high, levels) == level) to++;
+                if (to == from) continue;
+                double w = cell_w * (double)(to - from);
+                fprintf(c->out, "M%.1f %.1fh%.1fv%.1fh-%.1fz", c->left + cell_w * (double)from, top, w,
+                        cell_h, w);
+                from = to;
+            }
+        }
+        fputs("\"/>\n", c->out);
+    }
+    int64_t skip = (int64_t)fmax(1, round_step((double)rows / 7));
+    for (int64_t row = 0; row < rows; row += skip)
+        fprintf(c->out, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%lld</text>",
+                c->left - 7, plot_y(c, (double)row + 0.5) + 4, (long long)row);
+    x_ticks(c);
+}

@@ -1,0 +1,57 @@
+/* Charts as inline SVG, drawn piece by piece into a file: axes, lines, bands, dots, reference lines, heat
+ * maps. Colours come from CSS classes, so that one drawing serves a light and a dark page. */
+#ifndef CARACAL_TRAIN_SVG_H
+#define CARACAL_TRAIN_SVG_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+enum { CHART_LABELS = 24 };
+
+typedef struct chart_label {
+    double y; /* in the drawing */
+    char class[24], text[64];
+} chart_label;
+
+typedef struct chart {
+    FILE *out;
+    double width, height;            /* of the drawing, in its own units (CSS pixels at full size) */
+    double left, right, top, bottom; /* margins around the plot */
+    double x0, x1, y0, y1;           /* what the plot's edges stand for */
+    int log_y;
+    const char *head; /* markup that comes first: a style, a background; NULL: none */
+    int labels;
+    chart_label label[CHART_LABELS];
+} chart;
+
+/* Widens *low..*high to hold the finite values of y. */
+void chart_range(int64_t n, const double *y, double *low, double *high);
+/* Opens <svg class="...">, with `name` for those who do not see it, and draws grid and tick labels.  The
+ * caller filled out, sizes, margins and ranges; degenerate ranges are widened here, and linear y ranges end
+ * at ticks. */
+void chart_begin(chart *c, const char *class, const char *name);
+/* A line through the points, broken where y is not finite; a lone point becomes a dot. */
+void chart_line(chart *c, const char *class, int64_t n, const double *x, const double *y);
+void chart_dots(chart *c, const char *class, int64_t n, const double *x, const double *y);
+/* The area between low and high. */
+void chart_band(chart *c, const char *class, int64_t n, const double *x, const double *low,
+                const double *high);
+/* A dotted horizontal line with its label above it, at the plot's left. */
+void chart_rule(chart *c, double y, const char *label);
+/* A label to the right of the plot, at the height of value y; labels make room for one another. */
+void chart_label_end(chart *c, const char *class, double y, const char *text);
+/* Places the labels and closes the <svg>. */
+void chart_end(chart *c);
+
+/* A whole heat map up to chart_end: value [columns][rows] over the range x0..x1, row 0 at the bottom.  A
+ * level is (value - low) / (high - low) in `levels` equal steps, drawn with class PREFIX and its number; NaN
+ * stays empty. */
+void chart_heat(chart *c, const char *class, const char *name, const char *prefix, int levels,
+                int64_t columns, int64_t rows, const double *value, double low, double high);
+
+/* A number as an axis or a headline shows it: 12.5k, 0.003, 2e-5. */
+void number_text(double x, char text[32]);
+/* Text with <, >, & and quotes made safe. */
+void html_text(FILE *out, const char *text);
+
+#endif

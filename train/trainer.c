@@ -1,0 +1,253 @@
+#include "train/trainer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "launch/memory.h"
+#include "train/checkpoint.h"
+#include "train/console.h"
+#include "train/evaluate.h"
+#include "train/metrics.h"
+#include "train/options.h"
+#include "train/report.h"
+#include "train/session.h"
+#include "train/signals.h"
+
+typedef struct trainer {
+    session x;
+    step_result r;
+    metrics out;  /* rank 0 */
+    console console;
+    int signals;
+    int32_t *tokens, *held_out; /* this rank's micro-batches of a step; one of a validation */
+    double *eval_loss;
+    double flops_per_token, peak_flops; /* of all ranks */
+} trainer;
+
+/* ---- the run directory ---- */
+
+static int make_directories(const char *path, error *e) {
+    char part[4096];
+    for (size_t i = 1; i <= strlen(path); i++) {
+        if (path[i] != '/' && path[i]) continue;
+        snprintf(part, sizeof part, "%.*s", (int)i, path);
+        if (mkdir(part, 0777) && errno != EEXIST) return error_set(e, EXIT_IO, "%s: %s", part, strerror(errno));
+    }
+    return 0;
+}
+
+static int write_resolved_config(const config *c, error *e) {
+    char path[4096], temporary[4200];
+    snprintf(path, sizeof path, "%s/config.yaml", c->run_dir);
+    snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    FILE *f = fopen(temporary, "w");
+    int failed = !f || config_write(c, f);
+    if (f && fclose(f)) failed = 1;
+    if (!failed && !rename(temporary, path)) return 0;
+    error_set(e, EXIT_IO, "%s: %s", path, strerror(errno));
+    unlink(temporary);
+    return e->code;
+}
+
+/* ---- start: fresh, from another model, or where a checkpoint stands ---- */
+
+static int start(trainer *t, const char *resume, const char *init_from, error *e) {
+    session *x = &t->x;
+    state *s = &x->s;
+    ckpt *k = NULL;
+    char directory[4096];
+    snprintf(directory, sizeof directory, "%s/checkpoints", x->c.run_dir);
+    if (init_from) {
+        if (session_checkpoint(x, init_from, &k, e) || checkpoint_init_from(s, k, e)) return e->code;
+    } else if (!strcmp(resume, "none")) {
+        state_initialise(s);
+    } else if (strcmp(resume, "auto")) {
+        if (session_checkpoint(x, resume, &k, e) || checkpoint_resume(s, k, tokenizer_digest(x->tokenizer), e))
+            return e->code;
+    } else {
+        if (ckpt_newest(x->world, directory, &k, e)) return e->code;
+        if (!k) state_initialise(s);
+        else if (checkpoint_resume(s, k, tokenizer_digest(x->tokenizer), e)) return e->code;
+    }
+    if (k && s->mesh.rank == 0) printf("%s %s\n", init_from ? "from     " : "resuming ", ckpt_path(k));
+    if (k) ckpt_close(k);
+    return 0;
+}
+
+static int open_records(trainer *t, error *e) {
+    const config *c = &t->x.c;
+    if (t->x.s.mesh.rank == 0 && !make_directories(c->run_dir, e) && !write_resolved_config(c, e))
+        metrics_open(&t->out, c->run_dir, t->x.s.step, e);
+    return comm_agree(t->x.world, e);
+}
+
+static int open_trainer(trainer *t, const char *resume, const char *init_from, error *e) {
+    session *x = &t->x;
+    const train_config *c = &x->c.train;
+    int64_t row = c->micro_batch_size * (c->seq_len + 2);
+    if (start(t, resume, init_from, e) || open_records(t, e)) return e->code;
+    step_result_create(&t->r, &x->c.model);
+    t->tokens = mem_alloc((size_t)(x->s.mesh.turns * row) * sizeof *t->tokens, "tokens");
+    t->held_out = mem_alloc((size_t)row * sizeof *t->held_out, "tokens");
+    t->eval_loss = mem_alloc((size_t)x->c.data.sources * sizeof *t->eval_loss, "held-out losses");
+    t->flops_per_token = metrics_flops_per_token(&x->c);
+    int64_t peak = (int64_t)(kernels_measure_peak(x->c.kernels.isa, x->s.c.kernels.threads) / 1e6);
+    comm_sum_i64(x->world, "measured peak", &peak, 1);
+    t->peak_flops = (double)peak * 1e6;
+    return 0;
+}
+
+static void close_trainer(trainer *t) {
+    if (t->signals >= 0) close(t->signals);
+    metrics_close(&t->out);
+    step_result_destroy(&t->r);
+    mem_free(t->tokens);
+    mem_free(t->held_out);
+    mem_free(t->eval_loss);
+    session_close(&t->x);
+}
+
+/* ---- one step and what follows it ---- */
+
+/* This rank's micro-batches of the coming step: sample (v, b) has position + v * micro_batch_size + b. */
+static void load_tokens(trainer *t) {
+    const state *s = &t->x.s;
+    const train_config *c = &s->c.train;
+    int32_t *to = t->tokens;
+    for (int64_t turn = 0; turn < s->mesh.turns; turn++) {
+        int64_t v = mesh_micro_batch(&s->mesh, turn, s->mesh.rank);
+        for (int64_t b = 0; b < c->micro_batch_size; b++, to += c->seq_len + 2)
+            loader_sample(t->x.train, s->position + v * c->micro_batch_size + b, to);
+    }
+}
+
+/* What the ranks tell one another after a step: 1 if any was asked to stop. */
+static int gather_timing(trainer *t, double seconds, double exposed, step_timing *timing) {
+    const state *s = &t->x.s;
+    const train_config *c = &s->c.train;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    int64_t told[3] = {signals_requested(t->signals), usage.ru_maxrss * 1024, (int64_t)(exposed * 1e9)};
+    comm_sum_i64(s->mesh.world, "step boundary", told, 3);
+    *timing = (step_timing){.step_seconds = seconds, .peak_memory = told[1]};
+    timing->tokens_per_second = (double)(c->micro_batches * c->micro_batch_size * c->seq_len) / seconds;
+    timing->mfu = timing->tokens_per_second * t->flops_per_token / t->peak_flops;
+    timing->comm_exposed_seconds = (double)told[2] * 1e-9 / s->mesh.ranks;
+    return told[0] > 0;
+}
+
+static int record(trainer *t, const step_timing *timing, error *e) {
+    state *s = &t->x.s;
+    int64_t every = s->c.metrics.digest_every;
+    uint64_t digests[3];
+    int with_digests = every && (s->step % every == 0 || s->step == s->c.train.steps);
+    for (int i = 0; with_digests && i < 3; i++) digests[i] = optimizer_digest(&s->optimizer, i);
+    if (s->mesh.rank == 0) {
+        if (!metrics_step(&t->out, s, &t->r, with_digests ? digests : NULL, e))
+            metrics_timing(&t->out, s->step, timing, e);
+        console_step(&t->console, s, &t->r, timing);
+    }
+    return comm_agree(s->mesh.world, e);
+}
+
+static int validate(trainer *t, error *e) {
+    state *s = &t->x.s;
+    double total, began = comm_clock();
+    evaluate(s, t->x.valid, s->c.train.eval_samples, t->held_out, t->eval_loss, &total);
+    if (s->mesh.rank == 0) {
+        console_eval(&t->console, s, t->eval_loss, total, comm_clock() - began);
+        metrics_eval(&t->out, s->step, &s->c.data, t->eval_loss, total, e);
+    }
+    return comm_agree(s->mesh.world, e);
+}
+
+/* A failed save is reported and the run goes on: older checkpoints are intact. */
+static int save(trainer *t) {
+    state *s = &t->x.s;
+    error e = {0};
+    double began = comm_clock();
+    int code = checkpoint_save(s, tokenizer_digest(t->x.tokenizer), &e);
+    if (s->mesh.rank) return code;
+    if (code) fprintf(stderr, "caracal: checkpoint of step %lld not written: %s\n", (long long)s->step, e.text);
+    else console_line(&t->console, "checkpoint of step %lld in %.1f s", (long long)s->step, comm_clock() - began);
+    return code;
+}
+
+static void report(trainer *t) {
+    error e = {0};
+    if (t->x.s.mesh.rank) return;
+    if (report_write(t->x.c.run_dir, NULL, &e)) fprintf(stderr, "caracal: %s\n", e.text);
+    else console_line(&t->console, "report    %s/report.html", t->x.c.run_dir);
+}
+
+static int nonfinite(trainer *t, error *e) {
+    const state *s = &t->x.s;
+    if (s->c.train.on_nonfinite == NONFINITE_SKIP) {
+        if (s->mesh.rank == 0)
+            console_line(&t->console, "step %lld skipped: loss %g, gradient norm %g", (long long)s->step, t->r.loss,
+                         t->r.grad_norm);
+        return 0;
+    }
+    return error_set(e, EXIT_NONFINITE, "step %lld: loss %g, gradient norm %g: stopped before the update; the newest "
+                                        "checkpoint is intact (train.on_nonfinite: skip would go on)",
+                     (long long)s->step, t->r.loss, t->r.grad_norm);
+}
+
+static int loop(trainer *t, error *e) {
+    state *s = &t->x.s;
+    const train_config *c = &s->c.train;
+    while (s->step < c->steps) {
+        double began = comm_clock(), waited = comm_exposed_seconds(t->x.world);
+        step_timing timing;
+        load_tokens(t);
+        step_run(s, t->tokens, &t->r);
+        int asked = gather_timing(t, comm_clock() - began, comm_exposed_seconds(t->x.world) - waited, &timing);
+        if (record(t, &timing, e)) return e->code;
+        if (!t->r.finite && nonfinite(t, e)) return e->code;
+        int last = s->step == c->steps;
+        if (t->x.valid && (last || (c->eval_every && s->step % c->eval_every == 0)) && validate(t, e)) return e->code;
+        int64_t every = s->c.checkpoint.every;
+        int code = last || asked || (every && s->step % every == 0) ? save(t) : 0;
+        if (asked) return code ? error_set(e, code, "asked to stop, but the checkpoint failed") : EXIT_REQUEUE;
+    }
+    return 0;
+}
+
+int train_command(int argc, char **argv) {
+    const char *resume = "auto", *init_from = NULL, *path = NULL, *value;
+    char **override = mem_alloc((size_t)argc * sizeof *override, "options");
+    int overrides = 0;
+    for (int i = 1; i < argc; i++) {
+        if ((value = option_value(argv[i], "resume"))) resume = value;
+        else if ((value = option_value(argv[i], "init-from"))) init_from = value;
+        else if (!strncmp(argv[i], "--", 2)) override[overrides++] = argv[i];
+        else if (!path) path = argv[i];
+        else overrides = -argc;
+    }
+    if (!path || overrides < 0) {
+        fprintf(stderr, "usage: caracal train CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] "
+                        "[--section.key=value ...]\n");
+        mem_free(override);
+        return EXIT_USAGE;
+    }
+    trainer t = {.signals = signals_open(getenv("OMPI_COMM_WORLD_RANK") != NULL)};
+    error e;
+    int code = session_open(&t.x, path, overrides, override, SESSION_TRAIN | SESSION_VALID, &e);
+    mem_free(override);
+    if (code) return code;
+    if (comm_rank(t.x.world) == 0) console_header(&t.x);
+    code = open_trainer(&t, resume, init_from, &e);
+    if (!code) {
+        t.console = console_open(t.x.s.step);
+        code = loop(&t, &e);
+        report(&t);
+    }
+    session_report(&t.x, &e);
+    close_trainer(&t);
+    return code;
+}
