@@ -38,13 +38,18 @@ F64LIB := $(F64SRC:%.c=$B/f64/%.o)
 BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64TST:tests/%.c=$B/tests/%)
 
 .PHONY: all deps demo check test lint format install clean
-all: $B/caracal $(BINS)
+all: $B/caracal $B/libH5Zzstd.so $(BINS)
 
 deps:
 	@launch/setup.sh
 
 $B/caracal: $(OBJ)
 	$(CC) -o $@ $^ $(LDLIBS)
+
+# for h5dump and h5py, through HDF5_PLUGIN_PATH; a guest in their processes, so never under a sanitizer
+$B/libH5Zzstd.so: ckpt/filter.c ckpt/filter.h
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -O2 -g -fPIC -shared $(WARN) -I. $(PKGFLAGS) -o $@ $< $(shell pkg-config --libs hdf5 libzstd)
 
 $B/obj/%.o: %.c
 	@mkdir -p $(@D)

@@ -23,7 +23,7 @@ typedef struct checkpoint_config {
 
 enum ckpt_type { CKPT_F32, CKPT_F64, CKPT_I64 };
 
-/* A logical tensor, the same list on every rank.  Its HDF5 dataset is "/" + name. */
+/* A logical tensor, the same list on every rank; at least one element.  Its HDF5 dataset is "/" + name. */
 typedef struct ckpt_tensor {
     char *name; /* e.g. "weights/model.layers.0.mlp.experts.3.up_proj.weight", "adam_m/..." */
     int type;   /* enum ckpt_type */
@@ -37,33 +37,40 @@ typedef struct ckpt_slice {
     void *data;
 } ckpt_slice;
 
-/* Saves step `step` under `directory` (created if missing).  Every element of every tensor is given by exactly
- * one slice of exactly one rank; slices of one rank are sorted by (tensor, offset).  `state` (rank 0's counts)
- * is the JSON object of everything that is not a tensor; it is stored in the manifest under "state".
- * Collective.  All ranks return the same code; on failure older checkpoints are intact and no complete-looking
- * step-N exists.  `expected_damage_is_renamed`: an existing step-N that does not verify is renamed aside. */
+/* Saves step `step` under `directory` (created if missing).  Every element of every tensor is given by
+ * exactly one slice of exactly one rank; slices of one rank are sorted by (tensor, offset).  `state` (rank
+ * 0's counts) is the JSON object of everything that is not a tensor; the manifest holds it under "state".
+ *
+ * Collective.  All ranks return the same code; on failure (EXIT_IO: full disk, permission, I/O error) older
+ * checkpoints are intact and there is no new step-N.  A step-N that exists already is replaced; one that does
+ * not verify is kept as step-N.damaged.  Ranks wait for one another no longer than one window (layout.h)
+ * takes to write, or one file to sync and read back: the group's deadline must allow that. */
 int ckpt_save(comm *c, const char *directory, int64_t step, int64_t shards, const ckpt_tensor *tensors,
               int64_t n_tensors, const ckpt_slice *slices, int64_t n_slices, const json_t *state, error *e);
 
-/* Retention: deletes complete checkpoints of `directory` that config says to drop, after a successful save.
- * Rank 0 only.  Deletes nothing that this program did not write. */
+/* Retention, after a successful save: removes complete checkpoints of `directory` that the config does not
+ * keep. Rank 0 only.  Damaged ones, unknown names and files that this program did not write stay. */
 int ckpt_retain(const char *directory, const checkpoint_config *config, error *e);
 
-/* An opened checkpoint: its manifest, verified (sizes and digests of every file) before anything is used. */
+/* An open checkpoint: manifest, sizes and digests of every file were verified before anything is used. */
 typedef struct ckpt ckpt;
 
-/* Finds the newest checkpoint under `directory` that verifies: *path = its malloc'ed path (mem_free), NULL if there is none.
- * Those that do not verify are named on stderr by rank 0.  Collective. */
-int ckpt_newest(comm *c, const char *directory, char **path, error *e);
-/* Opens and verifies one step-N directory.  Collective: ranks share the work and agree. */
+/* Opens one step-N directory.  Collective: the ranks share the work and agree.  EXIT_CORRUPT: it is damaged
+ * or incomplete; EXIT_USAGE: a newer program wrote it. */
 int ckpt_open(comm *c, const char *path, ckpt **out, error *e);
+/* Opens the newest checkpoint under `directory` that verifies; *out = NULL and success when there is none at
+ * all.  Those that do not verify are named on stderr by rank 0; when none does, that is an error. Collective.
+ */
+int ckpt_newest(comm *c, const char *directory, ckpt **out, error *e);
 void ckpt_close(ckpt *k);
+
+const char *ckpt_path(const ckpt *k);    /* borrowed */
 const json_t *ckpt_state(const ckpt *k); /* borrowed */
 int64_t ckpt_step(const ckpt *k);
 int64_t ckpt_tensors(const ckpt *k, const ckpt_tensor **tensors); /* borrowed; returns how many */
 int64_t ckpt_find(const ckpt *k, const char *name);               /* index, or -1 */
-/* Reads elements into each slice (tensor = index into ckpt_tensors).  Not collective.  Verifies each chunk and, where a whole
- * tensor is read, its digest. */
+/* Reads elements into each slice (tensor = index into ckpt_tensors).  Not collective.  Verifies every chunk's
+ * checksum and, where a slice is a whole tensor, its digest. */
 int ckpt_read(ckpt *k, const ckpt_slice *slices, int64_t n_slices, error *e);
 
 /* `caracal inspect CKPT` and `caracal verify CKPT`: argv[0] is the command's name.  Return an exit code. */

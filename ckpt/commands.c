@@ -1,0 +1,129 @@
+/* caracal inspect CKPT, caracal verify CKPT */
+#include <stdio.h>
+#include <string.h>
+
+#include "ckpt/files.h"
+#include "ckpt/layout.h"
+#include "ckpt/manifest.h"
+#include "ckpt/verify.h"
+#include "launch/memory.h"
+
+static int usage(const char *command) {
+    fprintf(stderr,
+            "usage: caracal %s CKPT    (CKPT: a directory such as runs/NAME/checkpoints/step-00000200)\n",
+            command);
+    return EXIT_USAGE;
+}
+
+static int report(const error *e) {
+    fprintf(stderr, "caracal: %s\n", e->text);
+    return e->code;
+}
+
+/* ---- inspect ---- */
+
+/* One line per leaf: `router.bias_step  200`. */
+static void print_state(const char *path, const json_t *value) {
+    const char *key;
+    const json_t *child;
+    size_t i;
+    if (json_is_object(value)) {
+        json_object_foreach((json_t *)value, key, child) {
+            char *below = *path ? text_of("%s.%s", path, key) : mem_string(key);
+            print_state(below, child);
+            mem_free(below);
+        }
+    } else if (json_array_size(value) > 8) {
+        printf("  %-32s %zu values\n", path, json_array_size(value));
+    } else if (json_is_array(value)) {
+        json_array_foreach(value, i, child) {
+            char *below = text_of("%s[%zu]", path, i);
+            print_state(below, child);
+            mem_free(below);
+        }
+    } else {
+        char *text = json_dumps(value, JSON_ENCODE_ANY);
+        printf("  %-32s %s\n", path, text);
+        mem_free(text);
+    }
+}
+
+static void print_tensor(const manifest *m, int64_t i) {
+    const ckpt_tensor *t = &m->tensor[i];
+    char hex[33], shape[96] = "";
+    digest_text(m->digest[i], hex);
+    for (int k = 0, n = 0; k < t->rank; k++)
+        n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%lld", k ? " x " : "", (long long)t->shape[k]);
+    printf("  %s  %-8s %-16s %13lld  %3lld  %s\n", hex, ckpt_type_name(t->type), shape,
+           (long long)ckpt_bytes(t), (long long)m->file_of[i], t->name);
+}
+
+int ckpt_inspect_command(int argc, char **argv) {
+    error e = {0};
+    manifest m;
+    char hex[33];
+    int64_t stored = 0, raw = 0;
+    if (argc != 2 || argv[1][0] == '-') return usage(argv[0]);
+    if (manifest_load(&m, argv[1], &e)) return report(&e);
+    for (int64_t i = 0; i < m.n_files; i++) stored += m.file[i].bytes;
+    for (int64_t i = 0; i < m.n_tensors; i++) raw += (int64_t)ckpt_bytes(&m.tensor[i]);
+    printf("%s: step %lld, format version %d\n", argv[1], (long long)m.step, CKPT_VERSION);
+    printf("%lld tensors of %lld bytes in %lld files of %lld bytes (%.3f to 1)\n", (long long)m.n_tensors,
+           (long long)raw, (long long)m.n_files, (long long)stored,
+           stored ? (double)raw / (double)stored : 1.0);
+    printf("\nstate\n");
+    print_state("", m.state);
+    printf("\nfiles (xxh3-128, bytes, name)\n");
+    for (int64_t i = 0; i < m.n_files; i++) {
+        digest_text(m.file[i].digest, hex);
+        printf("  %s  %13lld  %s\n", hex, (long long)m.file[i].bytes, m.file[i].name);
+    }
+    printf("\ntensors (xxh3-128, type, shape, bytes, file, name)\n");
+    for (int64_t i = 0; i < m.n_tensors; i++) print_tensor(&m, i);
+    manifest_free(&m);
+    return 0;
+}
+
+/* ---- verify ---- */
+
+/* The file's digest says whether, its datasets say where. */
+static int check_shard(const char *directory, const manifest *m, int64_t file, error *e) {
+    error where = {0};
+    verify_file(directory, &m->file[file], e);
+    if (e->code == EXIT_IO) return e->code;
+    if (verify_datasets(directory, m, file, &where)) {
+        *e = where;
+        return e->code;
+    }
+    if (e->code)
+        error_set(
+            e, EXIT_CORRUPT,
+            "%s/%s: is damaged: every dataset reads as it was written, but the file's bytes are not the "
+            "manifest's (the damage is in HDF5's own structure or behind it)",
+            directory, m->file[file].name);
+    return e->code;
+}
+
+int ckpt_verify_command(int argc, char **argv) {
+    error e = {0};
+    manifest m;
+    int code = 0;
+    if (argc != 2 || argv[1][0] == '-') return usage(argv[0]);
+    if (manifest_load(&m, argv[1], &e)) return report(&e);
+    for (int64_t i = 0; i < m.n_files; i++) {
+        error why = {0};
+        if (!check_shard(argv[1], &m, i, &why)) {
+            printf("ok       %s\n", m.file[i].name);
+            continue;
+        }
+        printf("damaged  %s\n", m.file[i].name);
+        fflush(stdout);
+        report(&why);
+        if (!code) code = why.code;
+    }
+    if (!code)
+        printf("%s: step %lld verifies: %lld tensors in %lld files\n", argv[1], (long long)m.step,
+               (long long)m.n_tensors, (long long)m.n_files);
+    manifest_free(&m);
+    return code;
+}

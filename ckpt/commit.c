@@ -1,0 +1,149 @@
+#include "ckpt/commit.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ckpt/files.h"
+#include "ckpt/manifest.h"
+#include "launch/memory.h"
+
+char *step_path(const char *directory, int64_t step, const char *suffix) {
+    return text_of("%s/step-%08lld%s", directory, (long long)step, suffix);
+}
+
+/* The digits after `prefix` at the start of `name`, at least `least` of them; what follows goes to *rest. */
+static int64_t numbered(const char *name, const char *prefix, int least, const char **rest) {
+    size_t n = strlen(prefix), digits = 0;
+    if (strncmp(name, prefix, n)) return -1;
+    while (isdigit((unsigned char)name[n + digits])) digits++;
+    if (digits < (size_t)least || digits > 18) return -1;
+    *rest = name + n + digits;
+    return strtoll(name + n, NULL, 10);
+}
+
+static int written_by_us(const char *name) {
+    const char *rest = "";
+    if (!strcmp(name, MANIFEST_NAME) || !strcmp(name, MANIFEST_NAME ".tmp")) return 1;
+    return numbered(name, "shard-", 5, &rest) >= 0 && !strcmp(rest, ".h5");
+}
+
+static int failed(error *e, const char *path, const char *what) {
+    return error_set(e, EXIT_IO, "%s: %s: %s", path, what, strerror(errno));
+}
+
+int step_below(const char *directory, const char *suffix, int64_t bound, int64_t *step, error *e) {
+    *step = -1;
+    DIR *d = opendir(directory);
+    if (!d) return errno == ENOENT ? 0 : failed(e, directory, "cannot be read");
+    for (struct dirent *entry = readdir(d); entry; entry = readdir(d)) {
+        const char *rest = "";
+        int64_t n = numbered(entry->d_name, "step-", 8, &rest);
+        if (n > *step && n < bound && !strcmp(rest, suffix)) *step = n;
+    }
+    closedir(d);
+    return 0;
+}
+
+/* Removes our files in a directory, and the directory if nothing else is in it. */
+static int remove_ours(const char *path, error *e) {
+    DIR *d = opendir(path);
+    if (!d) return errno == ENOENT ? 0 : failed(e, path, "cannot be read");
+    int code = 0;
+    for (struct dirent *entry = readdir(d); entry && !code; entry = readdir(d)) {
+        if (!written_by_us(entry->d_name)) continue;
+        if (unlinkat(dirfd(d), entry->d_name, 0)) {
+            code = failed(e, entry->d_name, "cannot be removed");
+            error_within(e, "%s", path);
+        }
+    }
+    closedir(d);
+    if (!code && rmdir(path) && errno != ENOTEMPTY && errno != EEXIST)
+        code = failed(e, path, "cannot be removed");
+    return code;
+}
+
+int commit_begin(const char *directory, int64_t step, error *e) {
+    int64_t stale = INT64_MAX;
+    if (make_directories(directory, e)) return e->code;
+    for (;;) {
+        if (step_below(directory, ".tmp", stale, &stale, e)) return e->code;
+        if (stale < 0) break;
+        char *path = step_path(directory, stale, ".tmp");
+        int code = remove_ours(path, e);
+        mem_free(path);
+        if (code) return code;
+    }
+    char *path = step_path(directory, step, ".tmp");
+    int code = mkdir(path, 0777) == 0 || errno == EEXIST ? 0 : failed(e, path, "cannot be created");
+    mem_free(path);
+    return code;
+}
+
+void commit_abandon(const char *directory, int64_t step) {
+    error ignored = {0};
+    char *path = step_path(directory, step, ".tmp");
+    remove_ours(path, &ignored);
+    mem_free(path);
+}
+
+/* A name of this step that nothing has yet. */
+static char *aside_name(const char *directory, int64_t step, const char *why) {
+    for (int k = 1;; k++) {
+        char suffix[32];
+        if (k == 1) snprintf(suffix, sizeof suffix, ".%s", why);
+        else snprintf(suffix, sizeof suffix, ".%s-%d", why, k);
+        char *path = step_path(directory, step, suffix);
+        if (!path_exists(path)) return path;
+        mem_free(path);
+    }
+}
+
+static int put_in_place(const char *directory, const char *temporary, const char *final, const char *aside,
+                        error *e) {
+    if (aside && rename_path(final, aside, e)) return e->code;
+    if (!rename_path(temporary, final, e)) {
+        if (!sync_path(directory, e)) return 0;
+        rename(final, temporary); /* not durable: as if it had not been */
+    }
+    if (aside) rename(aside, final);
+    return e->code;
+}
+
+int commit_finish(const char *directory, int64_t step, const char *text, size_t bytes, int old_is_intact,
+                  error *e) {
+    char *temporary = step_path(directory, step, ".tmp"), *final = step_path(directory, step, "");
+    char *aside =
+        path_exists(final) ? aside_name(directory, step, old_is_intact ? "replaced" : "damaged") : NULL;
+    char *name = text_of("%s/" MANIFEST_NAME, temporary);
+    int code = sync_path(temporary, e);
+    if (!code) code = write_file(name, text, bytes, e);
+    if (!code) code = put_in_place(directory, temporary, final, aside, e);
+    if (!code && aside && old_is_intact) {
+        error ignored = {0}; /* what cannot be removed stays, under a name that is never loaded */
+        remove_ours(aside, &ignored);
+    } else if (!code && aside) {
+        fprintf(stderr, "caracal: %s did not verify: it is now %s\n", final, aside);
+    }
+    mem_free(temporary);
+    mem_free(final);
+    mem_free(aside);
+    mem_free(name);
+    return code;
+}
+
+int commit_remove(const char *directory, int64_t step, error *e) {
+    char *path = step_path(directory, step, ""), *temporary = step_path(directory, step, ".tmp");
+    int code = rename_path(path, temporary, e);
+    if (!code) code = sync_path(directory, e);
+    if (!code) code = remove_ours(temporary, e);
+    if (!code && path_exists(temporary)) code = rename_path(temporary, path, e);
+    mem_free(path);
+    mem_free(temporary);
+    return code;
+}

@@ -1,0 +1,157 @@
+#include "ckpt/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "launch/memory.h"
+
+char *text_of(const char *format, ...) {
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    REQUIRE(n >= 0);
+    char *text = mem_alloc((size_t)n + 1, "a string");
+    vsnprintf(text, (size_t)n + 1, format, again);
+    va_end(again);
+    return text;
+}
+
+static int failed(error *e, const char *path, const char *what) {
+    return error_set(e, EXIT_IO, "%s: %s: %s", path, what, strerror(errno));
+}
+
+int path_exists(const char *path) {
+    struct stat s;
+    return lstat(path, &s) == 0;
+}
+
+int sync_path(const char *path, error *e) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return failed(e, path, "cannot be opened");
+    /* EINVAL: a file system that cannot sync directories */
+    int code = fsync(fd) == 0 || errno == EINVAL ? 0 : failed(e, path, "cannot be synced to disk");
+    close(fd);
+    return code;
+}
+
+/* The directory that holds `path`. */
+static char *parent_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) return mem_string(".");
+    return slash == path ? mem_string("/") : text_of("%.*s", (int)(slash - path), path);
+}
+
+int make_directories(const char *path, error *e) {
+    struct stat s;
+    if (stat(path, &s) == 0) {
+        if (S_ISDIR(s.st_mode)) return 0;
+        errno = ENOTDIR;
+        return failed(e, path, "cannot be created");
+    }
+    char *parent = parent_of(path);
+    int code = make_directories(parent, e);
+    if (!code && mkdir(path, 0777) && errno != EEXIST) code = failed(e, path, "cannot be created");
+    if (!code) code = sync_path(parent, e);
+    mem_free(parent);
+    return code;
+}
+
+int rename_path(const char *from, const char *to, error *e) {
+    if (rename(from, to) == 0) return 0;
+    failed(e, from, "cannot be renamed");
+    char *text = mem_string(e->text);
+    error_set(e, EXIT_IO, "%s (to %s)", text, to);
+    mem_free(text);
+    return e->code;
+}
+
+int move_into_place(const char *temporary, const char *path, error *e) {
+    char *parent = parent_of(path);
+    int code = rename_path(temporary, path, e);
+    if (!code) code = sync_path(parent, e);
+    mem_free(parent);
+    return code;
+}
+
+int write_all(int fd, const void *data, size_t bytes) {
+    for (size_t at = 0; at < bytes;) {
+        ssize_t n = write(fd, (const char *)data + at, bytes - at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return -1;
+        at += (size_t)n;
+    }
+    return 0;
+}
+
+int write_file(const char *path, const void *data, size_t bytes, error *e) {
+    char *temporary = text_of("%s.tmp", path);
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), code = 0;
+    if (fd < 0) code = failed(e, temporary, "cannot be created");
+    if (!code && write_all(fd, data, bytes)) code = failed(e, temporary, "cannot be written");
+    if (!code && fsync(fd)) code = failed(e, temporary, "cannot be synced to disk");
+    if (fd >= 0 && close(fd) && !code) code = failed(e, temporary, "cannot be written");
+    if (!code) code = move_into_place(temporary, path, e);
+    if (code && fd >= 0) unlink(temporary);
+    mem_free(temporary);
+    return code;
+}
+
+int read_file(const char *path, char **data, size_t *bytes, error *e) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return failed(e, path, "cannot be opened");
+    struct stat s;
+    int code = 0;
+    size_t at = 0, size = 0;
+    char *text = NULL;
+    if (fstat(fd, &s)) code = failed(e, path, "cannot be read");
+    else if (!S_ISREG(s.st_mode)) code = error_set(e, EXIT_IO, "%s: is not a file", path);
+    else {
+        size = (size_t)s.st_size;
+        text = mem_alloc(size + 1, "a file's text");
+    }
+    while (!code && at < size) {
+        ssize_t n = read(fd, text + at, size - at);
+        if (n < 0 && errno != EINTR) code = failed(e, path, "cannot be read");
+        if (n == 0) size = at; /* it shrank since fstat */
+        if (n > 0) at += (size_t)n;
+    }
+    close(fd);
+    if (code) {
+        mem_free(text);
+        return code;
+    }
+    *data = text;
+    *bytes = size;
+    return 0;
+}
+
+int digest_file(const char *path, int64_t *bytes, XXH128_hash_t *digest, error *e) {
+    const size_t block = 1 << 20;
+    int fd = open(path, O_RDONLY | O_CLOEXEC), code = 0;
+    if (fd < 0) return failed(e, path, "cannot be opened");
+    char *buffer = mem_alloc(block, "a read buffer");
+    XXH3_state_t *state = XXH3_createState();
+    if (!state) FAULT(EXIT_NO_MEMORY, "out of memory: a digest's state");
+    XXH3_128bits_reset(state);
+    *bytes = 0;
+    for (;;) {
+        ssize_t n = read(fd, buffer, block);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) code = failed(e, path, "cannot be read");
+        if (n <= 0) break;
+        XXH3_128bits_update(state, buffer, (size_t)n);
+        *bytes += n;
+    }
+    *digest = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    mem_free(buffer);
+    close(fd);
+    return code;
+}

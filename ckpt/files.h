@@ -1,0 +1,31 @@
+/* What a checkpoint asks of the file system.  Errors have code EXIT_IO, the path and errno's text. */
+#ifndef CARACAL_CKPT_FILES_H
+#define CARACAL_CKPT_FILES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <xxhash.h>
+
+#include "launch/error.h"
+
+/* printf into a string of its own (mem_free). */
+char *text_of(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+int path_exists(const char *path);
+/* Makes the directory and those above it, each made durable. */
+int make_directories(const char *path, error *e);
+/* Makes a file or a directory durable. */
+int sync_path(const char *path, error *e);
+int rename_path(const char *from, const char *to, error *e);
+/* Renames a file and makes the new name durable. */
+int move_into_place(const char *temporary, const char *path, error *e);
+/* write() until everything is written; -1 with errno otherwise. */
+int write_all(int fd, const void *data, size_t bytes);
+/* Writes a file whole: under a temporary name, synced, renamed, the directory synced. */
+int write_file(const char *path, const void *data, size_t bytes, error *e);
+/* Reads a file whole: *data (mem_free) ends with a zero that *bytes does not count. */
+int read_file(const char *path, char **data, size_t *bytes, error *e);
+/* Size and XXH3-128 of a file's bytes. */
+int digest_file(const char *path, int64_t *bytes, XXH128_hash_t *digest, error *e);
+
+#endif
