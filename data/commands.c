@@ -1,0 +1,228 @@
+#include "data/commands.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/build.h"
+#include "data/ngram.h"
+#include "data/tokenizer.h"
+#include "data/tokenizer_train.h"
+#include "launch/memory.h"
+
+static const char tokenizer_usage[] =
+    "usage: caracal tokenizer train --vocab-size=N --out=tokenizer.json FILE...\n"
+    "       caracal tokenizer encode --tokenizer=tokenizer.json   text on stdin, ids on stdout\n"
+    "       caracal tokenizer decode --tokenizer=tokenizer.json   ids on stdin, text on stdout\n"
+    "Files are .jsonl with a \"text\" key on every line, or plain text.\n";
+static const char build_usage[] =
+    "usage: caracal data build --tokenizer=tokenizer.json --out=PREFIX [--valid-fraction=0.05] [--seed=0] "
+    "FILE...\n"
+    "Writes PREFIX.train.bin/.idx and PREFIX.valid.bin/.idx.  Files are .jsonl with a \"text\" key on every "
+    "line,\n"
+    "or plain text; plain files over 64 KiB are cut at blank lines into documents of about 4 KiB.\n";
+static const char ngram_usage[] =
+    "usage: caracal data ngram PREFIX...\n"
+    "Entropy and bigram loss of PREFIX.valid, in nats per token, fitted on PREFIX.train.\n";
+
+static int report(const error *e) {
+    fprintf(stderr, "caracal: %s\n", e->text);
+    return e->code;
+}
+
+/* "--help" goes to stdout and is no error. */
+static int show_usage(const char *usage, const char *word, const char *problem) {
+    if (!strcmp(word, "--help") || !strcmp(word, "-h")) {
+        fputs(usage, stdout);
+        return EXIT_DONE;
+    }
+    if (*problem) fprintf(stderr, "caracal: %s: %s\n", word, problem);
+    fputs(usage, stderr);
+    return EXIT_USAGE;
+}
+
+/* The value in "--name=value", or NULL if the argument is another one. */
+static const char *option(const char *argument, const char *name) {
+    size_t n = strlen(name);
+    return !strncmp(argument, name, n) && argument[n] == '=' ? argument + n + 1 : NULL;
+}
+
+static int parse_integer(const char *text, int64_t low, int64_t *value) {
+    char *end;
+    errno = 0;
+    *value = strtoll(text, &end, 10);
+    return *text && !*end && !errno && *value >= low;
+}
+
+static int finish_stdout(void) {
+    if (!ferror(stdout) && !fflush(stdout)) return EXIT_DONE;
+    fprintf(stderr, "caracal: cannot write to standard output: %s\n", strerror(errno));
+    return EXIT_IO;
+}
+
+static int train(int argc, char **argv) {
+    const char *out = NULL, *value;
+    int64_t vocab_size = 0;
+    int i = 1;
+    for (; i < argc && !strncmp(argv[i], "--", 2); i++) {
+        if ((value = option(argv[i], "--out"))) out = value;
+        else if ((value = option(argv[i], "--vocab-size"))) {
+            if (!parse_integer(value, 1, &vocab_size))
+                return show_usage(tokenizer_usage, argv[i], "a whole number above 0 is wanted");
+        } else return show_usage(tokenizer_usage, argv[i], "no such option");
+    }
+    if (!out || !vocab_size || i == argc)
+        return show_usage(tokenizer_usage, "tokenizer train", "--vocab-size, --out and a file are needed");
+    tokenizer_report r;
+    error e = {0};
+    if (tokenizer_train(out, vocab_size, (const char *const *)argv + i, argc - i, &r, &e)) return report(&e);
+    printf("%s: %lld tokens, learnt from %lld documents, %lld bytes, %lld pieces (%lld distinct)\n", out,
+           (long long)vocab_size, (long long)r.documents, (long long)r.bytes, (long long)r.pieces,
+           (long long)r.distinct_pieces);
+    return finish_stdout();
+}
+
+/* All of standard input and a final 0, to be released with mem_free; NULL if reading fails. */
+static char *read_stdin(size_t *bytes) {
+    char *text = NULL;
+    size_t room = 0, got;
+    *bytes = 0;
+    do {
+        if (*bytes + 65536 + 1 > room) text = mem_grow(text, room = 2 * room + 65536 + 1, "standard input");
+        got = fread(text + *bytes, 1, room - *bytes - 1, stdin);
+        *bytes += got;
+    } while (got);
+    text[*bytes] = 0;
+    if (!ferror(stdin)) return text;
+    fprintf(stderr, "caracal: cannot read standard input: %s\n", strerror(errno));
+    mem_free(text);
+    return NULL;
+}
+
+static int encode(tokenizer *t, const char *text, size_t bytes) {
+    id_list ids = {0};
+    tokenizer_encode(t, text, bytes, &ids);
+    for (int64_t i = 0; i < ids.count; i++) printf("%d%c", ids.id[i], i + 1 < ids.count ? ' ' : '\n');
+    mem_free(ids.id);
+    return finish_stdout();
+}
+
+static int decode(const tokenizer *t, const char *text) {
+    id_list ids = {0};
+    error e = {0};
+    char *decoded = NULL, *end;
+    size_t bytes;
+    for (text += strspn(text, " \t\r\n"); *text; text = end + strspn(end, " \t\r\n")) {
+        long long id = strtoll(text, &end, 10);
+        if (end == text || !strchr(" \t\r\n", *end)) {
+            fprintf(stderr, "caracal: standard input: \"%.20s\" is not a token id\n", text);
+            mem_free(ids.id);
+            return EXIT_CORRUPT;
+        }
+        id_list_add(&ids, id < 0 || id > INT32_MAX ? -1 : (int32_t)id);
+    }
+    int code = tokenizer_decode(t, ids.id, ids.count, &decoded, &bytes, &e);
+    if (code) report(&e);
+    else {
+        fwrite(decoded, 1, bytes, stdout);
+        code = finish_stdout();
+    }
+    mem_free(decoded);
+    mem_free(ids.id);
+    return code;
+}
+
+int data_tokenizer_command(int argc, char **argv) {
+    if (argc < 2) return show_usage(tokenizer_usage, "tokenizer", "what is it to do?");
+    if (!strcmp(argv[1], "train")) return train(argc - 1, argv + 1);
+    int encoding = !strcmp(argv[1], "encode");
+    if (!encoding && strcmp(argv[1], "decode"))
+        return show_usage(tokenizer_usage, argv[1], "no such command");
+    const char *path = argc == 3 ? option(argv[2], "--tokenizer") : NULL;
+    if (!path) return show_usage(tokenizer_usage, argc > 2 ? argv[2] : argv[1], "--tokenizer=FILE is needed");
+
+    error e = {0};
+    tokenizer *t;
+    if (tokenizer_open(&t, path, &e)) return report(&e);
+    size_t bytes;
+    char *text = read_stdin(&bytes);
+    int code = !text ? EXIT_IO : encoding ? encode(t, text, bytes) : decode(t, text);
+    mem_free(text);
+    tokenizer_close(t);
+    return code;
+}
+
+int data_build_command(int argc, char **argv) {
+    build_config c = {.valid_fraction = 0.05};
+    const char *value;
+    int i = 1;
+    for (; i < argc && !strncmp(argv[i], "--", 2); i++) {
+        if ((value = option(argv[i], "--tokenizer"))) c.tokenizer = value;
+        else if ((value = option(argv[i], "--out"))) c.out = value;
+        else if ((value = option(argv[i], "--seed"))) {
+            int64_t seed;
+            if (!parse_integer(value, 0, &seed))
+                return show_usage(build_usage, argv[i], "a whole number from 0 is wanted");
+            c.seed = (uint64_t)seed;
+        } else if ((value = option(argv[i], "--valid-fraction"))) {
+            char *end;
+            c.valid_fraction = strtod(value, &end);
+            if (end == value || *end || !(c.valid_fraction >= 0 && c.valid_fraction < 1))
+                return show_usage(build_usage, argv[i], "a fraction from 0 to below 1 is wanted");
+        } else return show_usage(build_usage, argv[i], "no such option");
+    }
+    c.file = (const char *const *)argv + i;
+    c.files = argc - i;
+    if (!c.tokenizer || !c.out || !c.files)
+        return show_usage(build_usage, "data build", "--tokenizer, --out and a file are needed");
+    build_report r;
+    error e = {0};
+    if (data_build(&c, &r, &e)) return report(&e);
+    int64_t tokens = r.train_tokens + r.valid_tokens;
+    printf("%s: %lld documents, %lld bytes, %lld tokens, %.2f bytes a token\n", c.out, (long long)r.documents,
+           (long long)r.bytes, (long long)tokens, (double)r.bytes / (double)tokens);
+    printf("  train %lld documents, %lld tokens; held out %lld documents, %lld tokens\n",
+           (long long)r.train_documents, (long long)r.train_tokens, (long long)r.valid_documents,
+           (long long)r.valid_tokens);
+    printf("  near-duplicate groups %lld, of %lld documents\n", (long long)r.near_duplicate_groups,
+           (long long)r.near_duplicates);
+    return finish_stdout();
+}
+
+static void print_row(const char *name, const ngram_loss *l) {
+    printf("%-32s %12lld %12lld %10.4f %10.4f %10.4f\n", name, (long long)l->train_tokens,
+           (long long)l->valid_tokens, l->unigram, l->bigram, l->bigram_own);
+}
+
+int data_ngram_command(int argc, char **argv) {
+    int sources = argc - 1;
+    if (sources < 1) return show_usage(ngram_usage, "data ngram", "a prefix is needed");
+    if (argv[1][0] == '-') return show_usage(ngram_usage, argv[1], "no such option");
+    ngram_files *files = mem_alloc((size_t)sources * sizeof *files, "file names");
+    ngram_loss *loss = mem_alloc((size_t)sources * sizeof *loss, "losses"), total;
+    char **name = mem_alloc(2 * (size_t)sources * sizeof *name, "file names");
+    for (int s = 0; s < sources; s++) {
+        size_t n = strlen(argv[1 + s]) + sizeof ".train";
+        for (int k = 0; k < 2; k++) {
+            name[2 * s + k] = mem_alloc(n, "a file name");
+            snprintf(name[2 * s + k], n, "%s.%s", argv[1 + s], k ? "valid" : "train");
+        }
+        files[s] = (ngram_files){name[2 * s], name[2 * s + 1]};
+    }
+    error e = {0};
+    int code = ngram_measure(loss, &total, files, sources, &e);
+    if (code) report(&e);
+    else {
+        printf("%-32s %12s %12s %10s %10s %10s\n", "nats per held-out token", "train", "held out", "unigram",
+               "bigram", "own bigram");
+        for (int s = 0; s < sources; s++) print_row(argv[1 + s], &loss[s]);
+        print_row("total", &total);
+        code = finish_stdout();
+    }
+    for (int i = 0; i < 2 * sources; i++) mem_free(name[i]);
+    mem_free(name);
+    mem_free(files);
+    mem_free(loss);
+    return code;
+}
