@@ -1,9 +1,13 @@
 #include "train/evaluate.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "launch/memory.h"
+#include "train/checkpoint.h"
+#include "train/options.h"
+#include "train/session.h"
 
 /* A sample's place in the list of all: sources one after the other. */
 typedef struct sample {
@@ -58,4 +62,57 @@ void evaluate(state *s, const loader *held_out, int64_t samples, int32_t *tokens
     *total = all_count > 0 ? all_loss / all_count : NAN;
     mem_free(sum);
     mem_free(token_loss);
+}
+
+/* ---- caracal evaluate ---- */
+
+static int run(session *x, const char *path, long long samples, error *e) {
+    const train_config *c = &x->c.train;
+    ckpt *k;
+    if (!x->valid) return error_set(e, EXIT_USAGE, "no source of the config has held-out text (data.sources: valid)");
+    if (session_checkpoint(x, path, &k, e)) return e->code;
+    int64_t step = ckpt_step(k);
+    int code = checkpoint_init_from(&x->s, k, e);
+    ckpt_close(k);
+    if (code) return code;
+    double *loss = mem_alloc((size_t)x->c.data.sources * sizeof *loss, "held-out losses"), total;
+    int32_t *tokens = mem_alloc((size_t)(c->micro_batch_size * (c->seq_len + 2)) * sizeof *tokens, "tokens");
+    evaluate(&x->s, x->valid, samples, tokens, loss, &total);
+    if (comm_rank(x->world) == 0) {
+        printf("%-16s %10s %12s\n", "held-out text", "loss", "perplexity");
+        for (int64_t i = 0; i < x->c.data.sources; i++)
+            if (loss[i] == loss[i]) printf("%-16s %10.4f %12.2f\n", x->c.data.source[i].name, loss[i], exp(loss[i]));
+        printf("%-16s %10.4f %12.2f  after step %lld\n", "all tokens", total, exp(total), (long long)step);
+    }
+    mem_free(loss);
+    mem_free(tokens);
+    return 0;
+}
+
+int evaluate_command(int argc, char **argv) {
+    char **override = mem_alloc((size_t)argc * sizeof *override, "options"), config_path[4096];
+    const char *path = NULL, *value;
+    long long samples = INT64_MAX;
+    int overrides = 0, bad = 0;
+    for (int i = 1; i < argc; i++) {
+        if ((value = option_value(argv[i], "samples"))) bad |= !option_integer(value, "samples", 1, INT64_MAX, &samples);
+        else if (!strncmp(argv[i], "--", 2)) override[overrides++] = argv[i];
+        else if (!path) path = argv[i];
+        else bad = 1;
+    }
+    if (!path || bad) {
+        fprintf(stderr, "usage: caracal evaluate CKPT [--samples=N] [--section.key=value ...]\n");
+        mem_free(override);
+        return EXIT_USAGE;
+    }
+    session x;
+    error e;
+    session_config_of(path, config_path, sizeof config_path);
+    int code = session_open(&x, config_path, overrides, override, SESSION_VALID, &e);
+    mem_free(override);
+    if (code) return code;
+    code = run(&x, path, samples, &e);
+    session_report(&x, &e);
+    session_close(&x);
+    return code;
 }

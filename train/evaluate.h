@@ -9,7 +9,7 @@
  * depend on how many there are.  tokens: scratch for [micro_batch_size][seq_len + 2].  Collective. */
 void evaluate(state *s, const loader *held_out, int64_t samples, int32_t *tokens, double *loss, double *total);
 
-/* `caracal evaluate CKPT [CONFIG overrides]`: held-out loss per source of a checkpoint. */
+/* `caracal evaluate CKPT [--samples=N] [--section.key=value ...]`: held-out loss and perplexity per source. */
 int evaluate_command(int argc, char **argv);
 
 #endif

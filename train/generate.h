@@ -1,0 +1,7 @@
+/* `caracal generate CKPT --prompt=TEXT ... [--tokens=64]`: continues each prompt greedily. */
+#ifndef CARACAL_TRAIN_GENERATE_H
+#define CARACAL_TRAIN_GENERATE_H
+
+int generate_command(int argc, char **argv);
+
+#endif

@@ -1,0 +1,49 @@
+/* Caracal: a distributed pretraining framework for LongCat-Flash-style mixture-of-experts language models. */
+#include <stdio.h>
+#include <string.h>
+
+#include "ckpt/ckpt.h"
+#include "data/commands.h"
+#include "launch/error.h"
+#include "train/evaluate.h"
+#include "train/generate.h"
+#include "train/plan.h"
+#include "train/report.h"
+#include "train/trainer.h"
+
+static const struct command {
+    const char *name, *usage;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"train", "CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] [--section.key=value ...]", train_command},
+    {"evaluate", "CKPT [--samples=N]", evaluate_command},
+    {"generate", "CKPT --prompt=TEXT [--tokens=64]", generate_command},
+    {"plan", "CONFIG [--ranks=N]", plan_command},
+    {"tokenizer", "train|encode|decode ...", data_tokenizer_command},
+    {"data", "build|ngram ...", data_command},
+    {"report", "RUN_DIR [--mark=LABEL:LOSS ...]", report_command},
+    {"inspect", "CKPT", ckpt_inspect_command},
+    {"verify", "CKPT", ckpt_verify_command},
+};
+
+static void usage(FILE *out) {
+    fprintf(out, "usage: caracal COMMAND ...      (mpirun -np N caracal train ... for several ranks)\n\n");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        fprintf(out, "  caracal %-10s %s\n", commands[i].name, commands[i].usage);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help")) {
+        usage(stdout);
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (!strcmp(argv[1], commands[i].name)) return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "caracal: there is no command '%s'\n\n", argv[1]);
+    usage(stderr);
+    return EXIT_USAGE;
+}

@@ -1,0 +1,84 @@
+#include "train/plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "launch/memory.h"
+#include "train/console.h"
+#include "train/metrics.h"
+#include "train/options.h"
+#include "train/state.h"
+
+static void print_counts(const config *c) {
+    const model_config *m = &c->model;
+    double ke = c->router.expected_ffn_experts, k = (double)m->moe_topk;
+    printf("parameters                  %8.1f B (%.0f, with the input embedding, without MTP)\n", params_total(m) / 1e9,
+           params_total(m));
+    printf("per token, no FFN expert    %8.1f B\n", params_active(m, 0) / 1e9);
+    printf("per token, K_e = %-4g       %8.1f B\n", ke, params_active(m, ke) / 1e9);
+    printf("per token, K = %-4g         %8.1f B\n", k, params_active(m, k) / 1e9);
+    printf("training FLOPs per token    %8.1f GFLOP (6 x %.1f B and causal attention over %lld tokens)\n",
+           metrics_flops_per_token(c) / 1e9, params_active(m, ke) / 1e9, (long long)c->train.seq_len);
+}
+
+/* A rank's memory: as state_create would lay it out on `ranks` ranks. */
+static int print_memory(const config *c, int ranks, error *e) {
+    int64_t replicas = c->parallel.expert_replicas;
+    int64_t ep = c->parallel.expert_parallel ? c->parallel.expert_parallel : ranks % replicas ? ranks : ranks / replicas;
+    if (c->train.micro_batches % ranks || ranks % ep || c->model.n_routed_experts % ep)
+        return error_set(e, EXIT_USAGE, "%d ranks do not fit: they must divide train.micro_batches = %lld, and the "
+                                        "expert-parallel ranks (%lld) model.n_routed_experts = %lld", ranks,
+                         (long long)c->train.micro_batches, (long long)ep, (long long)c->model.n_routed_experts);
+    params p;
+    kernels none = {0};
+    char a[32], b[32], d[32], f[32];
+    mesh m = {.ranks = ranks, .expert_parallel = (int)ep, .groups = (int)(ranks / ep), .replica_classes = (int)replicas};
+    params_create(&p, &c->model, c->loss.mtp_coef > 0, m.expert_parallel, 0);
+    double dense = 0, experts = 0;
+    for (int64_t i = 0; i < p.buckets; i++) {
+        dense += (double)p.bucket[i].dense_count;
+        experts += (double)p.bucket[i].expert_count;
+    }
+    double owned = dense / ranks + experts / m.groups, classes = (double)(replicas / m.groups);
+    model_config_all all = state_model_config(c, -1), worst = all;
+    worst.slack = 1e9;
+    printf("on %d ranks (experts over %lld, %d groups), a rank:\n", ranks, (long long)ep, m.groups);
+    printf("  weights                   %s (dense %s, experts %s)\n", console_bytes(a, 4 * (dense + experts)),
+           console_bytes(b, 4 * dense), console_bytes(d, 4 * experts));
+    printf("  moments                   %s\n", console_bytes(a, 8 * owned));
+    printf("  gradients                 %s\n", console_bytes(a, 4 * (owned + classes * experts)));
+    printf("  activations               %s at %.2g x the expected expert load, %s in the worst case\n",
+           console_bytes(a, (double)model_activation_bytes(&all, &none, &m)), c->parallel.expert_capacity,
+           console_bytes(f, (double)model_activation_bytes(&worst, &none, &m)));
+    params_free(&p);
+    return 0;
+}
+
+int plan_command(int argc, char **argv) {
+    char **override = mem_alloc((size_t)argc * sizeof *override, "options");
+    const char *path = NULL, *value;
+    long long ranks = 1;
+    int overrides = 0, bad = 0;
+    for (int i = 1; i < argc; i++) {
+        if ((value = option_value(argv[i], "ranks"))) bad |= !option_integer(value, "ranks", 1, 1 << 20, &ranks);
+        else if (!strncmp(argv[i], "--", 2)) override[overrides++] = argv[i];
+        else if (!path) path = argv[i];
+        else bad = 1;
+    }
+    config c;
+    error e = {0};
+    if (!path || bad) {
+        fprintf(stderr, "usage: caracal plan CONFIG [--ranks=N] [--section.key=value ...]\n");
+        mem_free(override);
+        return EXIT_USAGE;
+    }
+    int code = config_load(&c, path, overrides, override, &e);
+    mem_free(override);
+    if (!code) {
+        print_counts(&c);
+        code = print_memory(&c, (int)ranks, &e);
+        config_free(&c);
+    }
+    if (code) fprintf(stderr, "caracal: %s\n", e.text);
+    return code;
+}
