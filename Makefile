@@ -10,6 +10,7 @@
 B      := build$(if $(SAN),/asan)
 CC     := gcc
 PREFIX ?= /usr/local
+Q      := $(if $(V),,@)# make V=1 shows the commands
 
 ROOMS  := launch kernels kernels/ref model optim data ckpt train
 SRC    := $(sort $(wildcard $(addsuffix /*.c,$(ROOMS))))
@@ -44,7 +45,8 @@ deps:
 	@launch/setup.sh
 
 $B/caracal: $(OBJ)
-	$(CC) -o $@ $^ $(LDLIBS)
+	@echo '  LINK $@'
+	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 
 # for h5dump and h5py, through HDF5_PLUGIN_PATH; a guest in their processes, so never under a sanitizer
 $B/libH5Zzstd.so: ckpt/filter.c ckpt/filter.h
@@ -53,37 +55,44 @@ $B/libH5Zzstd.so: ckpt/filter.c ckpt/filter.h
 
 $B/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	@echo '  CC   $@'
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 $B/obj/%.avx2.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -DISA=avx2 -MMD -MP -c -o $@ $<
+	@echo '  CC   $@'
+	$(Q)$(CC) $(CFLAGS) -DISA=avx2 -MMD -MP -c -o $@ $<
 $B/obj/%.avx512.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -march=x86-64-v4 -mprefer-vector-width=512 -DISA=avx512 -MMD -MP -c -o $@ $<
+	@echo '  CC   $@'
+	$(Q)$(CC) $(CFLAGS) -march=x86-64-v4 -mprefer-vector-width=512 -DISA=avx512 -MMD -MP -c -o $@ $<
 $B/f64/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -DCARACAL_F64 -MMD -MP -c -o $@ $<
+	@echo '  CC   $@'
+	$(Q)$(CC) $(CFLAGS) -DCARACAL_F64 -MMD -MP -c -o $@ $<
 
 $B/tests/test_%: $B/obj/tests/test_%.o $(LIB)
 	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LDLIBS) -lcmocka
+	@echo '  LINK $@'
+	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka
 $B/tests/f64_%: $B/f64/tests/f64_%.o $(F64LIB)
 	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LDLIBS) -lcmocka
+	@echo '  LINK $@'
+	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka
 $B/tests/%: $B/obj/tests/tool_%.o $(LIB)
 	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LDLIBS)
+	@echo '  LINK $@'
+	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 
 demo: deps
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@launch/demo.sh
 
 check: deps
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@tests/run.sh fast $B
 
 test: deps
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@$(MAKE) --no-print-directory lint
 	@tests/run.sh all $B
 
