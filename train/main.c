@@ -11,6 +11,13 @@
 #include "train/report.h"
 #include "train/trainer.h"
 
+static int data_command(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], "build")) return data_build_command(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "ngram")) return data_ngram_command(argc - 1, argv + 1);
+    fprintf(stderr, "usage: caracal data build ...\n       caracal data ngram PREFIX ...\n");
+    return EXIT_USAGE;
+}
+
 static const struct command {
     const char *name, *usage;
     int (*run)(int argc, char **argv);
