@@ -103,23 +103,17 @@ static int open_backend(kernels *k, const char *device, const kernels_config *c,
 int kernels_open(kernels *k, const kernels_config *c, error *e) {
     if (c->threads < 1)
         return error_set(e, EXIT_USAGE, "parallel.threads is %d, must be at least 1", c->threads);
-    const char *device = c->device;
-#ifndef CARACAL_F64
-    int checked = !strncmp(device, "check:", strlen("check:"));
-    if (checked) device += strlen("check:");
-#endif
-    int code = open_backend(k, device, c, e);
+    int checked = !strncmp(c->device, "check:", strlen("check:"));
+    int code = open_backend(k, c->device + (checked ? strlen("check:") : 0), c, e);
     if (code) return code;
     const char *missing = kernels_missing(k);
     if (missing)
         return error_set(e, EXIT_USAGE, "device \"%s\": backend %s has no %s", c->device, k->name, missing);
-#ifndef CARACAL_F64
     if (checked) {
         kernels inner = *k;
-        kernels_check(k, &inner);
+        kernels_check(k, &inner, c->threads);
         REQUIRE(!kernels_missing(k));
     }
-#endif
     return 0;
 }
 

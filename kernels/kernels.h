@@ -3,7 +3,8 @@
  * Every operation takes the backend's context first, then sizes (int64_t), then outputs, then inputs; none
  * allocates.  `=` marks an output that is overwritten, `+=` one that is added to.  Matrices are row-major;
  * ld is the distance between rows in elements.  Buffers belong to the caller and live in the backend's memory:
- * model code never looks into one, except through to_host.
+ * model code never looks into one, except through to_host.  Outputs overlap inputs only where an operation
+ * says that they may.
  *
  * Shapes: T rows (tokens of one micro-batch), H hidden, F inner size of an FFN, N FFN experts, Z identity
  * experts, K experts chosen per token, V vocabulary.
@@ -220,12 +221,12 @@ const char *kernels_missing(const kernels *k);
 
 /* Each backend's own opener, called by kernels_open (and by tests). */
 void kernels_ref(kernels *k, int threads);
+/* Runs `inner` and ref on the same inputs, outputs poisoned first, and ends the program where they differ by
+ * more than the operation's tolerance; takes ownership of inner.  Host memory only. */
+void kernels_check(kernels *k, const kernels *inner, int threads);
 #ifndef CARACAL_F64
 void kernels_cpu_avx2(kernels *k, int threads);
 void kernels_cpu_avx512(kernels *k, int threads);
-/* Runs `inner` and ref on the same inputs, outputs poisoned first, and ends the program where they differ by
- * more than the operation's tolerance; takes ownership of inner. */
-void kernels_check(kernels *k, const kernels *inner);
 /* The machine's own fused multiply-add peak in FLOP/s with this many threads, measured for about 20 ms. */
 double kernels_measure_peak(const char *isa, int threads);
 #endif

@@ -58,7 +58,8 @@ static double exp_of_sum(double x, double lo) {
     double k = rint(x * 1.4426950408889634);
     pair r = fast_two_sum(x - k * LOG2_HI, -k * LOG2_LO); /* the difference is exact */
     pair s = fast_two_sum(1, r.hi);
-    double y = s.hi + (s.lo + (r.lo + lo + r.hi * r.hi * polynomial(r.hi, 12, c)));
+    double rest = s.lo + r.hi * r.hi * polynomial(r.hi, 12, c);
+    double y = s.hi + (rest + (r.lo + lo) * (s.hi + rest));
     int64_t half = (int64_t)k / 2; /* two steps: 2^k itself may not be representable */
     return y * power_of_two(half) * power_of_two((int64_t)k - half);
 }
