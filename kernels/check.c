@@ -79,17 +79,17 @@ void check_close(kernel_context *x, const char *name, const real *got, const rea
             double size = fabs(w) + (b.added ? fabs(b.added[i * ld + j]) : 0);
             double outer = (b.row ? b.row[i] : 1) * (b.column ? b.column[j] : 1);
             double bound = UNIT * (b.relative * size + b.absolute * outer) + b.floor + LEAST;
-            double error = fabs(g - w);
+            double distance = fabs(g - w);
             if (!isfinite(g) || !isfinite(w)) { /* before any bound: NaN compares with nothing */
                 if (isfinite(g) || isfinite(w)) check_fault(x, name, i, j, g, w, bound);
                 continue;
             }
-            if (!(error <= bound)) check_fault(x, name, i, j, g, w, bound);
-            f->worst = fmax(f->worst, error / bound);
+            if (!(distance <= bound)) check_fault(x, name, i, j, g, w, bound);
+            f->worst = fmax(f->worst, distance / bound);
             f->elements++;
             if (!(rms > LEAST / UNIT)) continue;
-            f->max_ulp = fmax(f->max_ulp, error / (UNIT * fmax(rms, fabs(w))));
-            f->error_sq += error / (UNIT * rms) * (error / (UNIT * rms));
+            f->max_ulp = fmax(f->max_ulp, distance / (UNIT * fmax(rms, fabs(w))));
+            f->error_sq += distance / (UNIT * rms) * (distance / (UNIT * rms));
             f->units++;
         }
         for (int64_t j = cols; i + 1 < rows && j < ld; j++) {
