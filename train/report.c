@@ -24,7 +24,7 @@ double run_median(const series *s, const char *key) {
     if (!c || c->width != 1) return NAN;
     double *x = mem_alloc((size_t)s->bins * sizeof *x, "a median");
     memcpy(x, c->mean, (size_t)s->bins * sizeof *x);
-    double middle = series_median(s->bins, x);
+    double middle = series_quantile(s->bins, x, 0.5);
     mem_free(x);
     return middle;
 }

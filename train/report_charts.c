@@ -7,7 +7,7 @@
 #include "launch/memory.h"
 #include "train/svg.h"
 
-enum { SMALL_WIDTH = 380, SMALL_HEIGHT = 220, HEAT_WIDTH = 560, HEAT_COLUMNS = 100, HEAT_LEVELS = 8 };
+enum { SMALL_WIDTH = 380, SMALL_HEIGHT = 220, HEAT_WIDTH = 420, HEAT_COLUMNS = 100, HEAT_LEVELS = 8 };
 
 static double *vector(int64_t n) {
     return mem_alloc((size_t)n * sizeof(double), "a chart");
@@ -24,16 +24,6 @@ static void figure_begin(FILE *out, const char *title, const char *now, const ch
 
 static void figure_end(FILE *out) {
     fputs("</figure>\n", out);
-}
-
-/* "now 0.83" from the latest value, or nothing */
-static const char *now_text(double value, const char *unit, char text[64]) {
-    char number[32];
-    *text = 0;
-    if (!isfinite(value)) return text;
-    number_text(value, number);
-    snprintf(text, 64, "now %s%s", number, unit);
-    return text;
 }
 
 static chart small_chart(FILE *out, const series *s, double right) {
@@ -77,7 +67,7 @@ void charts_loss(FILE *out, const run_data *r, double width, double height, cons
                .width = width,
                .height = height,
                .left = 40,
-               .right = 104,
+               .right = 112,
                .bottom = 26,
                .top = head ? 52 : 12,
                .head = head,
@@ -105,7 +95,7 @@ void charts_loss(FILE *out, const run_data *r, double width, double height, cons
     if (r->eval.total >= 0) {
         const double *total = r->eval.loss + r->eval.total * r->eval.rows;
         chart_line(&c, "valid", r->eval.rows, r->eval.step, total);
-        chart_dots(&c, "valid", r->eval.rows, r->eval.step, total);
+        if (r->eval.rows <= 60) chart_dots(&c, "valid", r->eval.rows, r->eval.step, total);
         last = eval_last(&r->eval, r->eval.total);
         snprintf(text, sizeof text, "validation %.3f", last);
         chart_label_end(&c, "valid", last, text);
@@ -136,37 +126,53 @@ static void chart_sources(FILE *out, const run_data *r) {
     figure_end(out);
 }
 
-/* One value a step: its bins' range as a band, their mean as a line; `rule` and its label when finite. */
-static void chart_value(FILE *out, const series *s, const char *key, const char *title, const char *unit,
-                        const char *caption, int from_zero, double rule, const char *rule_label) {
-    const column *v = series_find(s, key);
-    if (!v || v->width != 1) return;
-    char now[64];
+/* One value a step: its bins' range as a band, their mean as a line. */
+typedef struct value_chart {
+    const char *key, *title, *unit, *caption;
+    int from_zero; /* the axis begins at 0 */
+    int typical;   /* the headline is the median, not the latest value */
+    double rule;   /* a reference line where positive */
+    const char *rule_label;
+} value_chart;
+
+static void chart_value(FILE *out, const series *s, value_chart v) {
+    const column *y = series_find(s, v.key);
+    if (!y || y->width != 1) return;
     chart c = small_chart(out, s, 8);
-    chart_range(s->bins, v->low, &c.y0, &c.y1);
-    chart_range(s->bins, v->high, &c.y0, &c.y1);
+    chart_range(s->bins, y->low, &c.y0, &c.y1);
+    chart_range(s->bins, y->high, &c.y0, &c.y1);
     if (!isfinite(c.y0)) return;
-    figure_begin(out, title, now_text(v->last, unit, now), caption);
-    if (from_zero) c.y0 = fmin(c.y0, 0);
+    char number[32], now[80];
+    number_text(v.typical ? run_median(s, v.key) : y->last, number);
+    snprintf(now, sizeof now, "%s %s%s", v.typical ? "median" : "now", number, v.unit ? v.unit : "");
+    figure_begin(out, v.title, now, v.caption);
+    if (v.from_zero) c.y0 = fmin(c.y0, 0);
     c.log_y = wants_log(&c);
-    if (rule > c.y0 && rule < 3 * c.y1) c.y1 = fmax(c.y1, rule);
-    chart_begin(&c, "small", title);
-    if (rule >= c.y0 && rule <= c.y1) chart_rule(&c, rule, rule_label);
-    chart_band(&c, "band", s->bins, s->step, v->low, v->high);
-    chart_line(&c, "train", s->bins, s->step, v->mean);
+    if (v.rule > 0 && v.rule < 3 * c.y1) c.y1 = fmax(c.y1, v.rule);
+    chart_begin(&c, "small", v.title);
+    if (v.rule > c.y0 && v.rule <= c.y1) chart_rule(&c, v.rule, v.rule_label);
+    chart_band(&c, "band", s->bins, s->step, y->low, y->high);
+    chart_line(&c, "train", s->bins, s->step, y->mean);
     chart_end(&c);
     figure_end(out);
 }
 
 void charts_learning(FILE *out, const run_data *r) {
-    char clip[48] = "", number[32];
-    double limit = r->has_config && r->c.optim.clip > 0 ? r->c.optim.clip : NAN;
+    char clip[48], number[32];
+    double limit = r->has_config ? r->c.optim.clip : 0;
     number_text(limit, number);
     snprintf(clip, sizeof clip, "clipped at %s", number);
     chart_sources(out, r);
-    chart_value(out, &r->metrics, "grad_norm", "Gradient norm", "", "Over all parameters, before clipping.",
-                0, limit, clip);
-    chart_value(out, &r->metrics, "lr", "Learning rate", "", "Warm-up, then the schedule.", 1, NAN, "");
+    chart_value(out, &r->metrics,
+                (value_chart){.key = "grad_norm",
+                              .title = "Gradient norm",
+                              .rule = limit,
+                              .rule_label = clip,
+                              .caption = "Over all parameters, before clipping."});
+    chart_value(
+        out, &r->metrics,
+        (value_chart){
+            .key = "lr", .title = "Learning rate", .from_zero = 1, .caption = "Warm-up, then the schedule."});
 }
 
 /* ---- experts ---- */
@@ -188,40 +194,41 @@ static double *heat_values(const series *s, const column *v, int64_t *columns) {
     return value;
 }
 
+/* What lies beyond an open end of the scale has its last colour. */
 static void heat_scale(FILE *out, const char *prefix, int levels, double low, double high) {
     char text[32];
-    number_text(low, text);
-    fprintf(out, "<div class=\"scale\"><span>%s</span>", text);
+    snprintf(text, sizeof text, "%.3g", low);
+    fprintf(out, "<div class=\"scale\"><span>%s%s</span>", *prefix == 'd' ? "\u2264 " : "", text);
     for (int l = 0; l < levels; l++) fprintf(out, "<i class=\"%s%d\"></i>", prefix, l);
-    number_text(high, text);
-    fprintf(out, "<span>%s</span></div>\n", text);
+    snprintf(text, sizeof text, "%.3g", high);
+    fprintf(out, "<span>\u2265 %s</span></div>\n", text);
 }
 
-/* Layers against steps.  A finite center makes a two-sided scale around it. */
+/* How far 95% of the values are from the base: rare extremes, such as the first steps, must not hide the
+ * rest. */
+static double heat_reach(int64_t n, const double *value, double base) {
+    double *distance = vector(n);
+    for (int64_t i = 0; i < n; i++) distance[i] = fabs(value[i] - base);
+    double reach = series_quantile(n, distance, 0.95);
+    mem_free(distance);
+    return fmax(reach, 0.01 * fabs(base));
+}
+
+/* Layers against steps: the distance from `base`, on both sides of it or only above. */
 static void chart_layers(FILE *out, const series *s, const char *key, const char *title, const char *caption,
-                         double low, double center) {
+                         double base, int two_sided) {
     const column *v = series_find(s, key);
     if (!v) return;
     int64_t columns;
-    double *value = heat_values(s, v, &columns), high = -INFINITY, least = INFINITY;
-    chart_range(columns * v->width, value, &least, &high);
-    if (isfinite(high)) {
-        int two_sided = isfinite(center);
-        if (two_sided) {
-            double reach = fmax(fmax(high - center, center - least), 0.01 * fabs(center));
-            low = center - reach, high = center + reach;
-        }
+    double *value = heat_values(s, v, &columns), reach = heat_reach(columns * v->width, value, base);
+    if (isfinite(reach)) {
+        double low = two_sided ? base - reach : base, high = base + reach;
         const char *prefix = two_sided ? "d" : "s";
         int levels = HEAT_LEVELS + two_sided; /* an odd number has a middle */
-        chart c = {.out = out,
-                   .width = HEAT_WIDTH,
-                   .height = 38 + 9.5 * fmin(fmax((double)v->width, 8), 40),
-                   .left = 30,
-                   .right = 4,
-                   .top = 4,
-                   .bottom = 26,
-                   .x0 = (double)s->first - 0.5,
-                   .x1 = (double)s->last + 0.5};
+        chart c = {.out = out, .width = HEAT_WIDTH, .left = 30, .right = 4, .top = 4, .bottom = 26};
+        c.height = c.top + c.bottom + 7.5 * fmin(fmax((double)v->width, 8), 48);
+        c.x0 = (double)s->first - 0.5;
+        c.x1 = (double)s->last + 0.5;
         figure_begin(out, title, "layer by step", caption);
         chart_heat(&c, "heat", title, prefix, levels, columns, v->width, value, low, high);
         chart_end(&c);
@@ -238,13 +245,13 @@ void charts_experts(FILE *out, const run_data *r) {
     chart_layers(
         out, &r->metrics, "expert_load_max_over_mean", "Load of the busiest expert",
         "As a multiple of the mean load: 1 is perfectly even, and the router bias pulls each layer there.", 1,
-        NAN);
+        0);
     if (!identity) return; /* without identity experts every token has the same number */
     snprintf(caption, sizeof caption,
              "FFN experts per token, mean over the batch: the budget is %g; the rest of the "
              "choices go to identity experts.",
              budget);
-    chart_layers(out, &r->metrics, "ffn_experts_mean", "Computation per token", caption, NAN, budget);
+    chart_layers(out, &r->metrics, "ffn_experts_mean", "Computation per token", caption, budget, 1);
 }
 
 /* ---- router ---- */
@@ -266,7 +273,7 @@ static void chart_spread(FILE *out, const series *s, const char *key, const char
             if (one[l] == most) layer = l, greatest = most;
         low[b] = isfinite(least) ? least : NAN;
         high[b] = isfinite(most) ? most : NAN;
-        middle[b] = series_median(v->width, one);
+        middle[b] = series_quantile(v->width, one, 0.5);
     }
     chart c = small_chart(out, s, 8);
     chart_range(s->bins, low, &c.y0, &c.y1);
@@ -306,24 +313,40 @@ static void chart_bias(FILE *out, const series *s) {
 
 void charts_router(FILE *out, const run_data *r) {
     const series *s = &r->metrics;
-    chart_spread(
-        out, s, "router_similarity", "Similarity of router weights",
-        "Mean cosine between experts' rows; the line is the middle layer, the band all layers. Rising means "
-        "experts grow alike.",
-        NAN, "");
-    chart_spread(out, s, "router_grad_ratio", "Balance gradient over language gradient",
-                 "R<sub>g</sub>: above 0.1 the load-balance loss starts to steer what is learned.", 0.1,
-                 "guideline 0.1");
+    chart_spread(out, s, "router_similarity", "Router similarity",
+                 "Mean cosine between the router's rows; the line is the middle layer, the band all layers. "
+                 "Rising means "
+                 "experts grow alike.",
+                 NAN, "");
+    chart_spread(out, s, "router_grad_ratio", "Balance pressure",
+                 "R<sub>g</sub>, the gradient of the load-balance loss over that of the language loss: it "
+                 "should not steer what is learned.",
+                 0.1, "guideline 0.1");
     chart_bias(out, s);
 }
 
 /* ---- speed ---- */
 
 void charts_speed(FILE *out, const run_data *r) {
-    chart_value(out, &r->timing, "tokens_per_second", "Throughput", " tokens/s",
-                "Tokens per second, all ranks.", 1, NAN, "");
-    chart_value(out, &r->timing, "mfu", "Model FLOP utilisation", "", "Part of the machine's measured peak.",
-                1, NAN, "");
-    chart_value(out, &r->timing, "comm_exposed_seconds", "Waiting for other ranks", " s",
-                "Seconds per step that communication was not hidden behind computation.", 1, NAN, "");
+    chart_value(out, &r->timing,
+                (value_chart){.key = "tokens_per_second",
+                              .title = "Throughput",
+                              .from_zero = 1,
+                              .typical = 1,
+                              .unit = " tokens/s",
+                              .caption = "Tokens per second, all ranks."});
+    chart_value(out, &r->timing,
+                (value_chart){.key = "mfu",
+                              .title = "Model FLOP utilisation",
+                              .from_zero = 1,
+                              .typical = 1,
+                              .caption = "Part of the machine's measured peak."});
+    chart_value(
+        out, &r->timing,
+        (value_chart){.key = "comm_exposed_seconds",
+                      .title = "Waiting for other ranks",
+                      .from_zero = 1,
+                      .typical = 1,
+                      .unit = " s",
+                      .caption = "Seconds per step that communication was not hidden behind computation."});
 }

@@ -104,7 +104,8 @@ void series_smooth(int64_t n, double *out, const double *y, int64_t half) {
     for (int64_t i = 0; i < n; i++) {
         double sum = 0;
         int64_t count = 0;
-        for (int64_t j = i > half ? i - half : 0; j < n && j <= i + half; j++)
+        int64_t reach = i < half ? i : half;
+        for (int64_t j = i - reach; j < n && j <= i + reach; j++)
             if (isfinite(y[j])) sum += y[j], count++;
         out[i] = isfinite(y[i]) ? sum / (double)count : NAN;
     }
@@ -115,11 +116,11 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-double series_median(int64_t n, double *x) {
+double series_quantile(int64_t n, double *x, double at) {
     int64_t count = 0;
     for (int64_t i = 0; i < n; i++)
         if (isfinite(x[i])) x[count++] = x[i];
     if (!count) return NAN;
     qsort(x, (size_t)count, sizeof *x, ascending);
-    return 0.5 * (x[(count - 1) / 2] + x[count / 2]);
+    return x[(int64_t)(at * (double)(count - 1) + 0.5)];
 }

@@ -31,10 +31,12 @@ int series_read(series *s, const char *path, int keys, const char *const *key, e
 const column *series_find(const series *s, const char *key);
 void series_free(series *s);
 
-/* out [n] = mean of the finite values among y[i - half .. i + half]; NaN where y is NaN. */
+/* out [n] = mean of the finite values among y[i - half .. i + half], fewer near the start, so that a steep
+ * start keeps its place; NaN where y is not finite. */
 void series_smooth(int64_t n, double *out, const double *y, int64_t half);
 
-/* The middle of the finite values; NaN if there are none.  Reorders x. */
-double series_median(int64_t n, double *x);
+/* The value that a part `at` of the finite values (0.5: the median) do not exceed; NaN if there are none.
+ * Reorders x. */
+double series_quantile(int64_t n, double *x, double at);
 
 #endif

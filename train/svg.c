@@ -35,12 +35,12 @@ void number_text(double x, char text[32]) {
     } large[] = {{1e12, 1e12, "T"}, {1e9, 1e9, "G"}, {1e6, 1e6, "M"}, {1e4, 1e3, "k"}};
     double size = fabs(x);
     for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
-        if (size < large[i].from) continue;
+        if (size < large[i].from * 0.9999) continue; /* 9999.9999 of a tick is 10k */
         snprintf(text, 32, "%.3g%s", x / large[i].unit, large[i].suffix);
         return;
     }
-    snprintf(text, 32, size != 0 && size < 1e-3 ? "%.2e" : "%.4g", x);
-    char *e = strchr(text, 'e'); /* 2.00e-05 becomes 2e-5 */
+    snprintf(text, 32, size != 0 && size < 0.9999e-3 ? "%.2e" : "%.4g", x);
+    char *e = strstr(text, "e-"); /* 2.00e-05 becomes 2e-5 */
     if (!e) return;
     char exponent[8], *end = e;
     snprintf(exponent, sizeof exponent, "e-%s", e[2] == '0' ? e + 3 : e + 2);
@@ -90,14 +90,16 @@ static void y_tick(const chart *c, double value) {
             y + 4, text);
 }
 
+/* Ticks, and what they count at the left end. */
 static void x_ticks(const chart *c) {
-    double step = round_step(fmax(1, (c->x1 - c->x0) / ((c->width - c->left - c->right) / 90)));
-    double base = c->height - c->bottom;
+    static const char format[] = "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n";
+    double step = round_step(fmax(1, (c->x1 - c->x0) / ((c->width - c->left - c->right) / 70)));
+    double y = c->height - c->bottom + 17;
+    fprintf(c->out, format, c->left, y, "start", "step");
     for (double x = ceil(c->x0 / step) * step; x <= c->x1; x += step) {
         char text[32];
         number_text(x, text);
-        fprintf(c->out, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
-                plot_x(c, x), base + 17, text);
+        if (plot_x(c, x) > c->left + 40) fprintf(c->out, format, plot_x(c, x), y, "middle", text);
     }
 }
 
@@ -124,6 +126,9 @@ static void widen_ranges(chart *c) {
         double half = c->y0 == 0 ? 1 : fabs(c->y0) * 0.1;
         c->y0 -= half, c->y1 = c->y0 + 2 * half;
     }
+    double pad = 0.05 * (c->y1 - c->y0);
+    if (c->y0 != 0) c->y0 -= pad;
+    if (c->y1 != 0) c->y1 += pad;
 }
 
 static void open_svg(const chart *c, const char *class, const char *name) {
@@ -142,14 +147,9 @@ void chart_begin(chart *c, const char *class, const char *name) {
     if (c->log_y) {
         log_ticks(c);
     } else {
-        double step = round_step((c->y1 - c->y0) / ((c->height - c->top - c->bottom) / 42));
-        c->y0 = floor(c->y0 / step * 1.0000001) * step;
-        c->y1 = ceil(c->y1 / step * 0.9999999) * step;
-        int64_t n = (int64_t)llround((c->y1 - c->y0) / step);
-        for (int64_t i = 0; i <= n; i++) {
-            double value = c->y0 + (double)i * step;
-            y_tick(c, fabs(value) < step * 1e-6 ? 0 : value);
-        }
+        double step = round_step((c->y1 - c->y0) / ((c->height - c->top - c->bottom) / 38));
+        for (int64_t i = (int64_t)ceil(c->y0 / step); (double)i * step <= c->y1; i++)
+            y_tick(c, (double)i * step);
     }
     x_ticks(c);
 }
@@ -247,7 +247,6 @@ void chart_heat(chart *c, const char *class, const char *name, const char *prefi
     c->labels = 0;
     c->log_y = 0;
     c->y0 = 0, c->y1 = (double)rows;
-    widen_ranges(c);
     open_svg(c, class, name);
     double cell_w = (c->width - c->left - c->right) / (double)columns;
     for (int level = 0; level < levels; level++) { /* one path a level, neighbours of one level in one box */

@@ -1,0 +1,320 @@
+/* The report: right on empty, crashed and resumed runs, self-contained, well-formed, and its numbers are the
+ * log's. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "train/report.h"
+#include "train/series.h"
+#include "train/svg.h"
+
+typedef struct run {
+    char directory[64];
+} run;
+
+static int setup(void **state) {
+    run *r = calloc(1, sizeof *r);
+    strcpy(r->directory, "/tmp/caracal-report-XXXXXX");
+    *state = r;
+    return mkdtemp(r->directory) ? 0 : -1;
+}
+
+static int teardown(void **state) {
+    run *r = *state;
+    char path[512];
+    DIR *d = opendir(r->directory);
+    for (struct dirent *f; (f = readdir(d));) {
+        snprintf(path, sizeof path, "%s/%s", r->directory, f->d_name);
+        if (f->d_name[0] != '.') unlink(path);
+    }
+    closedir(d);
+    rmdir(r->directory);
+    free(r);
+    return 0;
+}
+
+static FILE *open_in(const run *r, const char *name, const char *mode) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", r->directory, name);
+    return fopen(path, mode);
+}
+
+static char *read_in(const run *r, const char *name) {
+    FILE *f = open_in(r, name, "rb");
+    if (!f) return NULL;
+    char *text = calloc(1, 1 << 20);
+    size_t n = fread(text, 1, (1 << 20) - 1, f);
+    assert_true(n < (1 << 20) - 1);
+    fclose(f);
+    return text;
+}
+
+/* A line of metrics whose loss is 9 - step / 100, with three layers. */
+static void write_step(FILE *f, int step) {
+    double x = 9 - step / 100.0;
+    fprintf(f,
+            "{\"step\": %d, \"tokens\": %d, \"loss\": %.17g, \"grad_norm\": %g, \"lr\": 0.001, "
+            "\"ffn_experts_mean\": [3.9, 4.0, 4.1], \"expert_load_max_over_mean\": [%g, 2.0, 1.25], "
+            "\"router_similarity\": [0.1, 0.2, 0.3], \"router_grad_ratio\": [0.01, 0.02, 0.03], "
+            "\"bias_min\": -0.01, \"bias_max\": 0.02}\n",
+            step, step * 1000, x, x / 10, 1 + 1.0 / step);
+}
+
+static void write_steps(const run *r, int first, int last) {
+    FILE *f = open_in(r, "metrics.jsonl", "ab");
+    for (int step = first; step <= last; step++) write_step(f, step);
+    fclose(f);
+}
+
+static void append(const run *r, const char *name, const char *text) {
+    FILE *f = open_in(r, name, "ab");
+    fputs(text, f);
+    fclose(f);
+}
+
+static char *page_of(const run *r, const report_marks *marks) {
+    error e = {0};
+    if (report_write(r->directory, marks, &e)) fail_msg("%s", e.text);
+    char *page = read_in(r, "report.html");
+    assert_non_null(page);
+    return page;
+}
+
+/* Every element that opens closes, in order. */
+static void assert_well_formed(const char *text) {
+    char stack[64][16];
+    int depth = 0;
+    for (const char *p = strchr(text, '<'); p; p = strchr(p + 1, '<')) {
+        int closes = p[1] == '/';
+        char name[16] = "";
+        sscanf(p + 1 + closes, "%15[a-z0-9]", name);
+        const char *end = strchr(p, '>');
+        assert_non_null(end);
+        if (p[1] == '!' || end[-1] == '/' || !strcmp(name, "meta")) continue;
+        if (closes) {
+            assert_true(depth > 0);
+            assert_string_equal(stack[--depth], name);
+        } else {
+            assert_true(depth < 64);
+            strcpy(stack[depth++], name);
+        }
+    }
+    assert_int_equal(depth, 0);
+}
+
+static void assert_sound(const char *page) {
+    assert_well_formed(page);
+    assert_null(strstr(page, "<script"));
+    assert_null(strstr(page, "src="));
+    assert_null(strstr(page, "url("));
+    assert_null(strstr(page, "nan"));
+    assert_null(strstr(page, "inf"));
+    for (const char *p = page; (p = strstr(p, "http")); p++)
+        assert_memory_equal(p, "http://www.w3.org/2000/svg", strlen("http://www.w3.org/2000/svg"));
+}
+
+static void an_empty_run_has_a_page(void **state) {
+    char *page = page_of(*state, NULL);
+    assert_sound(page);
+    assert_non_null(strstr(page, "No step yet"));
+    assert_null(strstr(page, "<svg"));
+    assert_null(read_in(*state, "loss.svg"));
+    free(page);
+}
+
+static void a_run_that_is_not_there_is_an_error(void **state) {
+    (void)state;
+    error e = {0};
+    assert_int_equal(report_write("/nonexistent/run", NULL, &e), EXIT_USAGE);
+    assert_string_equal(e.text, "/nonexistent/run: is not a run directory");
+}
+
+static void a_whole_run_shows_everything(void **state) {
+    static const char *const wanted[] = {
+        "<dd>120<small>",      "<dd>120k<small>",
+        "<dd>7.805<small>",    "<dd>2000<small> tokens/s",
+        "<dd>7.900<small>",    "Validation by source",
+        "a&lt;b 7.50",         "Gradient norm",
+        "Learning rate",       "Load of the busiest expert",
+        "Router similarity",   "most 0.3, layer 2",
+        "Balance pressure",    "Router bias",
+        "unigram entropy 8.5", "validation 7.900",
+    };
+    const run *r = *state;
+    write_steps(r, 1, 120);
+    FILE *f = open_in(r, "timing.jsonl", "ab");
+    for (int step = 1; step <= 120; step++)
+        fprintf(f, "{\"step\": %d, \"tokens_per_second\": 2000, \"step_seconds\": 1}\n", step);
+    fclose(f);
+    append(r, "eval.jsonl",
+           "{\"step\": 60, \"loss\": {\"a<b\": 8, \"c\": 8.5, \"total\": 8.25}}\n"
+           "{\"step\": 120, \"loss\": {\"a<b\": 7.5, \"c\": 8.3, \"total\": 7.9}}\n");
+    report_marks marks = {.n = 1, .mark = {{"unigram entropy", 8.5}}};
+    char *page = page_of(r, &marks), *picture = read_in(r, "loss.svg");
+    assert_sound(page);
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        if (!strstr(page, wanted[i])) fail_msg("the page does not say \"%s\"", wanted[i]);
+    assert_non_null(picture);
+    assert_sound(picture);
+    assert_memory_equal(picture, "<svg xmlns=", 11);
+    assert_non_null(strstr(picture, "<style>"));
+    assert_non_null(strstr(picture, "unigram entropy 8.5"));
+    assert_null(read_in(r, "report.html.tmp"));
+    free(page), free(picture);
+}
+
+static void a_cut_last_line_is_left_out(void **state) {
+    write_steps(*state, 1, 50);
+    char *whole = page_of(*state, NULL);
+    append(*state, "metrics.jsonl", "{\"step\": 51, \"tokens\": 51000, \"lo");
+    char *cut = page_of(*state, NULL);
+    assert_string_equal(whole, cut);
+    free(whole), free(cut);
+}
+
+static void a_resumed_run_counts_the_later_lines(void **state) {
+    const run *r = *state;
+    write_steps(r, 1, 50);
+    char *clean = page_of(r, NULL);
+    FILE *f = open_in(r, "metrics.jsonl", "wb");
+    for (int step = 1; step <= 30; step++) write_step(f, step);
+    for (int step = 31; step <= 40; step++) fprintf(f, "{\"step\": %d, \"tokens\": 1, \"loss\": 77}\n", step);
+    for (int step = 31; step <= 50; step++) write_step(f, step);
+    fclose(f);
+    char *resumed = page_of(r, NULL);
+    assert_string_equal(clean, resumed);
+    free(clean), free(resumed);
+}
+
+static void broken_lines_inside_are_told(void **state) {
+    write_steps(*state, 1, 20);
+    append(*state, "metrics.jsonl", "not json\n[1, 2]\n");
+    write_steps(*state, 21, 40);
+    char *page = page_of(*state, NULL);
+    assert_sound(page);
+    assert_non_null(strstr(page, "2 lines of the logs could not be read"));
+    assert_non_null(strstr(page, "<dd>40<small>"));
+    free(page);
+}
+
+static void values_that_are_not_finite_leave_gaps(void **state) {
+    write_steps(*state, 1, 20);
+    append(*state, "metrics.jsonl",
+           "{\"step\": 21, \"tokens\": 21000, \"loss\": null, \"grad_norm\": null, "
+           "\"router_similarity\": [null, 0.2, 0.3]}\n");
+    write_steps(*state, 22, 40);
+    char *page = page_of(*state, NULL);
+    assert_sound(page);
+    free(page);
+}
+
+static void a_run_without_a_finite_loss_has_a_page(void **state) {
+    append(*state, "metrics.jsonl", "{\"step\": 1, \"tokens\": 1000, \"loss\": null}\n");
+    append(*state, "eval.jsonl", "{\"step\": 1, \"loss\": {\"c\": null, \"total\": null}}\n");
+    char *page = page_of(*state, NULL);
+    assert_sound(page);
+    free(page);
+}
+
+static void a_single_step_has_a_page(void **state) {
+    write_steps(*state, 1, 1);
+    char *page = page_of(*state, NULL);
+    assert_sound(page);
+    assert_non_null(strstr(page, "<dd>8.990<small>"));
+    free(page);
+}
+
+static void series_gather_bins(void **state) {
+    static const char *const keys[] = {"loss", "router_similarity", "absent"};
+    const run *r = *state;
+    char path[128];
+    error e = {0};
+    series s;
+    write_steps(r, 1, 1000);
+    snprintf(path, sizeof path, "%s/metrics.jsonl", r->directory);
+    assert_int_equal(series_read(&s, path, 3, keys, &e), 0);
+    assert_true(s.rows == 1000 && s.first == 1 && s.last == 1000 && s.bins == SERIES_BINS);
+    const column *loss = series_find(&s, "loss"), *similarity = series_find(&s, "router_similarity");
+    assert_null(series_find(&s, "absent"));
+    assert_true(loss->width == 1 && similarity->width == 3);
+    assert_true(loss->last == -1);
+    for (int64_t b = 0; b < s.bins; b++) {
+        /* the loss is linear in the step, so a bin's middle has its mean up to the bin's uneven edges */
+        assert_true(isfinite(loss->mean[b]) && fabs(loss->mean[b] - (9 - s.step[b] / 100)) < 0.02);
+        assert_true(loss->low[b] <= loss->mean[b] && loss->mean[b] <= loss->high[b]);
+        assert_true(fabs(similarity->mean[b * 3 + 2] - 0.3) < 1e-15);
+    }
+    assert_true(loss->high[0] == 8.99 && loss->low[s.bins - 1] == -1);
+    series_free(&s);
+}
+
+static void smoothing_keeps_constants_gaps_and_the_start(void **state) {
+    (void)state;
+    double y[9] = {8, 6, 4, 4, NAN, 4, 4, 4, 7}, out[9];
+    series_smooth(9, out, y, 2);
+    assert_true(out[0] == 8 && out[1] == 6 && out[3] == 4.5);
+    assert_true(isnan(out[4]));
+    assert_true(out[6] == 4.75 && out[8] == 5);
+    double x[6] = {3, NAN, 1, 2, INFINITY, 4};
+    assert_true(series_quantile(6, x, 0) == 1);
+    assert_true(series_quantile(4, x, 1) == 4);
+    assert_true(isnan(series_quantile(1, (double[]){NAN}, 0.5)));
+}
+
+static void numbers_read_well(void **state) {
+    (void)state;
+    static const struct {
+        double x;
+        const char *text;
+    } cases[] = {
+        {0, "0"},           {0.1, "0.1"},     {0.001, "0.001"}, {2e-5, "2e-5"},     {-3.25e-12, "-3.25e-12"},
+        {2000, "2000"},     {12500, "12.5k"}, {1e4, "10k"},     {9999.9999, "10k"}, {6.14e5, "614k"},
+        {5.607e11, "561G"}, {-2.5e6, "-2.5M"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[32];
+        number_text(cases[i].x, text);
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
+static void the_command_checks_its_arguments(void **state) {
+    run *r = *state;
+    char program[] = "report", mark[] = "--mark=bigram:4.5", bad[] = "--mark=bigram";
+    write_steps(r, 1, 5);
+    assert_int_equal(report_command(1, (char *[]){program}), EXIT_USAGE);
+    assert_int_equal(report_command(3, (char *[]){program, r->directory, bad}), EXIT_USAGE);
+    assert_int_equal(report_command(3, (char *[]){program, r->directory, mark}), 0);
+    char *page = read_in(r, "report.html");
+    assert_non_null(strstr(page, "bigram 4.5"));
+    free(page);
+}
+
+#define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        CASE(an_empty_run_has_a_page),
+        CASE(a_run_that_is_not_there_is_an_error),
+        CASE(a_whole_run_shows_everything),
+        CASE(a_cut_last_line_is_left_out),
+        CASE(a_resumed_run_counts_the_later_lines),
+        CASE(broken_lines_inside_are_told),
+        CASE(values_that_are_not_finite_leave_gaps),
+        CASE(a_run_without_a_finite_loss_has_a_page),
+        CASE(a_single_step_has_a_page),
+        CASE(series_gather_bins),
+        CASE(smoothing_keeps_constants_gaps_and_the_start),
+        CASE(numbers_read_well),
+        CASE(the_command_checks_its_arguments),
+    };
+    return cmocka_run_group_tests_name("report", tests, NULL, NULL);
+}
