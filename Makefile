@@ -109,4 +109,4 @@ install: all
 clean:
 	rm -rf build
 
--include $(shell find $B -name '*.d' 2>/dev/null)
+-include $(shell find $B/obj $B/f64 -name '*.d' 2>/dev/null)
