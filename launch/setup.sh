@@ -1,26 +1,14 @@
 #!/bin/sh
-# Installs the Debian packages that are missing: for the build and the tests, and with `demo` also for the demo's
-# text.  Asks nothing, and does nothing when everything is there.
-#
-#   launch/setup.sh [demo]
+# Installs the Debian packages that the build, the tests and the demo need, as far as they are missing.  Asks
+# nothing, and does nothing when everything is there.
 #
 # Exit codes: 0 all is there, 2 something is missing and may not or cannot be installed here.
 set -eu
 
-build="gcc make pkg-config git libopenmpi-dev openmpi-bin libhdf5-dev libzstd-dev libyaml-dev libjansson-dev
-       libpcre2-dev libxxhash-dev librandom123-dev"
-tests="libcmocka-dev hdf5-tools clang-format clang-tidy"
-text="bible-kjv bible-kjv-text fortunes fortunes-zh debian-reference-zh-cn manpages-zh glibc-source xz-utils
-      libpython3.11-stdlib metamath-databases"
-
-case "${1-}" in
-'') wanted="$build $tests" ;;
-demo) wanted="$build $tests $text" ;;
-*)
-    echo "usage: launch/setup.sh [demo]" >&2
-    exit 2
-    ;;
-esac
+wanted="gcc make pkg-config git libopenmpi-dev openmpi-bin libhdf5-dev libzstd-dev libyaml-dev libjansson-dev
+        libpcre2-dev libxxhash-dev librandom123-dev
+        libcmocka-dev hdf5-tools clang-format clang-tidy
+        xz-utils"
 
 if ! command -v dpkg-query >/dev/null; then
     # not Debian: trust what pkg-config and the compiler find
