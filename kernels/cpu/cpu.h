@@ -64,5 +64,7 @@ CPU_OPERATION(hidden_z);
 CPU_OPERATION(adamw);
 CPU_OPERATION(sum_squares);
 CPU_OPERATION(digest);
+CPU_OPERATION(to_host);
+CPU_OPERATION(to_device);
 
 #endif

@@ -1,0 +1,225 @@
+/* Causal attention of MLA shape, backward.  The probabilities are computed again from lse.  Blocks of KEYS
+ * keys run outside, ascending, blocks of as many queries inside:
+ *
+ *     P = exp(scale Q K^T - lse)        dV += P^T dO        delta = rowsum(dO * O)
+ *     dS = scale P * (dO V^T - delta)   dK += dS^T Q        dQ += dS K
+ *
+ * Each product of two blocks is summed from zero and then added.  Threads share out heads; the heads' parts
+ * of dk_rope wait in the shared scratch until all of them are there, and are added in order. */
+#include "kernels/cpu/attention.h"
+
+enum { QUERIES = KEYS };
+
+/* The matrices of one head that only the backward has. */
+typedef struct gradients {
+    float *dq, *dk, *dv; /* with ld_q, ld_kv, ld_kv of the head */
+    float *dk_rope;      /* [key of this group, rope] */
+    const float *d_o, *o;
+    int64_t ld_o;
+    const float *lse;
+    int64_t ld_lse;
+} gradients;
+
+/* A thread's scratch.  A block of keys, both ways round, and its gradients; a block of queries; the squares
+ * where the two meet. */
+typedef struct blocks {
+    float *keys_t, *values_t;       /* [width, KEYS], [v, KEYS] */
+    float *keys, *d_keys, *d_value; /* [KEYS, width], [KEYS, width], [KEYS, v], rows in whole lanes */
+    float *q, *d_o, *d_q;           /* [QUERIES, width or v], likewise */
+    float *minus_lse, *delta;       /* [QUERIES] */
+    float *p, *ds;                  /* [QUERIES, KEYS] */
+} blocks;
+
+static blocks cut_blocks(const kernel_context *ctx, const attention_head *a) {
+    cutter c = cut_scratch(ctx);
+    int64_t width = whole_lanes(a->width), v = whole_lanes(a->v);
+    return (blocks){
+        .keys_t = cut(&c, a->width * KEYS),
+        .values_t = cut(&c, a->v * KEYS),
+        .keys = cut(&c, KEYS * width),
+        .d_keys = cut(&c, KEYS * width),
+        .d_value = cut(&c, KEYS * v),
+        .q = cut(&c, QUERIES * width),
+        .d_o = cut(&c, QUERIES * v),
+        .d_q = cut(&c, QUERIES * width),
+        .minus_lse = cut(&c, QUERIES),
+        .delta = cut(&c, QUERIES),
+        .p = cut(&c, QUERIES * KEYS),
+        .ds = cut(&c, QUERIES * KEYS),
+    };
+}
+
+static void load_keys(const attention_head *a, int64_t key, int64_t n, blocks *x) {
+    int64_t width = whole_lanes(a->width);
+    pack_keys(a, key, n, x->keys_t);
+    CPU_(pack_transposed)(x->values_t, KEYS, a->value + key * a->ld_kv, a->ld_kv, n, a->v);
+    memset(x->keys, 0, (size_t)(KEYS * width) * sizeof(float));
+    memset(x->d_keys, 0, (size_t)(KEYS * width) * sizeof(float));
+    memset(x->d_value, 0, (size_t)(KEYS * whole_lanes(a->v)) * sizeof(float));
+    for (int64_t j = 0; j < n; j++) {
+        float *k = x->keys + j * width;
+        memcpy(k, a->k + (key + j) * a->ld_kv, (size_t)a->nope * sizeof *k);
+        memcpy(k + a->nope, a->k_rope + (key + j) * a->ld_k_rope, (size_t)a->rope * sizeof *k);
+    }
+}
+
+static void load_queries(const attention_head *a, const gradients *g, int64_t row, int64_t n, blocks *x) {
+    pack_rows(x->q, n, a->width, a->q + row * a->ld_q, a->ld_q);
+    pack_rows(x->d_o, n, a->v, g->d_o + row * g->ld_o, g->ld_o);
+    for (int64_t i = 0; i < n; i++) {
+        const float *d_o = g->d_o + (row + i) * g->ld_o, *o = g->o + (row + i) * g->ld_o;
+        vf sum = vf_zero();
+        for (int64_t c = 0; c < a->v; c += LANES)
+            sum = vf_fma(vf_load_n(d_o + c, a->v - c), vf_load_n(o + c, a->v - c), sum);
+        x->delta[i] = vf_sum(sum);
+        x->minus_lse[i] = -g->lse[(row + i) * g->ld_lse];
+    }
+}
+
+/* One row: p holds scores and ds holds dO V^T; they become P and dS.  The keys [from, to) are seen, of which
+ * [0, computed) have been computed; P and dS are zero elsewhere. */
+static void gradient_row(float *p, float *ds, int64_t from, int64_t to, int64_t computed, float scale,
+                         float minus_lse, float delta) {
+    vf zero = vf_zero(), s = vf_set1(scale), l = vf_set1(minus_lse), d = vf_set1(delta);
+    int masked = from > 0 || to < KEYS;
+    for (int64_t c = 0; c < computed; c += LANES) {
+        vf p_c = vf_exp(vf_fma(vf_load(p + c), s, l));
+        vf ds_c = vf_mul(vf_mul(p_c, vf_sub(vf_load(ds + c), d)), s);
+        if (masked) {
+            p_c = vf_select(vm_first(from - c), zero, vf_select(vm_first(to - c), p_c, zero));
+            ds_c = vf_select(vm_first(from - c), zero, vf_select(vm_first(to - c), ds_c, zero));
+        }
+        vf_store(p + c, p_c);
+        vf_store(ds + c, ds_c);
+    }
+    for (int64_t c = computed; c < KEYS; c += LANES) {
+        vf_store(p + c, zero);
+        vf_store(ds + c, zero);
+    }
+}
+
+/* P and dS of the loaded blocks, and the queries' gradient. */
+static void query_side(const attention_head *a, int64_t row, int64_t n, int64_t key, blocks *x) {
+    int64_t width = whole_lanes(a->width), v = whole_lanes(a->v);
+    for (int64_t t = 0; t < tiles_of(n); t++) {
+        row_range at = tile_rows(t, n);
+        int64_t m = at.end - at.begin, seen = min64(KEYS, row + at.end - key);
+        int64_t computed = seen > 0 ? whole_lanes(seen) : 0;
+        float *p = x->p + at.begin * KEYS, *ds = x->ds + at.begin * KEYS;
+        tile_product(GEMM_NN, m, computed, a->width, p, KEYS, 0, x->q + at.begin * width, width, x->keys_t,
+                     KEYS);
+        tile_product(GEMM_NN, m, computed, a->v, ds, KEYS, 0, x->d_o + at.begin * v, v, x->values_t, KEYS);
+        for (int64_t i = 0; i < m; i++) {
+            int64_t r = row + at.begin + i;
+            gradient_row(p + i * KEYS, ds + i * KEYS, first_key_of(a, r) - key, min64(KEYS, r + 1 - key),
+                         computed, a->scale, x->minus_lse[at.begin + i], x->delta[at.begin + i]);
+        }
+        tile_product(GEMM_NN, m, width, seen > 0 ? seen : 0, x->d_q + at.begin * width, width, 0, ds, KEYS,
+                     x->keys, width);
+    }
+}
+
+/* What these queries add to the gradients of the block's n keys and values. */
+static void key_side(const attention_head *a, int64_t row, int64_t rows, int64_t key, int64_t n, blocks *x) {
+    int64_t width = whole_lanes(a->width), v = whole_lanes(a->v);
+    for (int64_t t = 0; t < tiles_of(n); t++) {
+        row_range at = tile_rows(t, n);
+        int64_t m = at.end - at.begin,
+                from = key + at.begin - row; /* no query before sees any of these keys */
+        if (from < 0) from = 0;
+        if (from >= rows) break;
+        tile_product(GEMM_TN, m, v, rows - from, x->d_value + at.begin * v, v, 1,
+                     x->p + from * KEYS + at.begin, KEYS, x->d_o + from * v, v);
+        tile_product(GEMM_TN, m, width, rows - from, x->d_keys + at.begin * width, width, 1,
+                     x->ds + from * KEYS + at.begin, KEYS, x->q + from * width, width);
+    }
+}
+
+static void add_query_gradient(const attention_head *a, int64_t row, int64_t n, const blocks *x, float *dq) {
+    for (int64_t i = 0; i < n; i++) {
+        float *to = dq + (row + i) * a->ld_q;
+        const float *from = x->d_q + i * whole_lanes(a->width);
+        for (int64_t c = 0; c < a->width; c += LANES)
+            vf_store_n(to + c, vf_add(vf_load_n(to + c, a->width - c), vf_load(from + c)), a->width - c);
+    }
+}
+
+static void store_key_gradient(const attention_head *a, int64_t key, int64_t n, const blocks *x,
+                               const gradients *g, float *dk_rope) {
+    for (int64_t j = 0; j < n; j++) {
+        const float *d_key = x->d_keys + j * whole_lanes(a->width);
+        memcpy(g->dk + (key + j) * a->ld_kv, d_key, (size_t)a->nope * sizeof *d_key);
+        memcpy(dk_rope + j * a->rope, d_key + a->nope, (size_t)a->rope * sizeof *d_key);
+        memcpy(g->dv + (key + j) * a->ld_kv, x->d_value + j * whole_lanes(a->v),
+               (size_t)a->v * sizeof *d_key);
+    }
+}
+
+/* The keys [begin, end) of one head with all the queries that see them. */
+static void backward_keys(const kernel_context *ctx, const attention_head *a, const gradients *g,
+                          int64_t begin, int64_t end) {
+    blocks x = cut_blocks(ctx, a);
+    for (int64_t key = begin; key < end; key += KEYS) {
+        int64_t n = min64(KEYS, a->seq - key);
+        load_keys(a, key, n, &x);
+        for (int64_t row = key; row < a->seq; row += QUERIES) {
+            int64_t rows = min64(QUERIES, a->seq - row);
+            if (first_key_of(a, row) >= key + n) break; /* later documents */
+            load_queries(a, g, row, rows, &x);
+            query_side(a, row, rows, key, &x);
+            add_query_gradient(a, row, rows, &x, g->dq);
+            key_side(a, row, rows, key, n, &x);
+        }
+        store_key_gradient(a, key, n, &x, g, g->dk_rope + (key - begin) * a->rope);
+    }
+}
+
+/* dk_rope [rows, rope] (ld) = sum over heads, ascending, of part [head, rows, rope] */
+static void sum_heads(int64_t heads, int64_t rows, int64_t rope, float *dk_rope, int64_t ld,
+                      const float *part) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < rope; c += LANES) {
+            vf sum = vf_load_n(part + r * rope + c, rope - c);
+            for (int64_t h = 1; h < heads; h++)
+                sum = vf_add(sum, vf_load_n(part + (h * rows + r) * rope + c, rope - c));
+            vf_store_n(dk_rope + r * ld + c, sum, rope - c);
+        }
+}
+
+void CPU_(attention_backward)(kernel_context *ctx, attention_shape s, float *dq, float *dkv, float *dk_rope,
+                              int64_t ld_dk_rope, const float *d_o, const float *o, const float *lse,
+                              const float *q, const float *kv, const float *k_rope, int64_t ld_k_rope,
+                              const int32_t *first_key) {
+    /* A group of blocks of keys, or of whole sequences, whose heads' parts of dk_rope fit into the scratch.
+     */
+    float *parts = (float *)ctx->shared;
+    int64_t room = SHARED_SCRATCH / (int64_t)sizeof(float) / (s.heads * (s.rope > 0 ? s.rope : 1)); /* keys */
+    REQUIRE(room >= KEYS);
+    int64_t keys = min64(s.seq, room / KEYS * KEYS), sequences = keys == s.seq && s.seq ? room / s.seq : 1;
+    int threads = threads_for(ctx, s.batch * s.heads * s.seq * (s.nope + s.rope));
+    CPU_(zero)(ctx, s.batch * s.seq * s.heads * (s.nope + s.rope), dq);
+
+#pragma omp parallel num_threads(threads)
+    for (int64_t b0 = 0; b0 < s.batch; b0 += sequences)
+        for (int64_t key = 0; key < s.seq; key += keys) {
+            int64_t n = min64(keys, s.seq - key), batch = min64(sequences, s.batch - b0);
+#pragma omp for schedule(dynamic)
+            for (int64_t i = 0; i < batch * s.heads; i++) {
+                int64_t b = b0 + i / s.heads, h = i % s.heads, row = b * s.seq;
+                attention_head a = CPU_(attention_head_of)(s, b, h, q, kv, k_rope, ld_k_rope, first_key);
+                gradients g = {.ld_o = s.heads * s.v, .ld_lse = s.heads};
+                g.dq = dq + (a.q - q);
+                g.dk = dkv + (a.k - kv);
+                g.dv = g.dk + s.nope;
+                g.dk_rope = parts + i * n * s.rope;
+                g.d_o = d_o + (row * s.heads + h) * s.v;
+                g.o = o + (row * s.heads + h) * s.v;
+                g.lse = lse + row * s.heads + h;
+                backward_keys(ctx, &a, &g, key, key + n);
+            }
+#pragma omp for schedule(static)
+            for (int64_t b = 0; b < batch; b++)
+                sum_heads(s.heads, n, s.rope, dk_rope + ((b0 + b) * s.seq + key) * ld_dk_rope, ld_dk_rope,
+                          parts + b * s.heads * n * s.rope);
+        }
+}

@@ -1,0 +1,55 @@
+/* The table of the cpu backend. */
+#include "kernels/cpu/cpu.h"
+
+#include "launch/memory.h"
+
+#ifdef __AVX512F__
+#define NAME "cpu-avx512"
+#else
+#define NAME "cpu-avx2"
+#endif
+
+static void destroy(kernels *k) {
+    mem_free(k->ctx->scratch);
+    mem_free(k->ctx->shared);
+    mem_free(k->ctx);
+}
+
+void CPU_(kernels_cpu)(kernels *k, int threads) {
+    kernel_context *ctx = mem_alloc(sizeof *ctx, "the cpu backend");
+    ctx->threads = threads;
+    ctx->scratch = mem_alloc((size_t)threads * THREAD_SCRATCH, "scratch of the cpu backend's threads");
+    ctx->shared = mem_alloc(SHARED_SCRATCH, "shared scratch of the cpu backend");
+    *k = (kernels){
+        .name = NAME,
+        .ctx = ctx,
+        .zero = CPU_(zero),
+        .copy = CPU_(copy),
+        .add = CPU_(add),
+        .copy_rows = CPU_(copy_rows),
+        .gemm = CPU_(gemm),
+        .grouped_gemm = CPU_(grouped_gemm),
+        .grouped_gemm_dw = CPU_(grouped_gemm_dw),
+        .rms_norm_forward = CPU_(rms_norm_forward),
+        .rms_norm_backward = CPU_(rms_norm_backward),
+        .rope = CPU_(rope),
+        .attention_forward = CPU_(attention_forward),
+        .attention_backward = CPU_(attention_backward),
+        .swiglu_forward = CPU_(swiglu_forward),
+        .swiglu_backward = CPU_(swiglu_backward),
+        .embedding_forward = CPU_(embedding_forward),
+        .embedding_backward = CPU_(embedding_backward),
+        .router_forward = CPU_(router_forward),
+        .router_backward = CPU_(router_backward),
+        .combine_forward = CPU_(combine_forward),
+        .combine_backward = CPU_(combine_backward),
+        .cross_entropy = CPU_(cross_entropy),
+        .hidden_z = CPU_(hidden_z),
+        .adamw = CPU_(adamw),
+        .sum_squares = CPU_(sum_squares),
+        .digest = CPU_(digest),
+        .to_host = CPU_(to_host),
+        .to_device = CPU_(to_device),
+        .destroy = destroy,
+    };
+}

@@ -1,0 +1,51 @@
+/* AdamW in one pass, and the figures that watch a tensor. */
+#include <xxhash.h>
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vec.h"
+
+/* The moments move by (1 - beta) (new - old): beta itself, rounded to float, would be wrong by 3e-8, which
+ * for beta2 = 0.999 is 3e-5 of 1 - beta2 and so of every second moment in the long run.  Gradients of 1e-18
+ * have squares of 1e-36, which float holds, and second moments that may be denormal: they are kept. */
+void CPU_(adamw)(kernel_context *ctx, int64_t n, adamw_step s, float *p, float *m, float *v, const float *g) {
+    vf grad_scale = vf_set1((float)s.grad_scale);
+    vf rate1 = vf_set1((float)(1 - s.beta1)), rate2 = vf_set1((float)(1 - s.beta2));
+    vf correct1 = vf_set1((float)(1 / s.correction1)), correct2 = vf_set1((float)(1 / s.correction2));
+    vf eps = vf_set1((float)s.eps), decay = vf_set1((float)s.weight_decay), lr = vf_set1((float)s.lr);
+#pragma omp parallel for num_threads(threads_for(ctx, n)) schedule(static)
+    for (int64_t i = 0; i < n; i += LANES) {
+        int64_t left = n - i;
+        vf grad = vf_mul(vf_load_n(g + i, left), grad_scale);
+        vf m_i = vf_load_n(m + i, left), v_i = vf_load_n(v + i, left), p_i = vf_load_n(p + i, left);
+        m_i = vf_fma(rate1, vf_sub(grad, m_i), m_i);
+        v_i = vf_fma(rate2, vf_fma(grad, grad, vf_sub(vf_zero(), v_i)), v_i);
+        vf root = vf_add(vf_sqrt(vf_mul(v_i, correct2)), eps);
+        vf update = vf_fma(decay, p_i, vf_div(vf_mul(m_i, correct1), root));
+        vf_store_n(p + i, vf_fnma(lr, update, p_i), left);
+        vf_store_n(m + i, m_i, left);
+        vf_store_n(v + i, v_i, left);
+    }
+}
+
+static int64_t block_size(int64_t n, int64_t start) {
+    return n - start < SUM_BLOCK ? n - start : SUM_BLOCK;
+}
+
+void CPU_(sum_squares)(kernel_context *ctx, int64_t n, double *out, const float *x) {
+#pragma omp parallel for num_threads(threads_for(ctx, n)) schedule(static)
+    for (int64_t start = 0; start < n; start += SUM_BLOCK) {
+        int64_t size = block_size(n, start);
+        vd sum = vd_zero();
+        for (int64_t i = 0; i < size; i += LANES) {
+            vd v = vd_from(vf_load_n(x + start + i, size - i));
+            sum = vd_fma(v, v, sum);
+        }
+        out[start / SUM_BLOCK] = vd_sum(sum);
+    }
+}
+
+void CPU_(digest)(kernel_context *ctx, int64_t n, uint64_t *out, const float *x) {
+#pragma omp parallel for num_threads(threads_for(ctx, n)) schedule(static)
+    for (int64_t start = 0; start < n; start += SUM_BLOCK)
+        out[start / SUM_BLOCK] = XXH3_64bits(x + start, (size_t)block_size(n, start) * sizeof *x);
+}
