@@ -1,4 +1,5 @@
 /* The page around the charts: a headline, the figures that sum the run up, and its sections. */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@ static void fact(FILE *out, const char *name, double value, const char *format, 
 static void facts(FILE *out, const run_data *r) {
     const series *m = &r->metrics;
     char of[48] = "";
-    if (r->has_config) snprintf(of, sizeof of, " of %lld", (long long)r->c.train.steps);
+    if (r->has_config) snprintf(of, sizeof of, " of %" PRId64, r->c.train.steps);
     fputs("<dl>\n", out);
     fact(out, "Steps", (double)m->last, "%.0f", of);
     fact(out, "Tokens", run_last(m, "tokens"), NULL, "");
@@ -37,12 +38,12 @@ static void facts(FILE *out, const run_data *r) {
 static void summary(FILE *out, const run_data *r) {
     if (!r->has_config) return;
     const model_config *m = &r->c.model;
-    fprintf(out, "<p>%lld layers of width %lld; %lld FFN experts", (long long)m->num_layers,
-            (long long)m->hidden_size, (long long)m->n_routed_experts);
-    if (m->zero_expert_num) fprintf(out, " and %lld identity experts", (long long)m->zero_expert_num);
-    fprintf(out, ", %lld chosen per token; %s; %lld tokens a step.</p>\n", (long long)m->moe_topk,
+    fprintf(out, "<p>%" PRId64 " layers of width %" PRId64 "; %" PRId64 " FFN experts", m->num_layers,
+            m->hidden_size, m->n_routed_experts);
+    if (m->zero_expert_num) fprintf(out, " and %" PRId64 " identity experts", m->zero_expert_num);
+    fprintf(out, ", %" PRId64 " chosen per token; %s; %" PRId64 " tokens a step.</p>\n", m->moe_topk,
             m->moe_input == MOE_SHORTCUT ? "shortcut-connected" : "sequential",
-            (long long)(r->c.train.micro_batches * r->c.train.micro_batch_size * r->c.train.seq_len));
+            r->c.train.micro_batches * r->c.train.micro_batch_size * r->c.train.seq_len);
 }
 
 static void section(FILE *out, const run_data *r, const char *title, const char *class,
@@ -82,7 +83,7 @@ void page_write(FILE *out, const run_data *r) {
         section(out, r, "Speed", "three", charts_speed);
     }
     if (r->metrics.broken + r->timing.broken > 0)
-        fprintf(out, "<p>%lld lines of the logs could not be read and are left out.</p>\n",
-                (long long)(r->metrics.broken + r->timing.broken));
+        fprintf(out, "<p>%" PRId64 " lines of the logs could not be read and are left out.</p>\n",
+                r->metrics.broken + r->timing.broken);
     fputs("</body>\n</html>\n", out);
 }
