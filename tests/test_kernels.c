@@ -1,0 +1,328 @@
+/* Every operation of every backend: against ref, in every bit where bits are promised, and the check backend
+ * against backends that are wrong on purpose. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/kernel_cases.h"
+
+enum { ROUNDS = 40 }; /* shapes of each operation */
+
+static uint64_t base_seed;
+
+static bench new_bench(void) {
+    return (bench){.block = mem_alloc(BLOCK_BYTES, "the buffers of a test")};
+}
+
+static kernels open_device(const char *device, const char *isa, int threads) {
+    kernels_config c = {.threads = threads};
+    kernels k;
+    error e;
+    snprintf(c.device, sizeof c.device, "%s", device);
+    snprintf(c.isa, sizeof c.isa, "%s", isa);
+    if (kernels_open(&k, &c, &e)) fail_msg("%s", e.text);
+    return k;
+}
+
+static int has_avx512(void) {
+    kernels_config c = {"cpu", "avx512", 1};
+    kernels k;
+    error e;
+    int code = kernels_open(&k, &c, &e);
+    if (!code) kernels_close(&k);
+    return !code;
+}
+
+/* ---- against ref ---- */
+
+static void run_all_cases(const kernels *k, int threads) {
+    bench b = new_bench();
+    for (int c = 0; c < CASES; c++) {
+        for (uint64_t round = 0; round < ROUNDS; round++) {
+            begin_case(&b, k, base_seed + round);
+            cases[c].run(&b);
+            if (!guards_hold(&b))
+                fail_msg("%s, %d threads, round %d: %s wrote outside its outputs", k->name, threads,
+                         (int)round, cases[c].name);
+        }
+    }
+    mem_free(b.block);
+}
+
+static void expect_ref(const char *device, const char *isa) {
+    kernels k = open_device(device, isa, 2);
+    run_all_cases(&k, 2);
+    kernels_close(&k);
+}
+
+static void test_ref(void **state) {
+    (void)state;
+    expect_ref("check:ref", "auto");
+}
+
+static void test_avx2(void **state) {
+    (void)state;
+    expect_ref("check:cpu", "avx2");
+}
+
+static void test_avx512(void **state) {
+    (void)state;
+    if (has_avx512()) expect_ref("check:cpu", "avx512");
+}
+
+/* ---- bits ---- */
+
+/* Runs every case on both and compares all bytes of all buffers. */
+static void expect_same_bits(const kernels *one, const kernels *other, const char *what) {
+    bench a = new_bench(), b = new_bench();
+    for (int c = 0; c < CASES; c++) {
+        for (uint64_t round = 0; round < ROUNDS; round++) {
+            begin_case(&a, one, base_seed + round);
+            begin_case(&b, other, base_seed + round);
+            cases[c].run(&a);
+            cases[c].run(&b);
+            if (a.used != b.used || memcmp(a.block, b.block, a.used))
+                fail_msg("%s, round %d: bits differ: %s", cases[c].name, (int)round, what);
+        }
+    }
+    mem_free(a.block);
+    mem_free(b.block);
+}
+
+static void test_threads_do_not_matter(void **state) {
+    (void)state;
+    for (int threads = 2; threads <= 3; threads++) {
+        for (int wide = 0; wide <= has_avx512(); wide++) {
+            kernels one = open_device("cpu", wide ? "avx512" : "avx2", 1);
+            kernels other = open_device("cpu", wide ? "avx512" : "avx2", threads);
+            expect_same_bits(&one, &other, threads == 2 ? "1 and 2 threads" : "1 and 3 threads");
+            kernels_close(&one);
+            kernels_close(&other);
+        }
+    }
+}
+
+static void test_vector_width_does_not_matter(void **state) {
+    (void)state;
+    if (!has_avx512()) return;
+    kernels narrow = open_device("cpu", "avx2", 2), wide = open_device("cpu", "avx512", 2);
+    expect_same_bits(&narrow, &wide, "avx2 and avx512");
+    kernels_close(&narrow);
+    kernels_close(&wide);
+}
+
+/* ---- large products ---- */
+
+/* C r against A (B r) for a random r, in O(n^2); every element of C takes part. */
+static void expect_product(const kernels *k, gemm_form form, int64_t m, int64_t n, int64_t depth) {
+    bench b = new_bench();
+    begin_case(&b, k, base_seed);
+    int64_t lda = form == GEMM_TN ? m : depth, ldb = form == GEMM_NT ? depth : n;
+    real *a = values(&b, m * depth), *w = values(&b, depth * n), *c = values(&b, m * n);
+    real *r = values(&b, n);
+    double *br = buffer(&b, depth, sizeof *br);
+    k->gemm(k->ctx, form, m, n, depth, c, n, NULL, a, lda, w, ldb);
+    for (int64_t p = 0; p < depth; p++) {
+        br[p] = 0;
+        for (int64_t j = 0; j < n; j++)
+            br[p] += (double)(form == GEMM_NT ? w[j * ldb + p] : w[p * ldb + j]) * r[j];
+    }
+    double worst = 0;
+    for (int64_t i = 0; i < m; i++) {
+        double want = 0, got = 0;
+        for (int64_t p = 0; p < depth; p++)
+            want += (form == GEMM_TN ? a[p * lda + i] : a[i * lda + p]) * br[p];
+        for (int64_t j = 0; j < n; j++) got += (double)c[i * n + j] * r[j];
+        assert_true(isfinite(got));
+        worst = fmax(worst, fabs(got - want));
+    }
+    /* an element is off by a few units of sqrt(depth) / 3, its typical size; n of them by sqrt(n) more */
+    double limit = 0x1p-24 * 16 * sqrt((double)depth) * sqrt((double)n);
+    print_message("    %s form %d, %ld x %ld x %ld: %.3f of the bound\n", k->name, (int)form, (long)m,
+                  (long)n, (long)depth, worst / limit);
+    assert_true(worst <= limit);
+    mem_free(b.block);
+}
+
+static void test_large_products(void **state) {
+    (void)state;
+    for (int wide = 0; wide <= has_avx512(); wide++) {
+        kernels k = open_device("cpu", wide ? "avx512" : "avx2", 2);
+        for (gemm_form form = GEMM_NT; form <= GEMM_TN; form++) {
+            expect_product(&k, form, 1031, 769, 1111);
+            expect_product(&k, form, 67, 2050, 515);
+        }
+        kernels_close(&k);
+    }
+}
+
+/* ---- the check backend finds what is wrong ---- */
+
+static const kernels *honest; /* what the saboteurs below fall back on; set once, before any of them runs */
+
+static void drops_last_k(kernel_context *x, gemm_form form, int64_t m, int64_t n, int64_t k, real *c,
+                         int64_t ldc, const real *d, const real *a, int64_t lda, const real *b, int64_t ldb) {
+    honest->gemm(x, form, m, n, k > 0 ? k - 1 : k, c, ldc, d, a, lda, b, ldb);
+}
+
+static void writes_the_gap(kernel_context *x, int64_t rows, int64_t cols, double eps, double scale, real *y,
+                           int64_t ldy, real *rstd, const real *in, int64_t ldx, const real *w) {
+    honest->rms_norm_forward(x, rows, cols, eps, scale, y, ldy, rstd, in, ldx, w);
+    if (rows > 1 && ldy > cols) y[cols] += 1;
+}
+
+static void writes_nothing(kernel_context *x, int64_t rows, int64_t f, real *h, const real *gu) {
+    (void)x, (void)rows, (void)f, (void)h, (void)gu;
+}
+
+static void sees_other_documents(kernel_context *x, attention_shape s, real *o, real *lse, const real *q,
+                                 const real *kv, const real *k_rope, int64_t ld_k_rope,
+                                 const int32_t *first_key) {
+    (void)first_key;
+    honest->attention_forward(x, s, o, lse, q, kv, k_rope, ld_k_rope, NULL);
+}
+
+static void forgets_identity(kernel_context *x, int64_t tokens, int64_t h, int64_t topk, real *dy,
+                             real *dweight, const real *dout, const real *drows, const real *dw_rows,
+                             const int32_t *row_of, const real *weight, const real *y) {
+    honest->combine_backward(x, tokens, h, topk, dy, dweight, dout, drows, dw_rows, row_of, weight, y);
+    for (int64_t i = 0; i < tokens * topk; i++)
+        if (row_of[i] < 0) dweight[i] = 0;
+}
+
+static void miscounts(kernel_context *x, router_shape s, real *prob, int32_t *index, real *weight,
+                      int64_t *count, real *prob_sum, const real *logits, const real *bias) {
+    honest->router_forward(x, s, prob, index, weight, count, prob_sum, logits, bias);
+    count[0] += s.tokens > 0;
+}
+
+static void loses_an_ulp_of_v(kernel_context *x, int64_t n, adamw_step s, real *p, real *m, real *v,
+                              const real *g) {
+    honest->adamw(x, n, s, p, m, v, g);
+    for (int64_t i = 0; i < n; i++) v[i] *= 1 + 0x1p-20f;
+}
+
+static void skips_a_segment(kernel_context *x, int64_t segments, const segment *s, int64_t m, int64_t n,
+                            real *dw, int64_t dw_stride, const real *a, const real *b) {
+    honest->grouped_gemm_dw(x, segments > 0 ? segments - 1 : 0, s, m, n, dw, dw_stride, a, b);
+}
+
+/* Runs the cases on check:(a wrong backend) in a child, until it dies; its message comes back in text. */
+static int run_in_child(const kernels *wrong, char *text, size_t size) {
+    int fd[2];
+    assert_int_equal(pipe(fd), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        dup2(fd[1], STDERR_FILENO);
+        kernels k;
+        kernels_check(&k, wrong, 1);
+        run_all_cases(&k, 1);
+        _exit(0);
+    }
+    close(fd[1]);
+    size_t used = 0;
+    for (ssize_t n; used + 1 < size && (n = read(fd[0], text + used, size - 1 - used)) > 0;)
+        used += (size_t)n;
+    text[used] = 0;
+    close(fd[0]);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void test_check_finds(void **state) {
+    (void)state;
+    kernels ref;
+    kernels_ref(&ref, 1);
+    honest = &ref;
+    enum { WRONGS = 8 };
+    const char *operation[WRONGS] = {"gemm",
+                                     "rms_norm_forward",
+                                     "swiglu_forward",
+                                     "attention_forward",
+                                     "combine_backward",
+                                     "router_forward",
+                                     "adamw",
+                                     "grouped_gemm_dw"};
+    kernels wrong[WRONGS];
+    for (int i = 0; i < WRONGS; i++) wrong[i] = ref;
+    wrong[0].gemm = drops_last_k;
+    wrong[1].rms_norm_forward = writes_the_gap;
+    wrong[2].swiglu_forward = writes_nothing;
+    wrong[3].attention_forward = sees_other_documents;
+    wrong[4].combine_backward = forgets_identity;
+    wrong[5].router_forward = miscounts;
+    wrong[6].adamw = loses_an_ulp_of_v;
+    wrong[7].grouped_gemm_dw = skips_a_segment;
+    for (int i = 0; i < WRONGS; i++) {
+        char text[2000], expected[64];
+        int code = run_in_child(&wrong[i], text, sizeof text);
+        snprintf(expected, sizeof expected, "check:ref %s (", operation[i]);
+        if (code != EXIT_SDC || !strstr(text, expected))
+            fail_msg("%s: code %d, said: %s", operation[i], code, text);
+    }
+    kernels_close(&ref);
+}
+
+/* ---- opening ---- */
+
+static void expect_refusal(const char *device, const char *isa, int threads, const char *says) {
+    kernels_config c = {.threads = threads};
+    kernels k;
+    error e = {0};
+    snprintf(c.device, sizeof c.device, "%s", device);
+    snprintf(c.isa, sizeof c.isa, "%s", isa);
+    assert_int_equal(kernels_open(&k, &c, &e), EXIT_USAGE);
+    if (!strstr(e.text, says)) fail_msg("\"%s\" does not say \"%s\"", e.text, says);
+}
+
+static void test_open(void **state) {
+    (void)state;
+    expect_refusal("cuda", "auto", 1, "must be ref, cpu, check:cpu or check:ref");
+    expect_refusal("check:", "auto", 1, "\"check:\"");
+    expect_refusal("check:check:cpu", "auto", 1, "\"check:check:cpu\"");
+    expect_refusal("cpu", "sse", 1, "must be auto, avx2 or avx512");
+    expect_refusal("cpu", "auto", 0, "at least 1");
+    if (!has_avx512()) expect_refusal("cpu", "avx512", 1, "no AVX-512");
+
+    kernels k = open_device("cpu", "auto", 2);
+    assert_string_equal(k.name, has_avx512() ? "cpu-avx512" : "cpu-avx2");
+    assert_null(kernels_missing(&k));
+    kernels hole = k;
+    hole.combine_backward = NULL;
+    assert_string_equal(kernels_missing(&hole), "combine_backward");
+    kernels_close(&k);
+
+    k = open_device("check:cpu", "avx2", 1);
+    assert_string_equal(k.name, "check:cpu-avx2");
+    kernels_close(&k);
+}
+
+int main(void) {
+    const char *again = getenv("CARACAL_TEST_SEED");
+    if (again) base_seed = strtoull(again, NULL, 0);
+    else if (getrandom(&base_seed, sizeof base_seed, 0) != sizeof base_seed) return 1;
+    print_message("the same inputs again: CARACAL_TEST_SEED=%#lx\n", (unsigned long)base_seed);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(
+            test_check_finds), /* first: it forks, which a process with OpenMP's threads should not */
+        cmocka_unit_test(test_open),
+        cmocka_unit_test(test_ref),
+        cmocka_unit_test(test_avx2),
+        cmocka_unit_test(test_avx512),
+        cmocka_unit_test(test_threads_do_not_matter),
+        cmocka_unit_test(test_vector_width_does_not_matter),
+        cmocka_unit_test(test_large_products),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
