@@ -210,7 +210,7 @@ int bpe_train(bpe *out, const piece_table *pieces, const int64_t *count, int64_t
     else
         error_set(e, EXIT_USAGE,
                   "the corpus is too small for a vocabulary of %lld: at %lld no pair of tokens occurs twice",
-                  (long long)vocab_size, (long long)(BPE_FIRST_BYTE_ID + tokens.count));
+                  (long long)vocab_size, (long long)tokens.count + BPE_FIRST_BYTE_ID);
     mem_free(merge);
     piece_table_free(&tokens);
     return p >= 0 ? 0 : e->code;

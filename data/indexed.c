@@ -10,10 +10,9 @@ static const char magic[9] = "MMIDIDX\0";
 enum { VERSION = 1, TYPE_INT32 = 4, TYPE_UINT16 = 8, HEADER_BYTES = 9 + 8 + 1 + 8 + 8 };
 
 static char *joined(const char *prefix, const char *suffix) {
-    size_t n = strlen(prefix), m = strlen(suffix);
-    char *s = mem_alloc(n + m + 1, "a file name");
-    memcpy(s, prefix, n);
-    memcpy(s + n, suffix, m);
+    size_t bytes = strlen(prefix) + strlen(suffix) + 1;
+    char *s = mem_alloc(bytes, "a file name");
+    snprintf(s, bytes, "%s%s", prefix, suffix);
     return s;
 }
 

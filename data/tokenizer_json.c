@@ -1,6 +1,7 @@
 #include "data/tokenizer_json.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -181,11 +182,9 @@ static char *merge_text(const json_t *entry) {
     const char *left = json_string_value(json_array_get(entry, 0));
     const char *right = json_string_value(json_array_get(entry, 1));
     if (json_array_size(entry) != 2 || !left || !right) return NULL;
-    size_t n = strlen(left), m = strlen(right);
-    char *s = mem_alloc(n + m + 2, "a merge");
-    memcpy(s, left, n);
-    s[n] = ' ';
-    memcpy(s + n + 1, right, m + 1);
+    size_t n = strlen(left) + strlen(right) + 2;
+    char *s = mem_alloc(n, "a merge");
+    snprintf(s, n, "%s %s", left, right);
     return s;
 }
 
