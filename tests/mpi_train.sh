@@ -1,0 +1,106 @@
+#!/bin/bash
+# Training runs with real processes: the same bits on 1, 2, 4 and 8 ranks, across a resume on another number of ranks,
+# and whatever else may differ without deciding numbers; and what happens when a run is misused.
+set -u
+top=$(cd "$(dirname "$0")/.." && pwd)
+caracal=$(cd "$top" && cd "${CARACAL_BUILD:-build}" && pwd)/caracal
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+cd "$out" || exit 2
+
+check() { # name, command...: ok when the command succeeds
+    local name=$1 log
+    shift
+    if log=$("$@" 2>&1); then echo "ok $name"; else printf "not ok %s\n%s\n" "$name" "$(tail -n 25 <<<"$log")"; fi
+}
+refuses() { # name, exit code, words of the message, command...
+    local name=$1 want=$2 words=$3 log code
+    shift 3
+    log=$("$@" 2>&1)
+    code=$?
+    if [ "$code" = "$want" ] && [[ $log == *"$words"* ]]; then echo "ok $name"; else
+        printf 'not ok %s: exit code %s, wanted %s and "%s"\n%s\n' "$name" "$code" "$want" "$words" "$log"
+    fi
+}
+train() { # ranks, run, options...
+    local ranks=$1 run=$2
+    shift 2
+    if [ "$ranks" = 1 ]; then "$caracal" train tiny.yaml --run.dir="$run" "$@"
+    else "$top/launch/run" -np "$ranks" "$caracal" train tiny.yaml --run.dir="$run" "$@"; fi
+}
+same() { # two runs: metrics, validations and every checkpoint file, byte for byte
+    cmp "$1/metrics.jsonl" "$2/metrics.jsonl" && cmp "$1/eval.jsonl" "$2/eval.jsonl" &&
+        diff -r "$1/checkpoints" "$2/checkpoints"
+}
+variant() { # base, ranks, run, options...: trains, and must have the base's bits
+    local base=$1
+    shift
+    train "$@" && same "$base" "$2"
+}
+resumed() { # ranks before, ranks after, run
+    train "$1" "$3" --train.steps=3 && train "$2" "$3" && same base "$3"
+}
+
+cp "$top/tests/tiny.yaml" .
+"$caracal" tokenizer train --vocab-size=512 --out=tokenizer.json "$top"/kernels/ref/*.c "$top"/model/*.c "$top"/LICENSE \
+    >log 2>&1 &&
+    "$caracal" data build --tokenizer=tokenizer.json --out=code --valid-fraction=0.2 "$top"/kernels/ref/*.c "$top"/model/*.c \
+        "$top"/optim/*.c >>log 2>&1 &&
+    "$caracal" data build --tokenizer=tokenizer.json --out=prose --valid-fraction=0.3 "$top"/LICENSE "$top"/Makefile \
+        "$top"/kernels/*.h "$top"/model/*.h "$top"/launch/*.h "$top"/optim/*.h >>log 2>&1 || {
+    echo "not ok the tests' own data"
+    cat log
+    exit 1
+}
+
+check "one rank trains" train 1 base
+check "twice the same" variant base 1 again --parallel.threads=2
+check "2 ranks" variant base 2 ranks2
+check "4 ranks" variant base 4 ranks4
+check "8 ranks" variant base 8 ranks8
+check "AVX2, 5 chunks" variant base 2 avx2 --isa=avx2 --parallel.chunks=5
+check "recomputation" variant base 2 recompute --model.recompute=true
+check "rows past the capacity, 1 rank" variant base 1 rounds1 --parallel.expert_capacity=0.01
+check "rows past the capacity, 2 ranks, recomputation" variant base 2 rounds2 --parallel.expert_capacity=0.01 --model.recompute=true
+check "resume 1 -> 2" resumed 1 2 resume12
+check "resume 4 -> 1" resumed 4 1 resume41
+check "resume 2 -> 8" resumed 2 8 resume28
+
+kinds="--model.moe_input=sequential --model.document_mask=true --loss.mtp_coef=0.3 --router.bias_kp=0.3 --router.bias_kd=0.1
+       --router.bias_update_interval=2 --parallel.expert_replicas=2 --train.micro_batch_size=2 --train.seq_len=100"
+check "everything else on, 1 rank" train 1 kinds1 $kinds
+check "everything else on, 2 ranks" variant kinds1 2 kinds2 $kinds
+check "everything else on, 2 x 2" variant kinds1 4 kinds4 $kinds --parallel.expert_parallel=2
+check "everything else on, 1 x 2" variant kinds1 2 kinds12 $kinds --parallel.expert_parallel=2
+check "everything else on, recomputation" variant kinds1 2 kindsr $kinds --model.recompute=true
+check "weights of another run" train 2 from --init-from=base/checkpoints --train.steps=1
+check "evaluate" "$caracal" evaluate base/checkpoints
+check "generate" "$caracal" generate base/checkpoints --prompt='int main(' --tokens=8
+
+refuses "ranks that do not divide" 2 "train.micro_batches = 8 is not divisible by the 3 ranks" train 3 bad
+refuses "experts that do not divide" 2 "model.n_routed_experts" train 8 bad --model.n_routed_experts=6 --router.lb_groups=2
+refuses "an unknown key" 2 "seq_length" train 2 bad --train.seq_length=7
+refuses "another config on resume" 2 "optim.lr" train 1 base --optim.lr=1e-3 --train.steps=7
+"$caracal" tokenizer train --vocab-size=300 --out=small.json "$top"/LICENSE >log 2>&1
+refuses "a token id past the vocabulary" 3 "code.train" train 1 bad --data.tokenizer=small.json --model.vocab_size=300
+refuses "non-finite loss" 5 "stopped before the update" train 2 bad --optim.lr=1e30 --optim.clip=0
+head -c 100 code.train.idx >cut.train.idx && cp code.train.bin cut.train.bin
+sed 's/code.train/cut.train/' tiny.yaml >cut.yaml
+refuses "a truncated token file" 3 "cut.train.idx" "$caracal" train cut.yaml --run.dir=bad
+
+killed() { # one of two ranks dies: the run ends within 10 s with exit code 9
+    train 2 killed --train.steps=100000 --checkpoint.every=0 >killed.log 2>&1 &
+    local run=$! victim began
+    for _ in $(seq 100); do
+        sleep 0.1
+        grep -q '^step' killed.log && break
+    done
+    victim=$(pgrep -n -f "$caracal train tiny.yaml --run.dir=killed")
+    kill -9 "$victim"
+    began=$SECONDS
+    wait $run
+    code=$?
+    cat killed.log
+    [ $code = 9 ] && [ $((SECONDS - began)) -le 10 ] && grep -q "signal 9" killed.log
+}
+check "a rank killed mid-step" killed
