@@ -150,7 +150,7 @@ static void chart_value(FILE *out, const series *s, value_chart v) {
     c.log_y = wants_log(&c);
     if (v.rule > 0 && v.rule < 3 * c.y1) c.y1 = fmax(c.y1, v.rule);
     chart_begin(&c, "small", v.title);
-    if (v.rule > c.y0 && v.rule <= c.y1) chart_rule(&c, v.rule, v.rule_label);
+    if (v.rule_label && v.rule > c.y0 && v.rule <= c.y1) chart_rule(&c, v.rule, v.rule_label);
     chart_band(&c, "band", s->bins, s->step, y->low, y->high);
     chart_line(&c, "train", s->bins, s->step, y->mean);
     chart_end(&c);
