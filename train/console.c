@@ -2,10 +2,16 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
+/* mpirun gives every rank a terminal of its own; whether there is a person behind it, launch/run says. */
+static int on_terminal(void) {
+    return getenv("OMPI_COMM_WORLD_RANK") ? getenv("CARACAL_TERMINAL") != NULL : isatty(STDOUT_FILENO);
+}
+
 console console_open(int64_t first_step) {
-    return (console){.terminal = isatty(STDOUT_FILENO), .start = comm_clock(), .first_step = first_step};
+    return (console){.terminal = on_terminal(), .start = comm_clock(), .first_step = first_step};
 }
 
 /* ---- numbers ---- */
