@@ -1,0 +1,81 @@
+/* A directory for the files of one test, removed with all that is in it. */
+#ifndef CARACAL_TESTS_SCRATCH_H
+#define CARACAL_TESTS_SCRATCH_H
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct scratch {
+    char directory[64];
+    char path[16][128]; /* the last sixteen that scratch_path gave */
+    int next;
+} scratch;
+
+static inline int scratch_setup(void **state) {
+    scratch *s = calloc(1, sizeof *s);
+    strcpy(s->directory, "/tmp/caracal-test-XXXXXX");
+    *state = s;
+    return mkdtemp(s->directory) ? 0 : -1;
+}
+
+static inline int scratch_teardown(void **state) {
+    scratch *s = *state;
+    DIR *d = opendir(s->directory);
+    for (struct dirent *f; d && (f = readdir(d));)
+        if (f->d_name[0] != '.') unlinkat(dirfd(d), f->d_name, 0);
+    if (d) closedir(d);
+    rmdir(s->directory);
+    free(s);
+    return 0;
+}
+
+static inline char *scratch_path(scratch *s, const char *name) {
+    char *p = s->path[s->next++ % 16];
+    if (strlen(s->directory) + strlen(name) + 2 > sizeof s->path[0]) abort();
+    strcpy(p, s->directory);
+    strcat(p, "/");
+    strcat(p, name);
+    return p;
+}
+
+static inline char *scratch_write_bytes(scratch *s, const char *name, const void *data, size_t bytes) {
+    char *path = scratch_path(s, name);
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(data, 1, bytes, f) != bytes || fclose(f)) abort();
+    return path;
+}
+
+static inline char *scratch_write(scratch *s, const char *name, const char *text) {
+    return scratch_write_bytes(s, name, text, strlen(text));
+}
+
+/* How many files the directory holds. */
+static inline int scratch_files(const scratch *s) {
+    DIR *d = opendir(s->directory);
+    int n = 0;
+    for (struct dirent *f; d && (f = readdir(d));) n += f->d_name[0] != '.';
+    if (d) closedir(d);
+    return n;
+}
+
+/* The whole file and a final 0, to be freed. */
+static inline char *scratch_read(const char *path, size_t *bytes) {
+    FILE *f = fopen(path, "rb");
+    if (!f) {
+        perror(path);
+        abort();
+    }
+    fseek(f, 0, SEEK_END);
+    size_t n = (size_t)ftell(f);
+    rewind(f);
+    char *data = calloc(1, n + 1);
+    if (fread(data, 1, n, f) != n) abort();
+    fclose(f);
+    if (bytes) *bytes = n;
+    return data;
+}
+
+#endif

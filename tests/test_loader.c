@@ -1,0 +1,281 @@
+/* Token files and the loader: each sample once per epoch, any position found directly, the mixture's counts,
+ * and what is refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "data/indexed.h"
+#include "data/loader.h"
+#include "launch/memory.h"
+#include "tests/scratch.h"
+
+enum { SEQ_LEN = 8, VOCAB = 70000 };
+
+/* Token i of every file here is i (mod the vocabulary), so that a sample says where it was cut. */
+static char *write_tokens(scratch *s, const char *name, int64_t tokens, int64_t vocab_size) {
+    char *prefix = scratch_path(s, name);
+    indexed_writer w;
+    error e = {0};
+    assert_int_equal(indexed_create(&w, prefix, vocab_size, &e), 0);
+    int32_t ids[100];
+    for (int64_t at = 0; at < tokens;) { /* documents of 1, 2, ... 100 tokens */
+        int64_t n = 1 + w.documents % 100;
+        if (n > tokens - at) n = tokens - at;
+        for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)((at + i) % vocab_size);
+        indexed_add(&w, ids, n);
+        at += n;
+    }
+    if (indexed_finish(&w, &e) || indexed_commit(&w, &e)) fail_msg("%s", e.text);
+    return prefix;
+}
+
+static data_config config_of(int sources, char *const *prefix, const double *weight) {
+    static char *const names[] = {"a", "b", "c"};
+    data_config c = {.sources = sources};
+    for (int i = 0; i < sources; i++)
+        c.source[i] =
+            (data_source){.name = names[i], .train = prefix[i], .valid = prefix[i], .weight = weight[i]};
+    return c;
+}
+
+static loader *open_loader(const data_config *c, int validation, uint64_t seed) {
+    loader *l;
+    error e = {0};
+    if (loader_open(&l, c, validation, SEQ_LEN, VOCAB, seed, &e)) fail_msg("%s", e.text);
+    return l;
+}
+
+/* The sample's number in its source, from its first token; its tokens must follow one another. */
+static int64_t number_of(const int32_t *tokens) {
+    for (int i = 1; i < SEQ_LEN + 2; i++) assert_int_equal(tokens[i], tokens[0] + i);
+    assert_int_equal(tokens[0] % SEQ_LEN, 0);
+    return tokens[0] / SEQ_LEN;
+}
+
+static void test_each_sample_once_per_epoch(void **state) {
+    scratch *s = *state;
+    char *prefix[] = {write_tokens(s, "a", 1000, 60000), write_tokens(s, "b", 5003, 66000)};
+    data_config c = config_of(2, prefix, (const double[]){3, 1});
+    loader *l = open_loader(&c, 0, 7);
+    assert_int_equal(loader_source_samples(l, 0), 124); /* (1000 - 2) / 8 */
+    assert_int_equal(loader_source_samples(l, 1), 625);
+    assert_int_equal(loader_source_tokens(l, 1), 5003);
+
+    int32_t tokens[SEQ_LEN + 2];
+    int64_t seen[2][625] = {{0}}, drawn[2] = {0};
+    for (int64_t i = 0; i < 20 * LOADER_BLOCK; i++) {
+        int64_t source = loader_sample(l, i, tokens), n = number_of(tokens), samples = source ? 625 : 124;
+        assert_true(n < samples);
+        seen[source][n]++;
+        drawn[source]++;
+        if (i % LOADER_BLOCK == LOADER_BLOCK - 1) { /* after every block: shares exact, epochs even */
+            int64_t blocks = i / LOADER_BLOCK + 1;
+            assert_int_equal(drawn[0], 768 * blocks);
+            assert_int_equal(drawn[1], 256 * blocks);
+            for (int k = 0; k < 2; k++)
+                for (int64_t j = 0; j < (k ? 625 : 124); j++) {
+                    int64_t epochs = drawn[k] / (k ? 625 : 124);
+                    assert_in_range(seen[k][j], epochs, epochs + 1);
+                }
+        }
+    }
+    loader_close(l);
+}
+
+static void test_positions_are_found_directly(void **state) {
+    scratch *s = *state;
+    char *prefix[] = {write_tokens(s, "a", 1000, 60000), write_tokens(s, "b", 5003, 60000)};
+    data_config c = config_of(2, prefix, (const double[]){1, 2});
+    loader *l = open_loader(&c, 0, 7), *again = open_loader(&c, 0, 7), *other = open_loader(&c, 0, 8);
+    int32_t x[SEQ_LEN + 2], y[SEQ_LEN + 2];
+    int differ = 0;
+    for (int64_t i = 0; i < 3000; i++) {
+        int64_t position = i * 7919 % 3001 * 1000003; /* far apart, in no order */
+        int64_t source = loader_sample(l, position, x);
+        loader_sample(again, position + 1, y);
+        assert_int_equal(loader_sample(again, position, y), source);
+        assert_memory_equal(x, y, sizeof x);
+        differ += loader_sample(other, position, y) != source || memcmp(x, y, sizeof x);
+    }
+    assert_true(differ > 2900); /* another seed, another order */
+    /* one epoch's order is not the next one's: a source alone, 625 samples an epoch */
+    data_config alone = config_of(1, prefix + 1, (const double[]){1});
+    loader *one = open_loader(&alone, 0, 7);
+    int64_t at[2][625], same = 0;
+    for (int64_t i = 0; i < 2 * LOADER_BLOCK; i++) {
+        loader_sample(one, i, x);
+        if (i < 1250) at[i / 625][i % 625] = number_of(x);
+    }
+    for (int i = 0; i < 625; i++) same += at[0][i] == at[1][i];
+    assert_true(same < 20);
+    loader_close(l);
+    loader_close(again);
+    loader_close(other);
+    loader_close(one);
+}
+
+static void test_shares(void **state) {
+    (void)state;
+    int64_t count[3];
+    loader_shares(count, (const double[]){1, 1, 1}, 3, 1024);
+    assert_int_equal(count[0], 342); /* equal remainders: the earlier source */
+    assert_int_equal(count[1], 341);
+    assert_int_equal(count[2], 341);
+    loader_shares(count, (const double[]){0.5, 0.3, 0.2}, 3, 1024); /* 512, 307.2, 204.8 */
+    assert_int_equal(count[0], 512);
+    assert_int_equal(count[1], 307);
+    assert_int_equal(count[2], 205);
+    loader_shares(count, (const double[]){7e300, 1e300, 1e300}, 3, 10); /* 7.8, 1.1, 1.1 */
+    assert_int_equal(count[0], 8);
+    assert_int_equal(count[1], 1);
+    assert_int_equal(count[2], 1);
+}
+
+static void test_validation_in_file_order(void **state) {
+    scratch *s = *state;
+    char *prefix[] = {write_tokens(s, "a", 1000, VOCAB), write_tokens(s, "b", 50, VOCAB)};
+    data_config c = config_of(2, prefix, (const double[]){1, 1});
+    c.source[1].valid = NULL;
+    loader *l = open_loader(&c, 1, 7);
+    int32_t tokens[SEQ_LEN + 2];
+    for (int64_t k = 0; k < loader_source_samples(l, 0); k++) {
+        loader_source_sample(l, 0, k, tokens);
+        assert_int_equal(number_of(tokens), k);
+    }
+    assert_int_equal(loader_source_samples(l, 1), 0);
+    assert_int_equal(loader_source_tokens(l, 1), 0);
+    loader_close(l);
+}
+
+/* ---- what is refused ---- */
+
+static void check_refused(const data_config *c, int64_t vocab_size, int code, const char *message) {
+    loader *l;
+    error e = {0};
+    assert_int_equal(loader_open(&l, c, 0, SEQ_LEN, vocab_size, 1, &e), code);
+    if (!strstr(e.text, message)) fail_msg("\"%s\" is not in \"%s\"", message, e.text);
+}
+
+static void test_refused_configs(void **state) {
+    scratch *s = *state;
+    char *prefix[] = {write_tokens(s, "a", 1000, 500), write_tokens(s, "b", 9, 500)};
+    data_config c = config_of(2, prefix, (const double[]){1, 1});
+    check_refused(&c, 500, EXIT_USAGE, "b.bin has 9 tokens, and one sample of length 8 takes 10");
+    c.sources = 1;
+    check_refused(&c, 499, EXIT_CORRUPT, "a.bin: token 499 is 499, and the vocabulary has 499");
+    c.source[0].weight = -1;
+    check_refused(&c, 500, EXIT_USAGE, "its weight is -1");
+    c.source[0].weight = 0.0 / 0.0;
+    check_refused(&c, 500, EXIT_USAGE, "its weight is ");
+    c.source[0].train = scratch_path(s, "nowhere");
+    c.source[0].weight = 1;
+    check_refused(&c, 500, EXIT_IO, "nowhere.idx: No such file");
+    c = config_of(2, (char *[]){prefix[0], prefix[0]}, (const double[]){10000, 1});
+    check_refused(&c, 500, EXIT_USAGE, "source b: its weight 1 is less than one sample in 1024");
+    c.source[1].name = c.source[0].name;
+    check_refused(&c, 500, EXIT_USAGE, "a stands twice");
+    c.sources = 0;
+    check_refused(&c, 500, EXIT_USAGE, "data.sources: 0 of them");
+}
+
+/* The good pair of files with `bytes` of one replaced at an offset, or cut there (bytes < 0). */
+static void check_damaged(scratch *s, const char *suffix, long offset, const void *patch, int bytes,
+                          const char *message) {
+    char *prefix = write_tokens(s, "d", 1000, 500), path[160];
+    snprintf(path, sizeof path, "%s%s", prefix, suffix);
+    if (bytes < 0) assert_int_equal(truncate(path, offset), 0);
+    else {
+        FILE *f = fopen(path, "r+b");
+        fseek(f, offset, SEEK_SET);
+        fwrite(patch, 1, (size_t)bytes, f);
+        fclose(f);
+    }
+    indexed_reader r;
+    error e = {0};
+    int code = indexed_open(&r, prefix, &e);
+    if (!code) {
+        code = indexed_check(&r, r.tokens, 500, &e);
+        indexed_close(&r);
+    }
+    if (code != EXIT_CORRUPT) fail_msg("\"%s\" is expected, and the exit code is %d", message, code);
+    if (!strstr(e.text, message) || !strstr(e.text, path))
+        fail_msg("\"%s\" is not in \"%s\"", message, e.text);
+}
+
+static void test_damaged_files(void **state) {
+    scratch *s = *state;
+    /* 45 documents of 1, 2, ... 44 and 10 tokens; their lengths begin at byte 34 */
+    check_damaged(s, ".idx", 0, "PK", 2, "does not start with MMIDIDX");
+    check_damaged(s, ".idx", 9, "\2", 1, "version 2");
+    check_damaged(s, ".idx", 17, "\6", 1, "type 6");
+    check_damaged(s, ".idx", 18, "\x2E", 1, "46 sequences and 45 documents do not make its");
+    check_damaged(s, ".idx", 25, "\x7F", 1, "do not make its"); /* a count that would overflow */
+    check_damaged(s, ".idx", 26, "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF", 8, "do not make its");
+    check_damaged(s, ".idx", 300, NULL, -1, "do not make its");
+    check_damaged(s, ".idx", 20, NULL, -1, "does not start with MMIDIDX");
+    check_damaged(s, ".idx", 34 + 4 * 3, "\5", 1, "sequence 4");
+    check_damaged(s, ".idx", 34 + 4 * 3 + 3, "\x80", 1, "sequence 3");
+    check_damaged(s, ".bin", 1998, NULL, -1, "has 1998 bytes, and its index says 2000");
+    check_damaged(s, ".bin", 2000, "more", 4, "has 2004 bytes");
+    check_damaged(s, ".bin", 2 * 77, "\xF4\x01", 2, "token 77 is 500, and the vocabulary has 500");
+}
+
+/* The header, byte for byte as Megatron-LM writes it. */
+static void test_layout(void **state) {
+    scratch *s = *state;
+    static const unsigned char header[] = "MMIDIDX\0\0\1\0\0\0\0\0\0\0\10\2\0\0\0\0\0\0\0\3\0\0\0\0\0\0\0"
+                                          "\3\0\0\0\1\0\0\0"                                /* lengths */
+                                          "\0\0\0\0\0\0\0\0\6\0\0\0\0\0\0\0"                /* byte offsets */
+                                          "\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\2\0\0\0\0\0\0"; /* documents */
+    for (int wide = 0; wide < 2; wide++) {
+        indexed_writer w;
+        error e;
+        char *prefix = scratch_path(s, "m"), path[160];
+        assert_int_equal(indexed_create(&w, prefix, wide ? 65537 : 65536, &e), 0);
+        indexed_add(&w, (const int32_t[]){1, 65535, 3}, 3);
+        indexed_add(&w, (const int32_t[]){4}, 1);
+        assert_int_equal(indexed_finish(&w, &e), 0);
+        assert_int_equal(scratch_files(s),
+                         wide ? 4 : 2); /* temporary names; the second time beside the first */
+        assert_int_equal(indexed_commit(&w, &e), 0);
+        assert_int_equal(scratch_files(s), 2);
+        size_t n;
+        snprintf(path, sizeof path, "%s.idx", prefix);
+        unsigned char *idx = (unsigned char *)scratch_read(path, &n), expected[sizeof header];
+        memcpy(expected, header, sizeof header);
+        if (wide) expected[17] = 4, expected[50] = 12;
+        assert_int_equal(n, sizeof header);
+        assert_memory_equal(idx, expected, n);
+        free(idx);
+        snprintf(path, sizeof path, "%s.bin", prefix);
+        char *bin = scratch_read(path, &n);
+        assert_int_equal(n, wide ? 16 : 8);
+        assert_memory_equal(bin, wide ? "\1\0\0\0\xFF\xFF\0\0\3\0\0\0\4\0\0\0" : "\1\0\xFF\xFF\3\0\4\0", n);
+        free(bin);
+
+        indexed_reader r;
+        assert_int_equal(indexed_open(&r, prefix, &e), 0);
+        int32_t tokens[4];
+        indexed_copy(&r, 0, 4, tokens);
+        assert_int_equal(r.tokens, 4);
+        assert_int_equal(tokens[1], 65535);
+        assert_int_equal(tokens[3], 4);
+        indexed_close(&r);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_each_sample_once_per_epoch, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_positions_are_found_directly, scratch_setup, scratch_teardown),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test_setup_teardown(test_validation_in_file_order, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_refused_configs, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_damaged_files, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_layout, scratch_setup, scratch_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
