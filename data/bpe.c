@@ -9,25 +9,24 @@ static int64_t length_of(const bpe *b, int32_t id) {
 }
 
 void bpe_from_merges(bpe *b, const bpe_merge *merge, int64_t merges) {
-    *b = (bpe){.vocab_size = BPE_FIRST_MERGED_ID, .eos = BPE_EOS_ID, .merges = merges};
+    *b = (bpe){.vocab_size = (int32_t)(BPE_FIRST_MERGED_ID + merges), .eos = BPE_EOS_ID, .merges = merges};
     b->merge = mem_alloc((size_t)merges * sizeof *b->merge, "merges");
-    b->start = mem_alloc((size_t)(BPE_FIRST_MERGED_ID + merges + 1) * sizeof *b->start, "a vocabulary");
+    b->start = mem_alloc(((size_t)b->vocab_size + 1) * sizeof *b->start, "a vocabulary");
     for (int c = 0; c < 256; c++) {
         b->byte_id[c] = BPE_FIRST_BYTE_ID + c;
         b->start[BPE_FIRST_BYTE_ID + c + 1] = c + 1;
     }
     for (int64_t r = 0; r < merges; r++) {
-        bpe_merge m = b->merge[r] = merge[r];
-        REQUIRE(m.left < b->vocab_size && m.right < b->vocab_size && m.into <= b->vocab_size);
-        *pair_table_at(&b->rank, m.left, m.right) = r;
-        if (m.into < b->vocab_size) continue;
-        b->start[m.into + 1] = b->start[m.into] + length_of(b, m.left) + length_of(b, m.right);
-        b->vocab_size++;
+        int32_t into = (int32_t)(BPE_FIRST_MERGED_ID + r), left = merge[r].left, right = merge[r].right;
+        REQUIRE(left < into && right < into);
+        b->merge[r] = (bpe_merge){left, right, into};
+        *pair_table_at(&b->rank, left, right) = r;
+        b->start[into + 1] = b->start[into] + length_of(b, left) + length_of(b, right);
     }
     b->text = mem_alloc((size_t)b->start[b->vocab_size], "a vocabulary");
     for (int c = 0; c < 256; c++) b->text[c] = (char)c;
     for (int64_t r = 0; r < merges; r++) {
-        bpe_merge m = merge[r];
+        bpe_merge m = b->merge[r];
         char *to = b->text + b->start[m.into];
         memcpy(to, b->text + b->start[m.left], (size_t)length_of(b, m.left));
         memcpy(to + length_of(b, m.left), b->text + b->start[m.right], (size_t)length_of(b, m.right));

@@ -28,8 +28,7 @@ typedef struct bpe {
     pair_table rank;  /* (left, right) -> rank */
 } bpe;
 
-/* A vocabulary as learnt here.  A merge either makes the next new token or, where two merges spell the same
- * bytes (a + bc, ab + c), one that is there already.  Owned by the caller: bpe_free. */
+/* A vocabulary as learnt here, from pairs (merge.into is filled in).  Owned by the caller: bpe_free. */
 void bpe_from_merges(bpe *b, const bpe_merge *merge, int64_t merges);
 void bpe_free(bpe *b);
 

@@ -8,13 +8,12 @@
  * that lost it stay listed). */
 typedef struct pair {
     int32_t left, right;
-    int gained; /* its count rose in this merge */
     int64_t count;
     int64_t *word;
     int64_t words, room;
 } pair;
 
-/* An entry of the heap.  Its count may be out of date; every pair has one that is not too low. */
+/* An entry of the heap; its count may be out of date, and is then too high. */
 typedef struct candidate {
     int64_t count, pair;
 } candidate;
@@ -27,21 +26,9 @@ typedef struct trainer {
     pair *pair;
     int64_t pairs, pair_room;
     pair_table number; /* of a pair, + 1 */
-    int64_t *gained;   /* the pairs whose count rose in this merge */
-    int64_t gains, gain_room;
     candidate *heap;
     int64_t heap_used, heap_room;
 } trainer;
-
-static void note_gain(trainer *t, int64_t number) {
-    if (t->pair[number].gained) return;
-    t->pair[number].gained = 1;
-    if (t->gains == t->gain_room) {
-        t->gain_room = 2 * t->gain_room + 1024;
-        t->gained = mem_grow(t->gained, (size_t)t->gain_room * sizeof *t->gained, "pairs of tokens");
-    }
-    t->gained[t->gains++] = number;
-}
 
 /* Adds to the count of a pair in a word. */
 static void add(trainer *t, int64_t word, int32_t left, int32_t right, int64_t change) {
@@ -56,7 +43,6 @@ static void add(trainer *t, int64_t word, int32_t left, int32_t right, int64_t c
     }
     pair *p = &t->pair[*number - 1];
     p->count += change;
-    if (change > 0) note_gain(t, *number - 1);
     if (change < 0 || (p->words && p->word[p->words - 1] == word)) return;
     if (p->words == p->room) {
         p->room = 2 * p->room + 2;
@@ -94,14 +80,10 @@ static candidate pop(trainer *t) {
     return best;
 }
 
-/* Puts the pairs whose counts rose into the heap. */
-static void push_gained(trainer *t) {
-    for (int64_t i = 0; i < t->gains; i++) {
-        pair *p = &t->pair[t->gained[i]];
-        p->gained = 0;
-        if (p->count >= 2) push(t, (candidate){p->count, t->gained[i]});
-    }
-    t->gains = 0;
+/* Puts the pairs from number `first` on into the heap. */
+static void push_pairs(trainer *t, int64_t first) {
+    for (int64_t p = first; p < t->pairs; p++)
+        if (t->pair[p].count >= 2) push(t, (candidate){t->pair[p].count, p});
 }
 
 /* The most frequent pair that occurs at least twice, or -1. */
@@ -141,13 +123,14 @@ static void merge_in_word(trainer *t, int64_t word, int32_t left, int32_t right,
 
 static void merge_everywhere(trainer *t, int64_t p, int32_t into) {
     pair chosen = t->pair[p];
+    int64_t first_new = t->pairs;
     t->pair[p].word = NULL;
     t->pair[p].words = t->pair[p].room = 0;
     for (int64_t i = 0; i < chosen.words; i++)
         merge_in_word(t, chosen.word[i], chosen.left, chosen.right, into);
     mem_free(chosen.word);
     REQUIRE(t->pair[p].count == 0);
-    push_gained(t);
+    push_pairs(t, first_new); /* no other pair has gained: all gains have `into` in them */
 }
 
 static void trainer_open(trainer *t, const piece_table *pieces, const int64_t *count) {
@@ -161,7 +144,7 @@ static void trainer_open(trainer *t, const piece_table *pieces, const int64_t *c
         t->word_tokens[w] = n;
         for (int64_t i = from; i + 1 < from + n; i++) add(t, w, t->token[i], t->token[i + 1], count[w]);
     }
-    push_gained(t);
+    push_pairs(t, 0);
 }
 
 static void trainer_close(trainer *t) {
@@ -169,49 +152,30 @@ static void trainer_close(trainer *t) {
     mem_free(t->pair);
     mem_free(t->token);
     mem_free(t->word_tokens);
-    mem_free(t->gained);
     mem_free(t->heap);
     pair_table_free(&t->number);
 }
 
-/* The token that a merge makes: a new one, or one of the same bytes.  tokens: all but eos, by id - 1. */
-static int32_t token_of(piece_table *tokens, int32_t left, int32_t right) {
-    const int64_t *l = &tokens->start[left - 1], *r = &tokens->start[right - 1];
-    size_t a = (size_t)(l[1] - l[0]), b = (size_t)(r[1] - r[0]);
-    char *joined = mem_alloc(a + b, "a token");
-    memcpy(joined, tokens->text + l[0], a);
-    memcpy(joined + a, tokens->text + r[0], b);
-    int64_t number = piece_table_number(tokens, joined, a + b);
-    mem_free(joined);
-    return (int32_t)(number + BPE_FIRST_BYTE_ID);
-}
-
+/* No two merges make the same bytes: what is merged inside a stretch that stays apart from its neighbours
+ * does not depend on them, so a token is made in one way only. */
 int bpe_train(bpe *out, const piece_table *pieces, const int64_t *count, int64_t vocab_size, error *e) {
     if (vocab_size < BPE_FIRST_MERGED_ID || vocab_size >= INT32_MAX)
         return error_set(e, EXIT_USAGE, "a vocabulary of %lld tokens: %d is the least (the 256 bytes and %s)",
                          (long long)vocab_size, BPE_FIRST_MERGED_ID, BPE_EOS_TEXT);
-    piece_table tokens = {0};
-    for (int c = 0; c < 256; c++) piece_table_number(&tokens, &(char){(char)c}, 1);
-    bpe_merge *merge = NULL;
-    int64_t merges = 0, room = 0, p = 0;
+    int64_t merges = vocab_size - BPE_FIRST_MERGED_ID, done = 0, p;
+    bpe_merge *merge = mem_alloc((size_t)merges * sizeof *merge, "merges");
     trainer t;
     trainer_open(&t, pieces, count);
-    while (BPE_FIRST_BYTE_ID + tokens.count < vocab_size && (p = best_pair(&t)) >= 0) {
-        if (merges == room) {
-            room = 2 * room + 1024;
-            merge = mem_grow(merge, (size_t)room * sizeof *merge, "merges");
-        }
-        int32_t left = t.pair[p].left, right = t.pair[p].right, into = token_of(&tokens, left, right);
-        merge[merges++] = (bpe_merge){left, right, into};
-        merge_everywhere(&t, p, into);
+    for (; done < merges && (p = best_pair(&t)) >= 0; done++) {
+        merge[done] = (bpe_merge){.left = t.pair[p].left, .right = t.pair[p].right};
+        merge_everywhere(&t, p, (int32_t)(BPE_FIRST_MERGED_ID + done));
     }
     trainer_close(&t);
-    if (p >= 0) bpe_from_merges(out, merge, merges);
-    else
-        error_set(e, EXIT_USAGE,
-                  "the corpus is too small for a vocabulary of %lld: at %lld no pair of tokens occurs twice",
-                  (long long)vocab_size, (long long)tokens.count + BPE_FIRST_BYTE_ID);
+    if (done == merges) bpe_from_merges(out, merge, merges);
     mem_free(merge);
-    piece_table_free(&tokens);
-    return p >= 0 ? 0 : e->code;
+    if (done == merges) return 0;
+    return error_set(
+        e, EXIT_USAGE,
+        "the corpus is too small for a vocabulary of %lld: at %lld no pair of tokens occurs twice",
+        (long long)vocab_size, (long long)done + BPE_FIRST_MERGED_ID);
 }
