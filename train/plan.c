@@ -57,7 +57,7 @@ static int print_memory(const config *c, int ranks, error *e) {
 int plan_command(int argc, char **argv) {
     char **override = mem_alloc((size_t)argc * sizeof *override, "options");
     const char *path = NULL, *value;
-    long long ranks = 1;
+    long long ranks = 0;
     int overrides = 0, bad = 0;
     for (int i = 1; i < argc; i++) {
         if ((value = option_value(argv[i], "ranks"))) bad |= !option_integer(value, "ranks", 1, 1 << 20, &ranks);
@@ -76,6 +76,7 @@ int plan_command(int argc, char **argv) {
     mem_free(override);
     if (!code) {
         print_counts(&c);
+        if (!ranks) ranks = c.parallel.expert_parallel ? c.parallel.expert_parallel * c.parallel.expert_replicas : 1;
         code = print_memory(&c, (int)ranks, &e);
         config_free(&c);
     }
