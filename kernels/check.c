@@ -88,9 +88,10 @@ void check_close(kernel_context *x, const char *name, const real *got, const rea
             if (!(distance <= bound)) check_fault(x, name, i, j, g, w, bound);
             f->worst = fmax(f->worst, distance / bound);
             f->elements++;
-            if (!(rms > LEAST / UNIT)) continue;
-            f->max_ulp = fmax(f->max_ulp, distance / (UNIT * fmax(rms, fabs(w))));
-            f->error_sq += distance / (UNIT * rms) * (distance / (UNIT * rms));
+            if (!(rms > bound)) continue; /* an output of rounding errors only */
+            double ulps = distance / (UNIT * fmax(rms, fabs(w)));
+            f->max_ulp = fmax(f->max_ulp, ulps);
+            f->error_sq += ulps * ulps;
             f->units++;
         }
         for (int64_t j = cols; i + 1 < rows && j < ld; j++) {

@@ -17,10 +17,10 @@ enum { CHECK_SCRATCHES = 16, CHECK_OPERATIONS = 32 };
 typedef struct check_figure {
     const char *operation;
     int64_t calls, elements;
-    double worst;           /* largest error as a fraction of its bound */
-    double max_ulp;         /* largest error in units, each relative to the larger of the element and the
-                               root mean square of its output */
-    double error_sq, units; /* sums over elements: (error in units of the output's root mean square)^2, 1 */
+    double worst; /* largest error as a fraction of its bound */
+    /* errors in units of the larger of the element and its output's root mean square, where that is above the
+     * bound: the largest, the sum of squares and the number of elements */
+    double max_ulp, error_sq, units;
 } check_figure;
 
 struct kernel_context {

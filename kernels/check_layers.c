@@ -175,10 +175,12 @@ void check_rope(kernel_context *x, int64_t rows, int64_t seq, int64_t heads, int
     check_close(x, "x", y, want, rows, cols, ld, (check_bound){.absolute = 4, .row = norm});
 }
 
-/* Largest norms of what attention multiplies, and what follows from them. */
+/* Largest norms of what attention multiplies, and what follows from them.  These errors pass through several
+ * sums; they are of either sign, and counted with the root of a sum's length. */
 typedef struct attention_sizes {
-    double query, key, value, score; /* score: units of error of exp(score), relative */
-    double sums;                     /* units of error of a sum over the keys of a row, relative */
+    double query, key, value;
+    double score; /* units of error of exp(score), relative */
+    double sums;  /* units of error of a sum over a row's keys, relative */
 } attention_sizes;
 
 static attention_sizes attention_sizes_of(kernel_context *x, attention_shape s, const real *q, const real *kv,
@@ -189,9 +191,9 @@ static attention_sizes attention_sizes_of(kernel_context *x, attention_shape s, 
     attention_sizes z = {.query = largest_norm(x, rows, width, q, width, 1),
                          .key = sqrt(nope * nope + rope * rope),
                          .value = largest_norm(x, rows, s.v, kv + s.nope, s.nope + s.v, 1)};
-    double blocks = (double)(s.seq / ATTENTION_KEY_BLOCK + 1);
-    z.score = ((double)width + 8) * z.query * z.key / sqrt((double)width) + 2 * log((double)s.seq + 1) + 8;
-    z.sums = ATTENTION_KEY_BLOCK + 4 * blocks;
+    z.score = (2 * sqrt((double)width) + 8) * z.query * z.key / sqrt((double)width) +
+              2 * log((double)s.seq + 1) + 8;
+    z.sums = 2 * sqrt((double)s.seq) + 8;
     return z;
 }
 
@@ -235,7 +237,7 @@ void check_attention_backward(kernel_context *x, attention_shape s, real *dq, re
 
     double top = largest_norm(x, rows * s.heads, s.v, d_o, s.v, 1),
            scale = 1 / sqrt((double)(s.nope + s.rope));
-    double units = 2 * (z.score + z.sums + (double)s.v), column = sqrt((double)s.seq);
+    double units = 2 * (z.score + z.sums + sqrt((double)s.v)), column = sqrt((double)s.seq);
     double d_key = units * column * scale * 2 * top * z.value * z.query;
     check_close(x, "dq", dq, want_dq, rows, width_q, width_q,
                 (check_bound){.absolute = units * scale * 2 * top * z.value * z.key});
