@@ -10,8 +10,8 @@
 
 typedef struct scratch {
     char directory[64];
-    char path[16][128]; /* the last sixteen that scratch_path gave */
-    int next;
+    char **path; /* all that scratch_path gave; they live as long as the directory */
+    int paths;
 } scratch;
 
 static inline int scratch_setup(void **state) {
@@ -28,16 +28,19 @@ static inline int scratch_teardown(void **state) {
         if (f->d_name[0] != '.') unlinkat(dirfd(d), f->d_name, 0);
     if (d) closedir(d);
     rmdir(s->directory);
+    for (int i = 0; i < s->paths; i++) free(s->path[i]);
+    free(s->path);
     free(s);
     return 0;
 }
 
 static inline char *scratch_path(scratch *s, const char *name) {
-    char *p = s->path[s->next++ % 16];
-    if (strlen(s->directory) + strlen(name) + 2 > sizeof s->path[0]) abort();
-    strcpy(p, s->directory);
-    strcat(p, "/");
-    strcat(p, name);
+    size_t bytes = strlen(s->directory) + strlen(name) + 2;
+    char *p = malloc(bytes);
+    s->path = realloc(s->path, ((size_t)s->paths + 1) * sizeof *s->path);
+    if (!p || !s->path) abort();
+    s->path[s->paths++] = p;
+    snprintf(p, bytes, "%s/%s", s->directory, name);
     return p;
 }
 

@@ -47,8 +47,7 @@ static void test_pieces(void **state) {
         "if| (|x|)| {\n|   | return|;\n|}",
         "\t\r\n|x|  \n|y", /* line ends take the space before them */
         "naïve| Ελλάδα| привет",
-        "\xE1\xA0\x8E"
-        "a|\xC2\xA0|\xC2\xA0x", /* U+180E is no space, U+00A0 is one */
+        "\u180Ea|\u00A0|\u00A0x", /* U+180E is no space, U+00A0 is one */
     };
     pretokenizer *p;
     error e;
