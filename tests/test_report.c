@@ -141,7 +141,7 @@ static void a_run_that_is_not_there_is_an_error(void **state) {
 static void a_whole_run_shows_everything(void **state) {
     static const char *const wanted[] = {
         "<dd>120<small>",      "<dd>120k<small>",
-        "<dd>7.805<small>",    "<dd>2000<small> tokens/s",
+        "<dd>7.810<small>",    "<dd>2000<small> tokens/s",
         "<dd>7.900<small>",    "Validation by source",
         "a&lt;b 7.50",         "Gradient norm",
         "Learning rate",       "Load of the busiest expert",
@@ -281,7 +281,7 @@ static void numbers_read_well(void **state) {
         {5.607e11, "561G"}, {-2.5e6, "-2.5M"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[32];
-        number_text(cases[i].x, text);
+        number_text(cases[i].x, 3, text);
         assert_string_equal(text, cases[i].text);
     }
 }

@@ -97,7 +97,7 @@ static int run_read(run_data *r, const char *run_dir, error *e) {
     if (r->metrics.rows) {
         r->smooth = mem_alloc((size_t)r->metrics.bins * sizeof *r->smooth, "the smoothed loss");
         for (int64_t b = 0; b < r->metrics.bins; b++) r->smooth[b] = NAN;
-        if (loss) series_smooth(r->metrics.bins, r->smooth, loss->mean, r->metrics.bins / 80);
+        if (loss) series_smooth(r->metrics.bins, r->smooth, loss->mean, r->metrics.bins / 60);
     }
     return 0;
 }

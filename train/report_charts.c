@@ -79,7 +79,7 @@ void charts_loss(FILE *out, const run_data *r, double width, double height, cons
     chart_begin(&c, class, "Loss over the steps");
     for (int m = 0; m < r->marks.n; m++) {
         char number[32], text[96];
-        number_text(r->marks.mark[m].loss, number);
+        number_text(r->marks.mark[m].loss, 4, number);
         snprintf(text, sizeof text, "%s %s", r->marks.mark[m].label, number);
         chart_rule(&c, r->marks.mark[m].loss, text);
     }
@@ -143,7 +143,7 @@ static void chart_value(FILE *out, const series *s, value_chart v) {
     chart_range(s->bins, y->high, &c.y0, &c.y1);
     if (!isfinite(c.y0)) return;
     char number[32], now[80];
-    number_text(v.typical ? run_median(s, v.key) : y->last, number);
+    number_text(v.typical ? run_median(s, v.key) : y->last, 3, number);
     snprintf(now, sizeof now, "%s %s%s", v.typical ? "median" : "now", number, v.unit ? v.unit : "");
     figure_begin(out, v.title, now, v.caption);
     if (v.from_zero) c.y0 = fmin(c.y0, 0);
@@ -160,7 +160,7 @@ static void chart_value(FILE *out, const series *s, value_chart v) {
 void charts_learning(FILE *out, const run_data *r) {
     char clip[48], number[32];
     double limit = r->has_config ? r->c.optim.clip : 0;
-    number_text(limit, number);
+    number_text(limit, 3, number);
     snprintf(clip, sizeof clip, "clipped at %s", number);
     chart_sources(out, r);
     chart_value(out, &r->metrics,
@@ -280,7 +280,7 @@ static void chart_spread(FILE *out, const series *s, const char *key, const char
     chart_range(s->bins, high, &c.y0, &c.y1);
     if (isfinite(c.y0)) {
         char number[32], now[96];
-        number_text(greatest, number);
+        number_text(greatest, 3, number);
         snprintf(now, sizeof now, "most %s, layer %lld", number, (long long)layer);
         figure_begin(out, title, now, caption);
         c.log_y = wants_log(&c);

@@ -11,7 +11,7 @@ static void fact(FILE *out, const char *name, double value, const char *format, 
     if (!isfinite(value)) return;
     char text[32];
     if (format) snprintf(text, sizeof text, format, value);
-    else number_text(value, text);
+    else number_text(value, 3, text);
     fprintf(out, "<div><dt>%s</dt><dd>%s<small>%s</small></dd></div>\n", name, text, unit);
 }
 

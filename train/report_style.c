@@ -19,6 +19,7 @@ const char report_chart_style[] =
     "tabular-nums}\n"
     ".grid{stroke:var(--line);fill:none}\n"
     ".tick,.note{fill:var(--quiet);font-size:11px}\n"
+    ".note{paint-order:stroke;stroke:var(--page);stroke-width:3px;stroke-linejoin:round}\n"
     ".label{font-size:12px;font-weight:500}\n"
     ".head{fill:var(--ink);font-size:15px;font-weight:600}\n"
     ".paper{fill:var(--page)}\n"

@@ -28,7 +28,7 @@ void html_text(FILE *out, const char *text) {
     }
 }
 
-void number_text(double x, char text[32]) {
+void number_text(double x, int digits, char text[32]) {
     static const struct {
         double from, unit;
         const char *suffix;
@@ -36,10 +36,12 @@ void number_text(double x, char text[32]) {
     double size = fabs(x);
     for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
         if (size < large[i].from * 0.9999) continue; /* 9999.9999 of a tick is 10k */
-        snprintf(text, 32, "%.3g%s", x / large[i].unit, large[i].suffix);
+        snprintf(text, 32, "%.*g%s", digits, x / large[i].unit, large[i].suffix);
         return;
     }
-    snprintf(text, 32, size != 0 && size < 0.9999e-3 ? "%.2e" : "%.4g", x);
+    if (size >= 1000) snprintf(text, 32, "%.0f", x);
+    else if (size == 0 || size >= 0.9999e-3) snprintf(text, 32, "%.*g", digits, x);
+    else snprintf(text, 32, "%.*e", digits - 1, x);
     char *e = strstr(text, "e-"); /* 2.00e-05 becomes 2e-5 */
     if (!e) return;
     char exponent[8], *end = e;
@@ -84,7 +86,7 @@ static double round_step(double x) {
 static void y_tick(const chart *c, double value) {
     double y = plot_y(c, value);
     char text[32];
-    number_text(value, text);
+    number_text(value, 4, text);
     fprintf(c->out, "<path class=\"grid\" d=\"M%.1f %.1fH%.1f\"/>", c->left, y, c->width - c->right);
     fprintf(c->out, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", c->left - 7,
             y + 4, text);
@@ -98,7 +100,7 @@ static void x_ticks(const chart *c) {
     fprintf(c->out, format, c->left, y, "start", "step");
     for (double x = ceil(c->x0 / step) * step; x <= c->x1; x += step) {
         char text[32];
-        number_text(x, text);
+        number_text(x, 4, text);
         if (plot_x(c, x) > c->left + 40) fprintf(c->out, format, plot_x(c, x), y, "middle", text);
     }
 }

@@ -49,8 +49,8 @@ void chart_end(chart *c);
 void chart_heat(chart *c, const char *class, const char *name, const char *prefix, int levels,
                 int64_t columns, int64_t rows, const double *value, double low, double high);
 
-/* A number as an axis or a headline shows it: 12.5k, 0.003, 2e-5. */
-void number_text(double x, char text[32]);
+/* A number as an axis or a headline shows it, with at most so many digits: 12.5k, 0.003, 2e-5. */
+void number_text(double x, int digits, char text[32]);
 /* Text with <, >, & and quotes made safe. */
 void html_text(FILE *out, const char *text);
 
