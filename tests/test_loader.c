@@ -101,20 +101,38 @@ static void test_positions_are_found_directly(void **state) {
         differ += loader_sample(other, position, y) != source || memcmp(x, y, sizeof x);
     }
     assert_true(differ > 2900); /* another seed, another order */
-    /* one epoch's order is not the next one's: a source alone, 625 samples an epoch */
-    data_config alone = config_of(1, prefix + 1, (const double[]){1});
-    loader *one = open_loader(&alone, 0, 7);
-    int64_t at[2][625], same = 0;
-    for (int64_t i = 0; i < 2 * LOADER_BLOCK; i++) {
-        loader_sample(one, i, x);
-        if (i < 1250) at[i / 625][i % 625] = number_of(x);
-    }
-    for (int i = 0; i < 625; i++) same += at[0][i] == at[1][i];
-    assert_true(same < 20);
     loader_close(l);
     loader_close(again);
     loader_close(other);
-    loader_close(one);
+}
+
+/* Which source comes where, and which samples come early in an epoch, is drawn anew each time. */
+static void test_blocks_and_epochs_differ(void **state) {
+    scratch *s = *state;
+    char *prefix[] = {write_tokens(s, "a", 2 * LOADER_BLOCK * SEQ_LEN + 2, VOCAB),
+                      write_tokens(s, "b", 5003, VOCAB)};
+    const double even[] = {1, 1};
+    data_config c = config_of(2, prefix, even), alone = config_of(1, prefix, even);
+    loader *l = open_loader(&c, 0, 7);
+    int32_t tokens[SEQ_LEN + 2];
+    int source[2][LOADER_BLOCK], agree = 0;
+    for (int64_t i = 0; i < 2 * LOADER_BLOCK; i++)
+        source[i / LOADER_BLOCK][i % LOADER_BLOCK] = (int)loader_sample(l, i, tokens);
+    for (int i = 0; i < LOADER_BLOCK; i++) agree += source[0][i] == source[1][i];
+    assert_in_range(agree, 400, 624);
+    loader_close(l);
+
+    l = open_loader(&alone, 0, 7); /* an epoch is two blocks */
+    assert_int_equal(loader_source_samples(l, 0), 2 * LOADER_BLOCK);
+    int early[2][2 * LOADER_BLOCK] = {{0}}, both = 0;
+    for (int64_t i = 0; i < LOADER_BLOCK; i++)
+        for (int epoch = 0; epoch < 2; epoch++) {
+            loader_sample(l, i + epoch * 2 * LOADER_BLOCK, tokens);
+            early[epoch][number_of(tokens)] = 1;
+        }
+    for (int i = 0; i < 2 * LOADER_BLOCK; i++) both += early[0][i] && early[1][i];
+    assert_in_range(both, 400, 624);
+    loader_close(l);
 }
 
 static void test_shares(void **state) {
@@ -271,6 +289,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_each_sample_once_per_epoch, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_positions_are_found_directly, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_blocks_and_epochs_differ, scratch_setup, scratch_teardown),
         cmocka_unit_test(test_shares),
         cmocka_unit_test_setup_teardown(test_validation_in_file_order, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_refused_configs, scratch_setup, scratch_teardown),
