@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "ckpt/chunk.h"
 #include "ckpt/ckpt.h"
 #include "ckpt/layout.h"
 #include "ckpt/manifest.h"
@@ -45,19 +46,6 @@ static int setup(void **state) {
     return 0;
 }
 
-static int remove_entry(const char *path, const struct stat *s, int type, struct FTW *at) {
-    (void)s, (void)type, (void)at;
-    return remove(path);
-}
-
-static int teardown(void **state) {
-    fixture *f = *state;
-    nftw(f->root, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-    comm_close(f->world);
-    mem_free(f);
-    return 0;
-}
-
 /* What is written to stdout and stderr until `restore` goes to f->captured. */
 static void divert(fixture *f) {
     char path[128];
@@ -79,7 +67,25 @@ static void restore(fixture *f) {
     for (int i = 0; i < 2; i++) {
         dup2(f->kept[i], i + 1);
         close(f->kept[i]);
+        f->kept[i] = 0;
     }
+}
+
+static int remove_entry(const char *path, const struct stat *s, int type, struct FTW *at) {
+    (void)s, (void)type, (void)at;
+    return remove(path);
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    if (f->kept[0]) { /* a test failed on the way */
+        restore(f);
+        fputs(f->captured, stderr);
+    }
+    nftw(f->root, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    comm_close(f->world);
+    mem_free(f);
+    return 0;
 }
 
 /* ---- tensors ---- */
@@ -308,6 +314,54 @@ static void test_round_trip(void **state) {
     }
     assert_int_equal(ckpt_find(k, "weights/none"), -1);
     ckpt_close(k);
+    content_free(&c);
+}
+
+/* A frame depends on its values alone, not on what its codec did before, and a short chunk ends with zeros.
+ */
+static void test_codec(void **state) {
+    (void)state;
+    error e = {0};
+    enum { FULL = 5000 };
+    for (size_t size = 4; size <= 8; size += 4) {
+        unsigned char values[FULL * 8], first[FULL * 16];
+        for (size_t i = 0; i < sizeof values; i++) values[i] = (unsigned char)(random_bits(5, size, i) % 7);
+        for (int used = 0; used < 2; used++) {
+            const void *frame, *back;
+            chunk_codec *k = chunk_codec_new();
+            if (used) chunk_encode(k, size, values, FULL - 1, FULL, &frame);
+            size_t bytes = chunk_encode(k, size, values, 777, FULL, &frame);
+            assert_true(bytes < sizeof first);
+            if (used) assert_memory_equal(frame, first, bytes);
+            memcpy(first, frame, bytes);
+            assert_int_equal(chunk_decode(k, size, first, bytes, FULL, &back, &e), 0);
+            assert_memory_equal(back, values, 777 * size);
+            for (size_t i = 777 * size; i < FULL * size; i++) assert_int_equal(((const char *)back)[i], 0);
+            assert_int_equal(chunk_decode(k, size, first, bytes, FULL - 1, &back, &e), EXIT_CORRUPT);
+            assert_int_equal(chunk_decode(k, size, first, bytes, FULL + 1, &back, &e), EXIT_CORRUPT);
+            assert_int_equal(chunk_decode(k, size, first, bytes - 1, FULL, &back, &e), EXIT_CORRUPT);
+            chunk_codec_free(k);
+        }
+    }
+}
+
+static herr_t check_times(hid_t file, const char *name, const H5O_info_t *info, void *seen) {
+    (void)file;
+    if (info->atime || info->mtime || info->ctime || info->btime) fail_msg("%s has a time", name);
+    ++*(int *)seen;
+    return 0;
+}
+
+/* No clock in a file, not even one that stood still while two were written. */
+static void test_no_times(void **state) {
+    fixture *f = *state;
+    content c = few_new(1);
+    int seen = 0;
+    save_well(f, &c, 1, 1);
+    hid_t file = H5Fopen(step_file(f, 1, "shard-00000.h5"), H5F_ACC_RDONLY, H5P_DEFAULT);
+    assert_true(H5Ovisit2(file, H5_INDEX_NAME, H5_ITER_INC, check_times, &seen, H5O_INFO_TIME) >= 0);
+    H5Fclose(file);
+    assert_int_equal(seen, FEW + 3); /* two groups and the root */
     content_free(&c);
 }
 
@@ -644,11 +698,10 @@ static void test_leftovers(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(grid),       TEST(assign),        TEST(round_trip),
-        TEST(same_bytes), TEST(damage),        TEST(verify_names_the_chunk),
-        TEST(newest),     TEST(newer_version), TEST(retention),
-        TEST(full_disk),  TEST(bad_places),    TEST(same_step_again),
-        TEST(leftovers),
+        TEST(grid),       TEST(assign),          TEST(round_trip), TEST(no_times),
+        TEST(same_bytes), TEST(codec),           TEST(damage),     TEST(verify_names_the_chunk),
+        TEST(newest),     TEST(newer_version),   TEST(retention),  TEST(full_disk),
+        TEST(bad_places), TEST(same_step_again), TEST(leftovers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
