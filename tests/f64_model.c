@@ -1,0 +1,219 @@
+/* The whole model's gradients against central differences, in double, over random small models: dimensions
+ * that are multiples of nothing, one head, one expert, no identity experts, K = 1, one token, documents,
+ * shortcut or sequential, with and without the MTP head, recomputation, rows past the capacity, expert
+ * replicas.  Every parameter tensor, every loss term.  Experts' selection (and with it f of the load-balance
+ * loss) is held fixed: a probe that moves it is drawn anew. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "launch/memory.h"
+#include "launch/random.h"
+#include "model/init.h"
+#include "model/model.h"
+#include "optim/optimizer.h"
+
+enum { MODELS = 200, PROBES = 2 };
+#define TOLERANCE 2e-5
+
+typedef struct draw {
+    uint64_t seed, next;
+} draw;
+
+/* Whole number in [lo, hi]. */
+static int64_t pick(draw *d, int64_t lo, int64_t hi) {
+    return lo + (int64_t)(random_bits(d->seed, 1, d->next++) % (uint64_t)(hi - lo + 1));
+}
+static double between(draw *d, double lo, double hi) {
+    return lo + (hi - lo) * random_uniform(d->seed, 2, d->next++);
+}
+
+static model_config_all random_config(draw *d) {
+    model_config_all c = {.chunks = pick(d, 1, 3), .eos = 0, .batch = pick(d, 1, 2), .seq = pick(d, 1, 9)};
+    model_config *m = &c.model;
+    m->vocab_size = pick(d, 2, 11);
+    m->hidden_size = pick(d, 1, 11);
+    m->num_layers = pick(d, 1, 2);
+    m->num_attention_heads = pick(d, 1, 3);
+    m->q_lora_rank = pick(d, 1, 7);
+    m->kv_lora_rank = pick(d, 1, 5);
+    m->qk_nope_head_dim = pick(d, 1, 5);
+    m->qk_rope_head_dim = 2 * pick(d, 1, 3);
+    m->v_head_dim = pick(d, 1, 5);
+    m->ffn_hidden_size = pick(d, 1, 9);
+    m->expert_ffn_hidden_size = pick(d, 1, 5);
+    m->n_routed_experts = pick(d, 1, 6);
+    m->zero_expert_num = pick(d, 0, 3);
+    m->moe_topk = pick(
+        d, 1, m->n_routed_experts + m->zero_expert_num < 4 ? m->n_routed_experts + m->zero_expert_num : 4);
+    if (m->zero_expert_num == 0 && m->moe_topk > m->n_routed_experts) m->moe_topk = m->n_routed_experts;
+    m->routed_scaling_factor = between(d, 0.5, 4);
+    m->rms_norm_eps = 1e-5;
+    m->latent_norm_eps = 1e-6;
+    m->rope_theta = 100;
+    m->mla_scale_q_lora = (int)pick(d, 0, 1);
+    m->mla_scale_kv_lora = (int)pick(d, 0, 1);
+    m->moe_input = pick(d, 0, 1) ? MOE_SHORTCUT : MOE_SEQUENTIAL;
+    m->document_mask = (int)pick(d, 0, 1);
+    m->recompute = (int)pick(d, 0, 1);
+    c.router.expected_ffn_experts =
+        m->zero_expert_num ? (double)m->moe_topk * between(d, 0.3, 0.9) : (double)m->moe_topk;
+    c.router.lb_groups = m->n_routed_experts % 2 ? 1 : pick(d, 1, 2);
+    c.router.lb_alpha = between(d, 0, 0.5);
+    c.loss.hidden_z_coef = pick(d, 0, 1) ? between(d, 0.01, 0.5) : 0;
+    c.loss.mtp_coef = pick(d, 0, 1) ? between(d, 0.1, 1) : 0;
+    c.slack = pick(d, 0, 1) ? 1.5 : 0.01;
+    return c;
+}
+
+typedef struct subject {
+    model_config_all c;
+    kernels k;
+    comm *world;
+    mesh mesh;
+    model m;
+    gradients g;
+    optimizer o;
+    int32_t *tokens;
+} subject;
+
+static double total_loss(subject *s) {
+    const model_config_all *c = &s->c;
+    double lb = 0;
+    model_forward(&s->m, s->tokens, c->batch, c->seq, 1);
+    model_evaluate(&s->m, NULL, NULL);
+    for (int64_t l = 0; l < c->model.num_layers; l++) lb += s->m.saved[l].moe.stats.lb;
+    return s->m.stats.lm + c->router.lb_alpha * lb + c->loss.hidden_z_coef * s->m.stats.z +
+           c->loss.mtp_coef * s->m.stats.mtp;
+}
+
+/* A number that changes when any token's choice of experts does. */
+static uint64_t selection(const subject *s) {
+    uint64_t h = 1469598103934665603u;
+    for (int64_t l = 0; l < s->c.model.num_layers; l++)
+        for (int64_t i = 0; i < s->m.x.tokens * s->c.model.moe_topk; i++)
+            h = (h ^ (uint64_t)s->m.saved[l].moe.index_TK[i]) * 1099511628211u;
+    return h;
+}
+
+static void backward(subject *s) {
+    model *m = &s->m;
+    gradients *g = &s->g;
+    int class_of = 0;
+    gradients_begin(g);
+    model_forward(m, s->tokens, s->c.batch, s->c.seq, 1);
+    real *embedding = gradients_buffer(g, BUCKET_EMBEDDING), *head = gradients_buffer(g, bucket_head(&m->p));
+    real *mtp = m->p.mtp ? gradients_buffer(g, bucket_mtp(&m->p)) : NULL;
+    model_head_backward(m, embedding, head, mtp);
+    gradients_fold(g, bucket_head(&m->p), 1);
+    if (mtp) gradients_fold(g, bucket_mtp(&m->p), 1);
+    for (int64_t l = s->c.model.num_layers - 1; l >= 0; l--) {
+        model_layer_backward(m, l, gradients_buffer(g, BUCKET_LAYER_0 + l), gradients_classes(g, l),
+                             &class_of);
+        gradients_fold(g, BUCKET_LAYER_0 + l, 1);
+    }
+    model_embedding_backward(m, embedding);
+    gradients_fold(g, BUCKET_EMBEDDING, 1);
+    gradients_end_turn(g);
+    gradients_end_step(g);
+}
+
+static void subject_create(subject *s, draw *d) {
+    error e = {0};
+    *s = (subject){.c = random_config(d)};
+    kernels_config kc = {.device = "ref", .isa = "auto", .threads = 1};
+    parallel_config pc = {.expert_replicas = pick(d, 1, 2)};
+    optim_config oc = {0};
+    init_config init = {1.0, 0.6, 0.6};
+    assert_int_equal(comm_open(&s->world, 10, &e), 0);
+    assert_int_equal(kernels_open(&s->k, &kc, &e), 0);
+    assert_int_equal(mesh_open(&s->mesh, s->world, &pc, 2, s->c.model.n_routed_experts, &e), 0);
+    model_create(&s->m, &s->c, &s->k, &s->mesh);
+    gradients_create(&s->g, &s->m.p, &s->k, &s->mesh);
+    optimizer_create(&s->o, &oc, &s->m.p, s->m.weights, &s->g, &s->k, &s->mesh);
+    init_weights(&s->m.p, &init, d->seed, s->m.weights, 1);
+    for (int64_t i = 0; i < s->m.p.n; i++) /* norms away from one, so that each factor shows */
+        if (s->m.p.param[i].group == GROUP_NORM) {
+            const param *q = &s->m.p.param[i];
+            for (int64_t j = 0; j < q->count; j++)
+                s->m.weights[s->m.p.bucket[q->bucket].dense_offset + q->offset + j] =
+                    (real)between(d, 0.5, 1.5);
+        }
+    for (int64_t i = 0; i < s->c.model.num_layers * experts_total(&s->c.model); i++)
+        s->m.router_bias_LE[i] = (real)between(d, -0.05, 0.05);
+    int64_t n = s->c.batch * (s->c.seq + 2);
+    s->tokens = mem_alloc((size_t)n * sizeof *s->tokens, "tokens");
+    for (int64_t i = 0; i < n; i++) s->tokens[i] = (int32_t)pick(d, 0, s->c.model.vocab_size - 1);
+}
+
+static void subject_destroy(subject *s) {
+    mem_free(s->tokens);
+    optimizer_destroy(&s->o);
+    gradients_destroy(&s->g);
+    model_destroy(&s->m);
+    mesh_close(&s->mesh);
+    kernels_close(&s->k);
+    comm_close(s->world);
+}
+
+/* Relative error of one gradient element, -1 when the probe moved the selection. */
+static double probe(subject *s, const piece *q, int64_t i, double scale, double h) {
+    real was = q->weight[i];
+    uint64_t chosen = selection(s);
+    q->weight[i] = was + h;
+    double up = total_loss(s);
+    int moved = selection(s) != chosen;
+    q->weight[i] = was - h;
+    double down = total_loss(s);
+    moved |= selection(s) != chosen;
+    q->weight[i] = was;
+    total_loss(s);
+    if (moved) return -1;
+    return fabs((up - down) / (2 * h) - (double)q->gradient[i]) / (fabs((double)q->gradient[i]) + scale);
+}
+
+static void test_gradients(void **unused) {
+    (void)unused;
+    double worst = 0;
+    int64_t probes = 0, moved = 0;
+    for (uint64_t k = 0; k < MODELS; k++) {
+        draw d = {.seed = 1000 + k};
+        subject s;
+        subject_create(&s, &d);
+        backward(&s);
+        gradient_figures f = optimizer_gradient(&s.o);
+        assert_true(isfinite(f.norm));
+        double scale = 1e-3 * (f.norm + 1e-3); /* below this an element is judged absolutely */
+        total_loss(&s);
+        for (int64_t i = 0; i < s.o.pieces; i++)
+            for (int p = 0; p < PROBES; p++) {
+                const piece *q = &s.o.piece[i];
+                int64_t at = pick(&d, 0, q->count - 1);
+                double error = probe(&s, q, at, scale, 1e-5);
+                if (error > TOLERANCE)
+                    error = probe(&s, q, at, scale, 1e-6); /* a kink of |z|, strong curvature */
+                probes++;
+                if (error < 0) {
+                    moved++;
+                    continue;
+                }
+                if (!(error <= TOLERANCE))
+                    fail_msg("model %llu: gradient of %s is off by %g", (unsigned long long)d.seed,
+                             s.m.p.param[q->param].name, error);
+                worst = error > worst ? error : worst;
+            }
+        subject_destroy(&s);
+    }
+    print_message("%d models, %lld probes (%lld moved the selection): largest relative error %.1e\n", MODELS,
+                  (long long)probes, (long long)moved, worst);
+    assert_true(moved < probes / 20);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
