@@ -24,7 +24,7 @@ static int failed(const safetensors_writer *w, const char *what, error *e) {
 }
 
 /* The header: entries in the order given, padded with spaces so that the data starts at a multiple of 8. */
-static char *header_text(safetensors_writer *w, const safetensor_spec *specs, size_t *bytes) {
+static char *header_text(const safetensors_writer *w, const safetensor_spec *specs) {
     json_t *header = json_object();
     int64_t at = 0;
     for (int64_t i = 0; i < w->n; i++) {
@@ -40,14 +40,20 @@ static char *header_text(safetensors_writer *w, const safetensor_spec *specs, si
     char *text = json_dumps(header, JSON_COMPACT);
     json_decref(header);
     if (!text) FAULT(70, "a safetensors header cannot be written as JSON");
-    size_t n = strlen(text), padded = (n + 7) / 8 * 8;
-    char *out = mem_alloc(8 + padded, "a safetensors header");
-    memset(out, ' ', 8 + padded);
-    for (int i = 0; i < 8; i++) out[i] = (char)(padded >> (8 * i) & 255);
-    memcpy(out + 8, text, n);
+    size_t n = strlen(text);
+    char *padded = text_of("%s%*s", text, (int)((8 - n % 8) % 8), "");
     mem_free(text);
-    *bytes = 8 + padded;
-    return out;
+    return padded;
+}
+
+static int write_header(safetensors_writer *w, const safetensor_spec *specs) {
+    char *text = header_text(w, specs);
+    size_t n = strlen(text);
+    unsigned char length[8];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)(n >> (8 * i));
+    int failure = write_all(w->fd, length, 8) || write_all(w->fd, text, n);
+    mem_free(text);
+    return failure;
 }
 
 int safetensors_create(safetensors_writer **out, const char *path, const safetensor_spec *specs, int64_t n,
@@ -66,13 +72,10 @@ int safetensors_create(safetensors_writer **out, const char *path, const safeten
         w->count[i] = 1;
         for (int k = 0; k < specs[i].rank; k++) w->count[i] *= specs[i].shape[k];
     }
-    size_t bytes;
-    char *header = header_text(w, specs, &bytes);
     w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     int code = 0;
     if (w->fd < 0) code = failed(w, "cannot be created", e);
-    else if (write_all(w->fd, header, bytes)) code = failed(w, "cannot be written", e);
-    mem_free(header);
+    else if (write_header(w, specs)) code = failed(w, "cannot be written", e);
     if (code) {
         error ignored = {0};
         safetensors_finish(w, 1, &ignored);

@@ -99,7 +99,7 @@ static int load(comm *c, share *s, char **argv, error *e) {
         for (int64_t j = 0; j < x->count && !e->code; j++) {
             int64_t value;
             if (memcmp((char *)x->data + (size_t)j * size, element(t, x->offset + j, &value), size))
-                error_set(e, EXIT_CORRUPT, "%s: element %lld differs", t->name, (long long)(x->offset + j));
+                error_set(e, EXIT_CORRUPT, "%s: element %lld of a slice differs", t->name, (long long)j);
         }
     }
     comm_agree(c, e);
