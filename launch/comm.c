@@ -10,10 +10,10 @@
 #include "launch/memory.h"
 
 enum {
-    REQUESTS = 32,      /* exchanges under way at one time in one group */
-    PIECE = 1 << 30,    /* MPI counts in int: longer parts travel in pieces of this size */
-    TAGS = 30000,       /* below the least MPI_TAG_UB that the standard allows */
-    SPINS = 200,        /* polls before a waiting rank offers its core to another */
+    REQUESTS = 32,   /* exchanges under way at one time in one group */
+    PIECE = 1 << 30, /* MPI counts in int: longer parts travel in pieces of this size */
+    TAGS = 30000,    /* below the least MPI_TAG_UB that the standard allows */
+    SPINS = 200,     /* polls before a waiting rank offers its core to another */
 };
 
 /* What a world and all groups split from it have in common. */
@@ -90,7 +90,8 @@ int comm_open(comm **world, double wait_timeout, error *e) {
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS ||
         provided < MPI_THREAD_FUNNELED) {
         mem_free(shared);
-        return error_set(e, EXIT_RANK_DIED, "MPI did not start (MPI_Init_thread gave thread level %d)", provided);
+        return error_set(e, EXIT_RANK_DIED, "MPI did not start (MPI_Init_thread gave thread level %d)",
+                         provided);
     }
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
@@ -115,11 +116,21 @@ void comm_free(comm *c) {
     mem_free(c);
 }
 
-void comm_close(comm *world) { comm_free(world); }
-void comm_set_timeout(comm *c, double seconds) { c->shared->timeout = seconds; }
-int comm_rank(const comm *c) { return c->rank; }
-int comm_size(const comm *c) { return c->size; }
-double comm_exposed_seconds(const comm *c) { return c->shared->exposed; }
+void comm_close(comm *world) {
+    comm_free(world);
+}
+void comm_set_timeout(comm *c, double seconds) {
+    c->shared->timeout = seconds;
+}
+int comm_rank(const comm *c) {
+    return c->rank;
+}
+int comm_size(const comm *c) {
+    return c->size;
+}
+double comm_exposed_seconds(const comm *c) {
+    return c->shared->exposed;
+}
 
 comm *comm_split(comm *c, int color, int key) {
     if (c->mpi == MPI_COMM_NULL) return comm_new(MPI_COMM_NULL, 0, 1, c->shared);
@@ -164,11 +175,13 @@ _Noreturn static void too_late(comm_request *r) {
         if (done) continue;
         missing++;
         if (r->what && r->what[i].bytes >= 0 && used < sizeof late - 80)
-            used += (size_t)snprintf(late + used, sizeof late - used, "%s%d bytes %s rank %d", used ? ", " : "",
-                                     r->what[i].bytes, r->what[i].is_receive ? "from" : "to", r->what[i].peer);
+            used +=
+                (size_t)snprintf(late + used, sizeof late - used, "%s%d bytes %s rank %d", used ? ", " : "",
+                                 r->what[i].bytes, r->what[i].is_receive ? "from" : "to", r->what[i].peer);
     }
     FAULT(EXIT_TIMED_OUT,
-          "rank %d of %d waited %.0f s in %s #%llu: %d of %d messages never came%s%s; a rank is stuck, stopped or "
+          "rank %d of %d waited %.0f s in %s #%llu: %d of %d messages never came%s%s; a rank is stuck, "
+          "stopped or "
           "gone (wait_timeout sets how long to wait)",
           c->rank, c->size, c->shared->timeout, r->operation, (unsigned long long)r->sequence, missing, r->n,
           used ? ": " : "", late);
@@ -205,7 +218,9 @@ static void finish(comm_request *r) {
 
 /* ---- point to point ---- */
 
-static int pieces(const comm_part *p) { return (int)((p->bytes + PIECE - 1) / PIECE); }
+static int pieces(const comm_part *p) {
+    return (int)((p->bytes + PIECE - 1) / PIECE);
+}
 
 comm_request *comm_exchange(comm *c, const char *operation, int sends, const comm_part *send, int receives,
                             const comm_part *receive) {
@@ -222,8 +237,9 @@ comm_request *comm_exchange(comm *c, const char *operation, int sends, const com
                 int bytes = (int)(part[i].bytes - at < PIECE ? part[i].bytes - at : PIECE);
                 int k = r->n++;
                 r->what[k] = (message){part[i].peer, bytes, !side};
-                check(c, side ? MPI_Isend(data + at, bytes, MPI_BYTE, part[i].peer, tag, c->mpi, &r->mpi[k])
-                              : MPI_Irecv(data + at, bytes, MPI_BYTE, part[i].peer, tag, c->mpi, &r->mpi[k]),
+                check(c,
+                      side ? MPI_Isend(data + at, bytes, MPI_BYTE, part[i].peer, tag, c->mpi, &r->mpi[k])
+                           : MPI_Irecv(data + at, bytes, MPI_BYTE, part[i].peer, tag, c->mpi, &r->mpi[k]),
                       operation);
             }
         }
@@ -297,8 +313,9 @@ static void sum(comm *c, const char *operation, void *data, size_t n, MPI_Dataty
     const size_t limit = 1 << 24;
     for (size_t at = 0; c->size > 1 && at < n; at += limit) {
         comm_request *r = collective(c, operation);
-        run(c, r, MPI_Iallreduce(MPI_IN_PLACE, (char *)data + at * 8, (int)(n - at < limit ? n - at : limit), type,
-                                 MPI_SUM, c->mpi, r->mpi));
+        run(c, r,
+            MPI_Iallreduce(MPI_IN_PLACE, (char *)data + at * 8, (int)(n - at < limit ? n - at : limit), type,
+                           MPI_SUM, c->mpi, r->mpi));
     }
 }
 

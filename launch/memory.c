@@ -6,7 +6,9 @@
 
 #include "launch/error.h"
 
-static size_t round_up(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+static size_t round_up(size_t bytes) {
+    return (bytes + 63) & ~(size_t)63;
+}
 
 void *mem_alloc(size_t bytes, const char *what) {
     size_t size = round_up(bytes ? bytes : 1);
@@ -26,17 +28,23 @@ char *mem_string(const char *text) {
     return memcpy(mem_alloc(n, "a string"), text, n);
 }
 
-void mem_free(void *p) { free(p); }
+void mem_free(void *p) {
+    free(p);
+}
 
-arena arena_measure(const char *name) { return (arena){.name = name, .size = SIZE_MAX}; }
+arena arena_measure(const char *name) {
+    return (arena){.name = name, .size = SIZE_MAX};
+}
 
 arena arena_create(const char *name, size_t bytes) {
     arena a = {.name = name, .size = round_up(bytes)};
     if (!a.size) return a;
     void *p = mmap(NULL, a.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
-        FAULT(EXIT_NO_MEMORY, "out of memory: %zu MiB for %s; fewer or shorter sequences a micro-batch, or "
-                              "model.recompute, would need less", bytes >> 20, name);
+        FAULT(EXIT_NO_MEMORY,
+              "out of memory: %zu MiB for %s; fewer or shorter sequences a micro-batch, or "
+              "model.recompute, would need less",
+              bytes >> 20, name);
     madvise(p, a.size, MADV_HUGEPAGE);
     memset(p, 0, a.size);
     a.base = p;

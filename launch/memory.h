@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Zeroed memory, aligned to 64 bytes.  Ends the program (exit 7) with `what` and the size if there is none. */
+/* Zeroed memory, aligned to 64 bytes.  Ends the program (exit 7) with `what` and the size if there is none.
+ */
 void *mem_alloc(size_t bytes, const char *what);
 /* As realloc; new bytes are not zeroed.  For growing lists outside the training step. */
 void *mem_grow(void *old, size_t bytes, const char *what);

@@ -11,18 +11,18 @@
 #include "launch/comm.h"
 
 typedef struct parallel_config {
-    int64_t expert_parallel;  /* 0: auto, P / R where R divides P, else P */
-    int64_t expert_replicas;  /* R */
-    int64_t chunks;           /* token chunks of an exchange */
-    int64_t threads;          /* per rank; 0: the cores divided by the ranks of this host */
-    double expert_capacity;   /* room for received rows, in multiples of the expected load */
+    int64_t expert_parallel; /* 0: auto, P / R where R divides P, else P */
+    int64_t expert_replicas; /* R */
+    int64_t chunks;          /* token chunks of an exchange */
+    int64_t threads;         /* per rank; 0: the cores divided by the ranks of this host */
+    double expert_capacity;  /* room for received rows, in multiples of the expected load */
 } parallel_config;
 
 typedef struct mesh {
-    comm *world;        /* all P ranks */
-    comm *experts;      /* the ranks of my expert-parallel group; rank there = expert_rank */
-    comm *replicas;     /* the ranks that hold the same experts; rank there = group */
-    int ranks, rank;    /* P and mine */
+    comm *world;     /* all P ranks */
+    comm *experts;   /* the ranks of my expert-parallel group; rank there = expert_rank */
+    comm *replicas;  /* the ranks that hold the same experts; rank there = group */
+    int ranks, rank; /* P and mine */
     int expert_parallel, expert_rank, groups, group;
     int replica_classes; /* R */
     int64_t micro_batches, turns;

@@ -4,10 +4,13 @@
 #include <string.h>
 #include <xxhash.h>
 
-uint64_t random_stream(const char *name) { return XXH3_64bits(name, strlen(name)); }
+uint64_t random_stream(const char *name) {
+    return XXH3_64bits(name, strlen(name));
+}
 
 static philox4x32_ctr_t draw(uint64_t seed, uint64_t stream, uint64_t index) {
-    philox4x32_ctr_t counter = {{(uint32_t)index, (uint32_t)(index >> 32), (uint32_t)stream, (uint32_t)(stream >> 32)}};
+    philox4x32_ctr_t counter = {
+        {(uint32_t)index, (uint32_t)(index >> 32), (uint32_t)stream, (uint32_t)(stream >> 32)}};
     philox4x32_key_t key = {{(uint32_t)seed, (uint32_t)(seed >> 32)}};
     return philox4x32(counter, key);
 }

@@ -8,8 +8,8 @@ static double rate(const router_config *c, int64_t step) {
     return c->bias_rate * 0.5 * (1 + fixed_cos(3.14159265358979323846 * (done < 1 ? done : 1)));
 }
 
-void bias_step(const model_config *m, const router_config *c, int64_t step, const int64_t *count, int64_t tokens,
-               bias_history *h, real *bias) {
+void bias_step(const model_config *m, const router_config *c, int64_t step, const int64_t *count,
+               int64_t tokens, bias_history *h, real *bias) {
     int64_t n = m->n_routed_experts;
     double k = (double)m->moe_topk, mu = rate(c, step);
     for (int64_t i = 0; i < n; i++) h->waiting_N[i] += count[i];

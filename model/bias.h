@@ -7,15 +7,15 @@
 
 /* What the controller remembers of one layer; part of every checkpoint. */
 typedef struct bias_history {
-    double *e1_N, *e2_N;   /* the errors of the last two moves */
-    int64_t *waiting_N;    /* counts gathered since the last move (bias_update_interval) */
+    double *e1_N, *e2_N; /* the errors of the last two moves */
+    int64_t *waiting_N;  /* counts gathered since the last move (bias_update_interval) */
     int64_t waiting_tokens;
 } bias_history;
 
 /* One step (counted from 0) of one layer.  count_E: selections over the global batch of `tokens` tokens.
  *   e_i = K_e/(K N) - T_i/(K T_all);  b_i += mu(step) (kp (e - e') + ki e + kd (e - 2e' + e''))
  * bias_E: the FFN experts' entries move, the identity experts' stay zero. */
-void bias_step(const model_config *m, const router_config *c, int64_t step, const int64_t *count_E, int64_t tokens,
-               bias_history *h, real *bias_E);
+void bias_step(const model_config *m, const router_config *c, int64_t step, const int64_t *count_E,
+               int64_t tokens, bias_history *h, real *bias_E);
 
 #endif

@@ -1,8 +1,8 @@
 /* What every part of the model works with: the kernels, the ranks, the sizes of the micro-batch at hand, and
  * scratch that lives for one call.
  *
- * Suffixes of names: T tokens of the micro-batch, H hidden, F inner size of an FFN, E = N + Z experts, K chosen,
- * R = q_lora + kv_lora + rope, Q rows of a holder (capacity), V vocabulary.
+ * Suffixes of names: T tokens of the micro-batch, H hidden, F inner size of an FFN, E = N + Z experts, K
+ * chosen, R = q_lora + kv_lora + rope, Q rows of a holder (capacity), V vocabulary.
  */
 #ifndef CARACAL_MODEL_CONTEXT_H
 #define CARACAL_MODEL_CONTEXT_H
@@ -34,10 +34,10 @@ typedef struct context {
     model_config c;
     router_config router;
     loss_config loss;
-    int64_t batch, seq, tokens;      /* of the micro-batch at hand; tokens = batch * seq */
-    int64_t max_batch, max_seq;      /* what the arenas have room for */
-    const int32_t *first_key;        /* [T] where each token's document starts, NULL: one document */
-    real *cosine, *sine;             /* [max_seq, rope / 2] */
+    int64_t batch, seq, tokens; /* of the micro-batch at hand; tokens = batch * seq */
+    int64_t max_batch, max_seq; /* what the arenas have room for */
+    const int32_t *first_key;   /* [T] where each token's document starts, NULL: one document */
+    real *cosine, *sine;        /* [max_seq, rope / 2] */
     exchange exchange;
     scratch s;
 } context;
@@ -45,20 +45,24 @@ typedef struct context {
 static inline int64_t attention_rank(const model_config *c) {
     return c->q_lora_rank + c->kv_lora_rank + c->qk_rope_head_dim;
 }
-static inline int64_t experts_total(const model_config *c) { return c->n_routed_experts + c->zero_expert_num; }
+static inline int64_t experts_total(const model_config *c) {
+    return c->n_routed_experts + c->zero_expert_num;
+}
 
 /* Lets messages move; called between kernels. */
-static inline void context_progress(const context *x) { comm_progress(x->mesh->experts); }
+static inline void context_progress(const context *x) {
+    comm_progress(x->mesh->experts);
+}
 
 /* Linear layers over the micro-batch's rows.  w [out, in].
  * forward: y = d + x W^T (d may be NULL, or a residual);  backward: dx = d + dy W,  dw = dy^T x. */
-static inline void linear_forward(const context *x, int64_t out, int64_t in, real *y, const real *d, const real *rows,
-                                  const real *w) {
+static inline void linear_forward(const context *x, int64_t out, int64_t in, real *y, const real *d,
+                                  const real *rows, const real *w) {
     x->k->gemm(x->k->ctx, GEMM_NT, x->tokens, out, in, y, out, d, rows, in, w, in);
     context_progress(x);
 }
-static inline void linear_backward(const context *x, int64_t out, int64_t in, real *dx, const real *d, real *dw,
-                                   const real *dy, const real *rows, const real *w) {
+static inline void linear_backward(const context *x, int64_t out, int64_t in, real *dx, const real *d,
+                                   real *dw, const real *dy, const real *rows, const real *w) {
     x->k->gemm(x->k->ctx, GEMM_NN, x->tokens, in, out, dx, in, d, dy, out, w, in);
     context_progress(x);
     x->k->gemm(x->k->ctx, GEMM_TN, out, in, x->tokens, dw, in, NULL, dy, out, rows, in);

@@ -2,12 +2,20 @@
 
 #include <string.h>
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static int64_t max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 
 exchange_shape exchange_shape_of(int64_t tokens, int64_t hidden, int64_t topk, int64_t ranks, int64_t experts,
                                  int64_t chunks, double mean_load, double slack) {
-    exchange_shape s = {.tokens = tokens, .hidden = hidden, .topk = topk, .ranks = ranks, .experts = experts,
+    exchange_shape s = {.tokens = tokens,
+                        .hidden = hidden,
+                        .topk = topk,
+                        .ranks = ranks,
+                        .experts = experts,
                         .chunks = ranks == 1 ? 1 : chunks};
     s.sends = tokens * min64(topk, experts);
     s.worst = ranks * tokens * min64(topk, experts / ranks);
@@ -21,13 +29,17 @@ exchange_shape exchange_shape_of(int64_t tokens, int64_t hidden, int64_t topk, i
 
 /* ---- addresses ---- */
 
-static int64_t holder_of(const exchange_shape *s, int64_t expert) { return expert / (s->experts / s->ranks); }
+static int64_t holder_of(const exchange_shape *s, int64_t expert) {
+    return expert / (s->experts / s->ranks);
+}
 
-static int32_t *count_at(const exchange_shape *s, const exchange_plan *p, int64_t source, int64_t c, int64_t n) {
+static int32_t *count_at(const exchange_shape *s, const exchange_plan *p, int64_t source, int64_t c,
+                         int64_t n) {
     return &p->count[(source * s->chunks + c) * s->experts + n];
 }
 
-static int64_t *start_at(const exchange_shape *s, const exchange_plan *p, int64_t n, int64_t source, int64_t c) {
+static int64_t *start_at(const exchange_shape *s, const exchange_plan *p, int64_t n, int64_t source,
+                         int64_t c) {
     return &p->start[(n * s->ranks + source) * s->chunks + c];
 }
 
@@ -39,18 +51,21 @@ static int64_t *window_at(const exchange_shape *s, const exchange_plan *p, int64
     return &p->window[holder * (s->max_rounds + 1) + r];
 }
 
-/* The part of (expert, source, chunk)'s run that lies in a round's window; rows first .. first + rows of the window. */
+/* The part of (expert, source, chunk)'s run that lies in a round's window; rows first .. first + rows of the
+ * window. */
 typedef struct span {
     int64_t first, rows;
 } span;
 
-static span clip(const exchange_shape *s, const exchange_plan *p, int64_t r, int64_t n, int64_t begin, int64_t end) {
+static span clip(const exchange_shape *s, const exchange_plan *p, int64_t r, int64_t n, int64_t begin,
+                 int64_t end) {
     const int64_t *w = window_at(s, p, holder_of(s, n), r);
     int64_t lo = max64(begin, w[0]), hi = min64(end, w[1]);
     return (span){lo - w[0], max64(hi - lo, 0)};
 }
 
-static span overlap(const exchange_shape *s, const exchange_plan *p, int64_t r, int64_t n, int64_t source, int64_t c) {
+static span overlap(const exchange_shape *s, const exchange_plan *p, int64_t r, int64_t n, int64_t source,
+                    int64_t c) {
     int64_t begin = *start_at(s, p, n, source, c);
     return clip(s, p, r, n, begin, begin + *count_at(s, p, source, c, n));
 }
@@ -212,8 +227,8 @@ static span staged(const exchange *x, const exchange_plan *p, int64_t r, int64_t
 }
 
 /* Messages of a piece, both ways: the sources' side lies in send_*, the holders' in stage_*. */
-static comm_request *start_messages(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const char *operation,
-                                    int homeward, int with_weight) {
+static comm_request *start_messages(exchange *x, const exchange_plan *p, int64_t r, int64_t c,
+                                    const char *operation, int homeward, int with_weight) {
     const exchange_shape *s = &x->shape;
     int me = comm_rank(x->group), n_source = 0, n_holder = 0;
     comm_part *source_side = x->part, *holder_side = x->part + 2 * s->ranks;
@@ -221,8 +236,10 @@ static comm_request *start_messages(exchange *x, const exchange_plan *p, int64_t
     for (int peer = 0; peer < s->ranks; peer++) {
         if (peer == me) continue;
         span out = outgoing(s, p, r, c, peer), in = staged(x, p, r, c, peer);
-        source_side[n_source++] = (comm_part){peer, x->send_SH + out.first * s->hidden, (size_t)out.rows * row};
-        holder_side[n_holder++] = (comm_part){peer, x->stage_QH + in.first * s->hidden, (size_t)in.rows * row};
+        source_side[n_source++] =
+            (comm_part){peer, x->send_SH + out.first * s->hidden, (size_t)out.rows * row};
+        holder_side[n_holder++] =
+            (comm_part){peer, x->stage_QH + in.first * s->hidden, (size_t)in.rows * row};
         if (!with_weight) continue;
         source_side[n_source++] =
             (comm_part){peer, x->send_weight_S + out.first, (size_t)out.rows * sizeof(real)};
@@ -247,12 +264,14 @@ void exchange_dispatch(exchange *x, const exchange_plan *p, int64_t r, int64_t c
         k->copy_rows(k->ctx, out.rows, s->hidden, x->send_SH + out.first * s->hidden, NULL, rows_TH,
                      p->token + out.first);
         if (weight_TK)
-            k->copy_rows(k->ctx, out.rows, 1, x->send_weight_S + out.first, NULL, weight_TK, p->slot + out.first);
+            k->copy_rows(k->ctx, out.rows, 1, x->send_weight_S + out.first, NULL, weight_TK,
+                         p->slot + out.first);
     }
     x->outward[c] = start_messages(x, p, r, c, "dispatch", 0, weight_TK != NULL);
 }
 
-void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, real *rows_QH, real *weight_Q) {
+void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, real *rows_QH,
+                     real *weight_Q) {
     const exchange_shape *s = &x->shape;
     const kernels *k = x->k;
     int me = comm_rank(x->group);
@@ -295,8 +314,8 @@ void exchange_collect(exchange *x, const exchange_plan *p, int64_t r, int64_t c)
     x->homeward[c] = NULL;
 }
 
-int64_t exchange_segments(const exchange *x, const exchange_plan *p, int64_t r, int64_t c, const int *class_of,
-                          int class, segment *out) {
+int64_t exchange_segments(const exchange *x, const exchange_plan *p, int64_t r, int64_t c,
+                          const int *class_of, int class, segment *out) {
     const exchange_shape *s = &x->shape;
     int64_t local = s->experts / s->ranks, first = comm_rank(x->group) * local, n = 0;
     for (int64_t e = 0; e < local; e++)

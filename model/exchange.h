@@ -1,11 +1,13 @@
 /* Dispatch and combine: tokens travel to the ranks that hold their experts, and what the experts made of them
- * travels back.  One plan, computed alike by sender and receiver from one table of counts, gives every address.
+ * travels back.  One plan, computed alike by sender and receiver from one table of counts, gives every
+ * address.
  *
  * Order.  The rows of a holder (a rank with its experts) are ordered by (expert, source, token); source order
- * is the order of the micro-batches of this turn.  Tokens travel in `chunks` pieces, so that computing may begin
- * before everything is there, but each row lands at its final place.  If a holder gets more rows than `capacity`, the
- * rest goes in further rounds: a round is a window of the holder's order, and windows end where a GEMM_K_BLOCK
- * of an (expert, source) run ends, so that weight gradients are summed in the same order whatever the capacity.
+ * is the order of the micro-batches of this turn.  Tokens travel in `chunks` pieces, so that computing may
+ * begin before everything is there, but each row lands at its final place.  If a holder gets more rows than
+ * `capacity`, the rest goes in further rounds: a round is a window of the holder's order, and windows end
+ * where a GEMM_K_BLOCK of an (expert, source) run ends, so that weight gradients are summed in the same order
+ * whatever the capacity.
  *
  * The backward of dispatch is combine, and the reverse: gradients use the same plan.
  * Identity experts never travel.
@@ -17,8 +19,8 @@
 #include "launch/comm.h"
 #include "launch/memory.h"
 
-/* T tokens, H hidden, K chosen, E ranks of the group, N FFN experts, C chunks, S = rows a source sends at most,
- * Q = capacity of a holder. */
+/* T tokens, H hidden, K chosen, E ranks of the group, N FFN experts, C chunks, S = rows a source sends at
+ * most, Q = capacity of a holder. */
 typedef struct exchange_shape {
     int64_t tokens, hidden, topk, ranks, experts, chunks;
     int64_t sends;      /* S = T * min(K, N) */
@@ -32,7 +34,7 @@ exchange_shape exchange_shape_of(int64_t tokens, int64_t hidden, int64_t topk, i
                                  int64_t chunks, double mean_load, double slack);
 
 typedef struct exchange_plan {
-    int64_t tokens;  /* of this micro-batch; chunk c holds tokens T*c/C .. T*(c+1)/C */
+    int64_t tokens; /* of this micro-batch; chunk c holds tokens T*c/C .. T*(c+1)/C */
     int64_t rounds;
     int32_t *count;  /* [E][C][N] rows that a source sends to an expert */
     int64_t *start;  /* [N][E][C] place of the first of them in the holder's order */
@@ -53,7 +55,7 @@ typedef struct exchange {
     int64_t *stage_start;            /* [C][E] of the current round */
     comm_part *part;
     comm_request *counts, **outward, **homeward; /* [C] each */
-    const real *rows, *weight;       /* what is being dispatched */
+    const real *rows, *weight;                   /* what is being dispatched */
 } exchange;
 
 void exchange_create(exchange *x, arena *a, const exchange_shape *shape, const kernels *k, comm *group);
@@ -72,15 +74,16 @@ void exchange_plan_finish(exchange *x, exchange_plan *p, const int32_t *index);
  * collect:  waits; x->send_SH (send_weight_S) hold the answers in sending order, for row_of. */
 void exchange_dispatch(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_TH,
                        const real *weight_TK);
-void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, real *rows_QH, real *weight_Q);
+void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, real *rows_QH,
+                     real *weight_Q);
 void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_QH,
                         const real *weight_Q);
 void exchange_collect(exchange *x, const exchange_plan *p, int64_t r, int64_t c);
 
-/* The runs of rows of a piece on this holder, by (expert, source); of a whole round when c < 0.  `expert` counts
- * this rank's experts; class_of[source] filters by class unless NULL.  Returns how many. */
-int64_t exchange_segments(const exchange *x, const exchange_plan *p, int64_t r, int64_t c, const int *class_of,
-                          int class, segment *out);
+/* The runs of rows of a piece on this holder, by (expert, source); of a whole round when c < 0.  `expert`
+ * counts this rank's experts; class_of[source] filters by class unless NULL.  Returns how many. */
+int64_t exchange_segments(const exchange *x, const exchange_plan *p, int64_t r, int64_t c,
+                          const int *class_of, int class, segment *out);
 /* Rows of this holder in round r. */
 int64_t exchange_rows(const exchange *x, const exchange_plan *p, int64_t r);
 

@@ -8,8 +8,8 @@ void ffn_forward(const context *x, real *out, const real *residual, real *gate_u
     linear_forward(x, h, f, out, residual, x->s.h_TF, w->down);
 }
 
-void ffn_backward(const context *x, real *dy, ffn_tensors *g, const real *gate_up, const ffn_tensors *w, const real *y,
-                  const real *dout) {
+void ffn_backward(const context *x, real *dy, ffn_tensors *g, const real *gate_up, const ffn_tensors *w,
+                  const real *y, const real *dout) {
     const kernels *k = x->k;
     int64_t h = x->c.hidden_size, f = x->c.ffn_hidden_size, t = x->tokens;
     k->gemm(k->ctx, GEMM_NN, t, f, h, x->s.dh_TF, f, NULL, dout, h, w->down, f);

@@ -13,7 +13,8 @@ void head_loss(const context *x, real *loss, int32_t *best, real *dfinal, real *
         int64_t rows = x->tokens - t < HEAD_TILE ? x->tokens - t : HEAD_TILE;
         const real *y = final + t * h;
         k->gemm(k->ctx, GEMM_NT, rows, v, h, logits, v, NULL, y, h, lm_head, h);
-        k->cross_entropy(k->ctx, rows, v, backward ? scale : 0, loss + t, best ? best + t : NULL, logits, targets + t);
+        k->cross_entropy(k->ctx, rows, v, backward ? scale : 0, loss + t, best ? best + t : NULL, logits,
+                         targets + t);
         if (!backward) continue;
         k->gemm(k->ctx, GEMM_NN, rows, h, v, dfinal + t * h, h, NULL, logits, v, lm_head, h);
         k->gemm(k->ctx, GEMM_TN, v, h, rows, dlm_head, h, t || accumulate ? dlm_head : NULL, logits, v, y, h);

@@ -6,7 +6,8 @@
 #include "launch/random.h"
 
 /* Box-Muller: two normals from two uniforms, in double; sqrt is exact by IEEE 754. */
-static void fill_normal(real *w, int64_t count, double deviation, uint64_t seed, uint64_t stream, int threads) {
+static void fill_normal(real *w, int64_t count, double deviation, uint64_t seed, uint64_t stream,
+                        int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1 && count > 65536)
     for (int64_t i = 0; i < count; i += 2) {
         double radius = deviation * sqrt(-2 * fixed_log(random_uniform(seed, stream, (uint64_t)i)));
@@ -17,7 +18,8 @@ static void fill_normal(real *w, int64_t count, double deviation, uint64_t seed,
 }
 
 void init_weights(const params *p, const init_config *c, uint64_t seed, real *weights, int threads) {
-    const double deviation[PARAM_GROUPS] = {[GROUP_EMBEDDING] = c->embedding_std, [GROUP_HIDDEN] = c->hidden_std,
+    const double deviation[PARAM_GROUPS] = {[GROUP_EMBEDDING] = c->embedding_std,
+                                            [GROUP_HIDDEN] = c->hidden_std,
                                             [GROUP_UNEMBEDDING] = c->unembedding_std};
     for (int64_t i = 0; i < p->n; i++) {
         const param *q = &p->param[i];

@@ -4,7 +4,8 @@
 
 #include "model/params.h"
 
-/* weights: this rank's arrays (host memory).  Matrices are normal with their group's deviation, norms are 1. */
+/* weights: this rank's arrays (host memory).  Matrices are normal with their group's deviation, norms are 1.
+ */
 void init_weights(const params *p, const init_config *c, uint64_t seed, real *weights, int threads);
 
 #endif

@@ -18,8 +18,12 @@ void mla_saved_create(mla_saved *s, arena *a, const context *x) {
 
 static attention_shape shape_of(const context *x) {
     const model_config *c = &x->c;
-    return (attention_shape){.batch = x->batch, .seq = x->seq, .heads = c->num_attention_heads,
-                             .nope = c->qk_nope_head_dim, .rope = c->qk_rope_head_dim, .v = c->v_head_dim};
+    return (attention_shape){.batch = x->batch,
+                             .seq = x->seq,
+                             .heads = c->num_attention_heads,
+                             .nope = c->qk_nope_head_dim,
+                             .rope = c->qk_rope_head_dim,
+                             .v = c->v_head_dim};
 }
 
 static double alpha(int on, int64_t hidden, int64_t rank) {
@@ -36,8 +40,8 @@ void mla_forward(const context *x, real *out, const real *residual, mla_saved *s
     real *k_rope = s->a_TR + ql + kl;
 
     linear_forward(x, r, h, s->a_TR, NULL, n, w->a);
-    k->rms_norm_forward(k->ctx, t, ql, c->latent_norm_eps, alpha(c->mla_scale_q_lora, h, ql), s->cq, ql, s->rstd_q,
-                        s->a_TR, r, w->q_a_norm);
+    k->rms_norm_forward(k->ctx, t, ql, c->latent_norm_eps, alpha(c->mla_scale_q_lora, h, ql), s->cq, ql,
+                        s->rstd_q, s->a_TR, r, w->q_a_norm);
     k->rms_norm_forward(k->ctx, t, kl, c->latent_norm_eps, alpha(c->mla_scale_kv_lora, h, kl), s->ckv, kl,
                         s->rstd_kv, s->a_TR + ql, r, w->kv_a_norm);
     linear_forward(x, heads * (nope + rope), ql, s->q, NULL, s->cq, w->q_b);
@@ -50,8 +54,8 @@ void mla_forward(const context *x, real *out, const real *residual, mla_saved *s
     linear_forward(x, h, heads * v, out, residual, s->o, w->o);
 }
 
-void mla_backward(const context *x, real *dn, mla_tensors *g, const mla_saved *s, const mla_tensors *w, const real *n,
-                  const real *dout) {
+void mla_backward(const context *x, real *dn, mla_tensors *g, const mla_saved *s, const mla_tensors *w,
+                  const real *n, const real *dout) {
     const model_config *c = &x->c;
     const kernels *k = x->k;
     int64_t t = x->tokens, h = c->hidden_size, ql = c->q_lora_rank, kl = c->kv_lora_rank,
@@ -64,13 +68,14 @@ void mla_backward(const context *x, real *dn, mla_tensors *g, const mla_saved *s
     k->attention_backward(k->ctx, shape_of(x), dq, dkv, dk_rope, r, x->s.d_o_T, s->o, s->lse, s->q, s->kv,
                           s->a_TR + ql + kl, r, x->first_key);
     context_progress(x);
-    k->rope(k->ctx, t, x->seq, heads, rope / 2, 1, dq + nope, heads * (nope + rope), nope + rope, x->cosine, x->sine);
+    k->rope(k->ctx, t, x->seq, heads, rope / 2, 1, dq + nope, heads * (nope + rope), nope + rope, x->cosine,
+            x->sine);
     k->rope(k->ctx, t, x->seq, 1, rope / 2, 1, dk_rope, r, rope, x->cosine, x->sine);
     linear_backward(x, heads * (nope + rope), ql, dcq, NULL, g->q_b, dq, s->cq, w->q_b);
     linear_backward(x, heads * (nope + v), kl, dckv, NULL, g->kv_b, dkv, s->ckv, w->kv_b);
     k->rms_norm_backward(k->ctx, t, ql, alpha(c->mla_scale_q_lora, h, ql), da, r, NULL, g->q_a_norm, dcq, ql,
                          s->a_TR, r, s->rstd_q, w->q_a_norm);
-    k->rms_norm_backward(k->ctx, t, kl, alpha(c->mla_scale_kv_lora, h, kl), da + ql, r, NULL, g->kv_a_norm, dckv, kl,
-                         s->a_TR + ql, r, s->rstd_kv, w->kv_a_norm);
+    k->rms_norm_backward(k->ctx, t, kl, alpha(c->mla_scale_kv_lora, h, kl), da + ql, r, NULL, g->kv_a_norm,
+                         dckv, kl, s->a_TR + ql, r, s->rstd_kv, w->kv_a_norm);
     linear_backward(x, r, h, dn, NULL, g->a, da, n, w->a);
 }

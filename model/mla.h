@@ -7,11 +7,11 @@
 
 /* What the backward needs beside the input. */
 typedef struct mla_saved {
-    real *a_TR;               /* W_qa h, W_kva h side by side; the rope part already turned */
-    real *cq, *rstd_q;        /* alpha_q RMSNorm(.) [T, q_lora] */
-    real *ckv, *rstd_kv;      /* alpha_kv RMSNorm(.) [T, kv_lora] */
-    real *q, *kv;             /* [T, heads*(nope+rope)], [T, heads*(nope+v)] */
-    real *o, *lse;            /* [T, heads*v], [T, heads] */
+    real *a_TR;          /* W_qa h, W_kva h side by side; the rope part already turned */
+    real *cq, *rstd_q;   /* alpha_q RMSNorm(.) [T, q_lora] */
+    real *ckv, *rstd_kv; /* alpha_kv RMSNorm(.) [T, kv_lora] */
+    real *q, *kv;        /* [T, heads*(nope+rope)], [T, heads*(nope+v)] */
+    real *o, *lse;       /* [T, heads*v], [T, heads] */
 } mla_saved;
 
 void mla_saved_create(mla_saved *s, arena *a, const context *x);

@@ -9,8 +9,13 @@
 /* ---- memory ---- */
 
 static void context_create(context *x, const model_config_all *c, const kernels *k, const mesh *mesh) {
-    *x = (context){.k = k, .mesh = mesh, .c = c->model, .router = c->router, .loss = c->loss,
-                   .max_batch = c->batch, .max_seq = c->seq};
+    *x = (context){.k = k,
+                   .mesh = mesh,
+                   .c = c->model,
+                   .router = c->router,
+                   .loss = c->loss,
+                   .max_batch = c->batch,
+                   .max_seq = c->seq};
 }
 
 static void scratch_create(context *x, arena *a) {
@@ -35,8 +40,9 @@ static void lay_out(model *m, const model_config_all *c, arena *kept, arena *sha
     context *x = &m->x;
     const model_config *mc = &c->model;
     size_t n = (size_t)(c->batch * c->seq), t = n * sizeof(real), h = (size_t)mc->hidden_size;
-    exchange_shape e = exchange_shape_of(c->batch * c->seq, mc->hidden_size, mc->moe_topk, x->mesh->expert_parallel,
-                                         mc->n_routed_experts, c->chunks, c->router.expected_ffn_experts, c->slack);
+    exchange_shape e =
+        exchange_shape_of(c->batch * c->seq, mc->hidden_size, mc->moe_topk, x->mesh->expert_parallel,
+                          mc->n_routed_experts, c->chunks, c->router.expected_ffn_experts, c->slack);
     exchange_create(&x->exchange, shared, &e, x->k, x->mesh->experts);
     scratch_create(x, shared);
     m->saved = arena_alloc(kept, (size_t)mc->num_layers * sizeof *m->saved);
@@ -60,7 +66,8 @@ static void lay_out(model *m, const model_config_all *c, arena *kept, arena *sha
     x->sine = arena_alloc(shared, (size_t)(c->seq * mc->qk_rope_head_dim / 2) * sizeof(real));
 }
 
-static void measure(const model_config_all *c, const kernels *k, const mesh *mesh, arena *kept, arena *shared) {
+static void measure(const model_config_all *c, const kernels *k, const mesh *mesh, arena *kept,
+                    arena *shared) {
     model m = {0};
     *kept = arena_measure("kept activations");
     *shared = arena_measure("activations");
@@ -100,7 +107,8 @@ void model_create(model *m, const model_config_all *c, const kernels *k, const m
     const params *p = &m->p;
     m->weights = mem_alloc((size_t)p->weights * sizeof(real), "weights");
     m->layer = mem_alloc((size_t)c->model.num_layers * sizeof *m->layer, "layer views");
-    m->router_bias_LE = mem_alloc((size_t)(c->model.num_layers * experts_total(&c->model)) * sizeof(real), "router biases");
+    m->router_bias_LE =
+        mem_alloc((size_t)(c->model.num_layers * experts_total(&c->model)) * sizeof(real), "router biases");
     m->embedding_VH = m->weights + p->bucket[BUCKET_EMBEDDING].dense_offset;
     for (int64_t l = 0; l < c->model.num_layers; l++) {
         const bucket *b = &p->bucket[BUCKET_LAYER_0 + l];
@@ -122,8 +130,9 @@ void model_destroy(model *m) {
 
 /* ---- a micro-batch ---- */
 
-/* Ids and targets of tokens [batch, seq + 2].  With a document mask the first token of a document is no target, and a
- * row sees no further back than its document's start; the MTP head predicts only inside the document of its h_t. */
+/* Ids and targets of tokens [batch, seq + 2].  With a document mask the first token of a document is no
+ * target, and a row sees no further back than its document's start; the MTP head predicts only inside the
+ * document of its h_t. */
 static void read_tokens(model *m, const int32_t *tokens) {
     context *x = &m->x;
     int mask = x->c.document_mask;
@@ -159,7 +168,8 @@ void model_forward(model *m, const int32_t *tokens, int64_t batch, int64_t seq, 
     k->embedding_forward(k->ctx, x->tokens, h, m->saved[0].x_TH, m->embedding_VH, m->ids_T);
     for (int64_t l = 0; l < layers; l++) {
         real *out = l + 1 < layers ? m->saved[l + 1].x_TH : m->hidden_TH;
-        layer_forward(x, &m->saved[l], &m->layer[l], m->router_bias_LE + l * experts_total(&x->c), loss_scale, out);
+        layer_forward(x, &m->saved[l], &m->layer[l], m->router_bias_LE + l * experts_total(&x->c), loss_scale,
+                      out);
     }
     norm_forward(x, m->final_TH, m->rstd_final_T, m->hidden_TH, m->head.norm);
 }
@@ -170,7 +180,9 @@ static double mean(const real *x, int64_t n, int64_t counted) {
     return counted ? sum / (double)counted : 0;
 }
 
-static double share(double scale, int64_t counted) { return counted ? scale / (double)counted : 0; }
+static double share(double scale, int64_t counted) {
+    return counted ? scale / (double)counted : 0;
+}
 
 static void read_stats(model *m) {
     int64_t t = m->x.tokens;
@@ -187,8 +199,8 @@ void model_evaluate(model *m, real *loss, int32_t *best) {
     const kernels *k = x->k;
     head_loss(x, m->loss_T, best, NULL, NULL, 0, m->final_TH, m->head.lm_head, m->target_T, 0, m->logits);
     if (m->p.mtp)
-        mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T, m->target2_T, 0,
-                 m->logits, NULL, NULL, NULL, NULL);
+        mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T,
+                 m->target2_T, 0, m->logits, NULL, NULL, NULL, NULL);
     k->hidden_z(k->ctx, x->tokens, x->c.hidden_size, 0, m->z_T, m->sum_sq_T, m->max_T, NULL, m->hidden_TH);
     read_stats(m);
     if (loss) k->to_host(k->ctx, loss, m->loss_T, (size_t)x->tokens * sizeof(real));
@@ -204,12 +216,13 @@ void model_head_backward(model *m, real *embedding, real *head, real *mtp) {
     k->zero(k->ctx, x->c.vocab_size * x->c.hidden_size, embedding);
     if (m->p.mtp) {
         mtp_tensors gm = params_mtp(&m->p, mtp);
-        mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T, m->target2_T,
-                 share(m->loss_scale * x->loss.mtp_coef, m->counted2), m->logits, dfinal, embedding, g.lm_head, &gm);
+        mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T,
+                 m->target2_T, share(m->loss_scale * x->loss.mtp_coef, m->counted2), m->logits, dfinal,
+                 embedding, g.lm_head, &gm);
     }
     norm_backward(x, m->dhidden_TH, NULL, g.norm, dfinal, m->hidden_TH, m->rstd_final_T, m->head.norm);
-    k->hidden_z(k->ctx, x->tokens, x->c.hidden_size, share(m->loss_scale * x->loss.hidden_z_coef, x->tokens), m->z_T,
-                m->sum_sq_T, m->max_T, m->dhidden_TH, m->hidden_TH);
+    k->hidden_z(k->ctx, x->tokens, x->c.hidden_size, share(m->loss_scale * x->loss.hidden_z_coef, x->tokens),
+                m->z_T, m->sum_sq_T, m->max_T, m->dhidden_TH, m->hidden_TH);
     read_stats(m);
 }
 

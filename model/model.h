@@ -14,10 +14,10 @@ typedef struct model_config_all {
     model_config model;
     router_config router;
     loss_config loss;
-    int64_t batch, seq;   /* the largest micro-batch */
-    int64_t chunks;       /* token chunks of an exchange */
-    int64_t eos;          /* end of document, for document_mask */
-    double slack;         /* room for received rows, in multiples of the expected load */
+    int64_t batch, seq; /* the largest micro-batch */
+    int64_t chunks;     /* token chunks of an exchange */
+    int64_t eos;        /* end of document, for document_mask */
+    double slack;       /* room for received rows, in multiples of the expected load */
 } model_config_all;
 
 /* Losses of one micro-batch, means over counted targets (MODEL.md), without coefficients. */
@@ -56,18 +56,19 @@ size_t model_activation_bytes(const model_config_all *c, const kernels *k, const
 void model_create(model *m, const model_config_all *c, const kernels *k, const mesh *mesh);
 void model_destroy(model *m);
 
-/* Forward to m->hidden_TH of tokens [batch, seq + 2] (host).  loss_scale: this micro-batch's share of the step's loss. */
+/* Forward to m->hidden_TH of tokens [batch, seq + 2] (host).  loss_scale: this micro-batch's share of the
+ * step's loss. */
 void model_forward(model *m, const int32_t *tokens, int64_t batch, int64_t seq, double loss_scale);
 
-/* Losses (m->stats) and no gradients; loss_T (host, may be NULL) = the LM loss of every position, 0 where it is not
- * counted; best_T likewise the most likely next token. */
+/* Losses (m->stats) and no gradients; loss_T (host, may be NULL) = the LM loss of every position, 0 where it
+ * is not counted; best_T likewise the most likely next token. */
 void model_evaluate(model *m, real *loss_T, int32_t *best_T);
 
-/* Losses, and their gradients back to m->dhidden_TH.  head, mtp: gradient arrays of those buckets (overwritten);
- * embedding: zeroed, then the MTP head's part added. */
+/* Losses, and their gradients back to m->dhidden_TH.  head, mtp: gradient arrays of those buckets
+ * (overwritten); embedding: zeroed, then the MTP head's part added. */
 void model_head_backward(model *m, real *embedding, real *head, real *mtp);
-/* One layer's backward, last layer first.  dense: gradient array of its bucket (overwritten); class_grad and class_of as
- * in model/moe.h (+=). */
+/* One layer's backward, last layer first.  dense: gradient array of its bucket (overwritten); class_grad and
+ * class_of as in model/moe.h (+=). */
 void model_layer_backward(model *m, int64_t layer, real *dense, real *const *class_grad, const int *class_of);
 /* The trunk's part of the embedding's gradient (+=). */
 void model_embedding_backward(model *m, real *embedding);

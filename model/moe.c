@@ -3,7 +3,8 @@
 void moe_saved_create(moe_saved *s, arena *kept, arena *shared, const context *x) {
     const model_config *c = &x->c;
     const exchange_shape *e = &x->exchange.shape;
-    size_t t = (size_t)e->tokens, q = (size_t)e->capacity, n = (size_t)experts_total(c), k = (size_t)c->moe_topk;
+    size_t t = (size_t)e->tokens, q = (size_t)e->capacity, n = (size_t)experts_total(c),
+           k = (size_t)c->moe_topk;
     s->prob_TE = arena_alloc(kept, t * n * sizeof(real));
     s->weight_TK = arena_alloc(kept, t * k * sizeof(real));
     s->index_TK = arena_alloc(kept, t * k * sizeof(int32_t));
@@ -18,8 +19,8 @@ void moe_saved_create(moe_saved *s, arena *kept, arena *shared, const context *x
 void moe_scratch_create(context *x, arena *a) {
     const model_config *c = &x->c;
     const exchange_shape *e = &x->exchange.shape;
-    size_t t = (size_t)e->tokens * sizeof(real), q = (size_t)e->capacity * sizeof(real), h = (size_t)c->hidden_size,
-           f = (size_t)c->expert_ffn_hidden_size, n = (size_t)experts_total(c);
+    size_t t = (size_t)e->tokens * sizeof(real), q = (size_t)e->capacity * sizeof(real),
+           h = (size_t)c->hidden_size, f = (size_t)c->expert_ffn_hidden_size, n = (size_t)experts_total(c);
     scratch *s = &x->s;
     s->logits_TE = arena_alloc(a, t * n);
     s->dlogits_TE = arena_alloc(a, t * n);
@@ -42,8 +43,8 @@ void moe_scratch_create(context *x, arena *a) {
 
 /* ---- router ---- */
 
-double moe_lb_group(const model_config *c, const router_config *r, const int64_t *count, double tokens, int64_t j,
-                    int64_t *first, int64_t *end) {
+double moe_lb_group(const model_config *c, const router_config *r, const int64_t *count, double tokens,
+                    int64_t j, int64_t *first, int64_t *end) {
     int64_t n = c->n_routed_experts, d = r->lb_groups;
     double ke = r->expected_ffn_experts, selected = 0;
     double budget = j < d ? ke / (double)d : (double)c->moe_topk - ke;
@@ -57,7 +58,8 @@ double moe_lb_group(const model_config *c, const router_config *r, const int64_t
 static double lb_loss(const context *x, const moe_stats *s, const real *prob_sum) {
     double loss = 0;
     for (int64_t j = 0, first, end; j <= x->router.lb_groups; j++) {
-        double f = moe_lb_group(&x->c, &x->router, s->count_E, (double)x->tokens, j, &first, &end), probability = 0;
+        double f = moe_lb_group(&x->c, &x->router, s->count_E, (double)x->tokens, j, &first, &end),
+               probability = 0;
         for (int64_t i = first; i < end; i++) probability += (double)prob_sum[i];
         loss += f * probability / (double)x->tokens;
     }
@@ -73,21 +75,24 @@ static void lb_gradient(const context *x, const moe_saved *s, real *lb_grad) {
     }
 }
 
-void moe_route(context *x, moe_saved *s, const real *router, const real *bias, const real *y, double loss_scale) {
+void moe_route(context *x, moe_saved *s, const real *router, const real *bias, const real *y,
+               double loss_scale) {
     const model_config *c = &x->c;
     const kernels *k = x->k;
-    router_shape shape = {x->tokens, c->n_routed_experts, c->zero_expert_num, c->moe_topk, c->routed_scaling_factor};
+    router_shape shape = {x->tokens, c->n_routed_experts, c->zero_expert_num, c->moe_topk,
+                          c->routed_scaling_factor};
     real *prob_sum = s->stats.dprob_sum_E; /* free until the backward */
     linear_forward(x, experts_total(c), c->hidden_size, x->s.logits_TE, NULL, y, router);
-    k->router_forward(k->ctx, shape, s->prob_TE, s->index_TK, s->weight_TK, s->stats.count_E, prob_sum, x->s.logits_TE,
-                      bias);
+    k->router_forward(k->ctx, shape, s->prob_TE, s->index_TK, s->weight_TK, s->stats.count_E, prob_sum,
+                      x->s.logits_TE, bias);
     exchange_announce(&x->exchange, &s->plan, s->index_TK, x->tokens);
     s->loss_scale = loss_scale;
     s->stats.lb = lb_loss(x, &s->stats, prob_sum);
     s->stats.ffn_sum = s->stats.ffn_sum_sq = 0;
     for (int64_t t = 0; t < x->tokens; t++) {
         int64_t ffn = 0;
-        for (int64_t i = 0; i < c->moe_topk; i++) ffn += s->index_TK[t * c->moe_topk + i] < c->n_routed_experts;
+        for (int64_t i = 0; i < c->moe_topk; i++)
+            ffn += s->index_TK[t * c->moe_topk + i] < c->n_routed_experts;
         s->stats.ffn_sum += ffn;
         s->stats.ffn_sum_sq += ffn * ffn;
     }
@@ -98,10 +103,11 @@ static void router_backward(context *x, moe_saved *s, real *dy, real *router_gra
     const model_config *c = &x->c;
     const kernels *k = x->k;
     int64_t n = experts_total(c), h = c->hidden_size;
-    router_shape shape = {x->tokens, c->n_routed_experts, c->zero_expert_num, c->moe_topk, c->routed_scaling_factor};
+    router_shape shape = {x->tokens, c->n_routed_experts, c->zero_expert_num, c->moe_topk,
+                          c->routed_scaling_factor};
     lb_gradient(x, s, x->s.lb_grad_E);
-    k->router_backward(k->ctx, shape, x->s.dlogits_TE, s->stats.dprob_sum_E, x->s.dweight_TK, s->prob_TE, s->index_TK,
-                       x->s.lb_grad_E);
+    k->router_backward(k->ctx, shape, x->s.dlogits_TE, s->stats.dprob_sum_E, x->s.dweight_TK, s->prob_TE,
+                       s->index_TK, x->s.lb_grad_E);
     linear_backward(x, n, h, dy, dy, router_grad, x->s.dlogits_TE, y, w->router);
 }
 
@@ -127,10 +133,11 @@ static void experts_backward(const context *x, const layer_tensors *w, int64_t n
     k->grouped_gemm(k->ctx, GEMM_NN, n, seg, f, h, s->dh_QF, s->dy_QH, w->experts.down, w->expert_stride);
     for (int64_t i = 0; i < n; i++) {
         int64_t at = seg[i].row;
-        k->swiglu_backward(k->ctx, seg[i].rows, f, s->dgu_Q2F + at * 2 * f, s->h_QF + at * f, s->dweight_Q + at,
-                           s->dh_QF + at * f, gate_up + at * 2 * f, weight + at);
+        k->swiglu_backward(k->ctx, seg[i].rows, f, s->dgu_Q2F + at * 2 * f, s->h_QF + at * f,
+                           s->dweight_Q + at, s->dh_QF + at * f, gate_up + at * 2 * f, weight + at);
     }
-    k->grouped_gemm(k->ctx, GEMM_NN, n, seg, h, 2 * f, s->dx_QH, s->dgu_Q2F, w->experts.gate_up, w->expert_stride);
+    k->grouped_gemm(k->ctx, GEMM_NN, n, seg, h, 2 * f, s->dx_QH, s->dgu_Q2F, w->experts.gate_up,
+                    w->expert_stride);
 }
 
 /* Weight gradients of a whole round, class by class. */
@@ -138,7 +145,7 @@ static void experts_weight_gradients(const context *x, const moe_saved *s, int64
                                      const real *rows, real *const *class_grad, const int *class_of) {
     const kernels *k = x->k;
     int64_t h = x->c.hidden_size, f = x->c.expert_ffn_hidden_size;
-    for (int class = 0; class < x->mesh->replica_classes; class++) {
+    for (int class = 0; class < x->mesh->replica_classes; class ++) {
         if (!class_grad[class]) continue;
         real *gate_up = class_grad[class], *down = gate_up + 2 * f * h;
         int64_t n = exchange_segments(&x->exchange, &s->plan, r, -1, class_of, class, x->s.segments);
@@ -179,8 +186,8 @@ void moe_combine(context *x, moe_saved *s, real *out, const layer_tensors *w, co
             piece_forward(x, s, r, i, w, x->s.over_x_QH, x->s.over_weight_Q, x->s.over_gate_up_Q2F);
         for (int64_t i = 0; i < chunks; i++) exchange_collect(&x->exchange, &s->plan, r, i);
     }
-    k->combine_forward(k->ctx, x->tokens, c->hidden_size, c->moe_topk, out, x->exchange.send_SH, s->plan.row_of,
-                       s->weight_TK, y);
+    k->combine_forward(k->ctx, x->tokens, c->hidden_size, c->moe_topk, out, x->exchange.send_SH,
+                       s->plan.row_of, s->weight_TK, y);
 }
 
 void moe_recompute(context *x, moe_saved *s, const layer_tensors *w) {
@@ -211,8 +218,8 @@ void moe_backward_experts(context *x, moe_saved *s, const layer_tensors *w, real
 }
 
 /* Rows past the capacity: they come once more, are run forward again, and then backward. */
-static void backward_round(context *x, moe_saved *s, int64_t r, const layer_tensors *w, real *const *class_grad,
-                           const int *class_of, const real *y, const real *dout) {
+static void backward_round(context *x, moe_saved *s, int64_t r, const layer_tensors *w,
+                           real *const *class_grad, const int *class_of, const real *y, const real *dout) {
     int64_t chunks = x->exchange.shape.chunks;
     scratch *o = &x->s;
     for (int64_t c = 0; c < chunks; c++) exchange_dispatch(&x->exchange, &s->plan, r, c, y, s->weight_TK);

@@ -1,7 +1,7 @@
 /* The mixture of experts of one layer: router, dispatch, expert FFNs, combine, and the way back.
  *
- * The steps are separate functions, so that the layer (model/scmoe.c) can put dense work between them: that is
- * what the shortcut is for.  Forward: route, dispatch, experts, combine.  Backward: the same names.
+ * The steps are separate functions, so that the layer (model/scmoe.c) can put dense work between them: that
+ * is what the shortcut is for.  Forward: route, dispatch, experts, combine.  Backward: the same names.
  */
 #ifndef CARACAL_MODEL_MOE_H
 #define CARACAL_MODEL_MOE_H
@@ -9,12 +9,13 @@
 #include "model/context.h"
 #include "model/params.h"
 
-/* What is watched, and what the load-balance loss and the bias controller need, of one layer and micro-batch. */
+/* What is watched, and what the load-balance loss and the bias controller need, of one layer and micro-batch.
+ */
 typedef struct moe_stats {
-    double lb;                    /* load-balance loss (Eq. 3-5), without alpha */
-    int64_t ffn_sum, ffn_sum_sq;  /* over tokens: FFN experts chosen, and its square */
-    int64_t *count_E;             /* selections */
-    real *dprob_sum_E;            /* dLM/dP without the layer's own LB term, summed over tokens */
+    double lb;                   /* load-balance loss (Eq. 3-5), without alpha */
+    int64_t ffn_sum, ffn_sum_sq; /* over tokens: FFN experts chosen, and its square */
+    int64_t *count_E;            /* selections */
+    real *dprob_sum_E;           /* dLM/dP without the layer's own LB term, summed over tokens */
 } moe_stats;
 
 typedef struct moe_saved {
@@ -31,9 +32,10 @@ void moe_saved_create(moe_saved *s, arena *kept, arena *shared, const context *x
 /* Scratch and exchange buffers of the context. */
 void moe_scratch_create(context *x, arena *a);
 
-/* Chooses experts for y_TH (Eq. 1) and starts telling the group how many rows go where.  loss_scale: the factor of
- * this micro-batch's losses in the step's (1 / micro_batches). */
-void moe_route(context *x, moe_saved *s, const real *router, const real *bias_E, const real *y_TH, double loss_scale);
+/* Chooses experts for y_TH (Eq. 1) and starts telling the group how many rows go where.  loss_scale: the
+ * factor of this micro-batch's losses in the step's (1 / micro_batches). */
+void moe_route(context *x, moe_saved *s, const real *router, const real *bias_E, const real *y_TH,
+               double loss_scale);
 /* Starts sending the tokens. */
 void moe_dispatch(context *x, moe_saved *s, const real *y_TH);
 /* Expert FFNs on what arrives, chunk by chunk; starts sending the answers. */
@@ -41,11 +43,11 @@ void moe_experts(context *x, moe_saved *s, const layer_tensors *w);
 /* out_TH += the experts' answers and the identity part (Eq. 8). */
 void moe_combine(context *x, moe_saved *s, real *out_TH, const layer_tensors *w, const real *y_TH);
 
-/* Group j of the load-balance loss: D groups of FFN experts (j < D), then the identity experts (j = D).  Returns f_j
- * (Eq. 5) for these counts over `tokens` tokens, which is 1 everywhere when the budget of K_e FFN experts per token is
- * met evenly; sets the group's experts [first, end). */
-double moe_lb_group(const model_config *c, const router_config *r, const int64_t *count_E, double tokens, int64_t j,
-                    int64_t *first, int64_t *end);
+/* Group j of the load-balance loss: D groups of FFN experts (j < D), then the identity experts (j = D).
+ * Returns f_j (Eq. 5) for these counts over `tokens` tokens, which is 1 everywhere when the budget of K_e FFN
+ * experts per token is met evenly; sets the group's experts [first, end). */
+double moe_lb_group(const model_config *c, const router_config *r, const int64_t *count_E, double tokens,
+                    int64_t j, int64_t *first, int64_t *end);
 
 /* Recomputes gate and up of the rows that are kept. */
 void moe_recompute(context *x, moe_saved *s, const layer_tensors *w);
@@ -58,6 +60,7 @@ void moe_backward_experts(context *x, moe_saved *s, const layer_tensors *w, real
                           const int *class_of);
 /* dy_TH += the experts' part, the identity part and the router's; router_grad = (overwritten). */
 void moe_backward_combine(context *x, moe_saved *s, real *dy_TH, real *router_grad, const layer_tensors *w,
-                          real *const *class_grad, const int *class_of, const real *y_TH, const real *dout_TH);
+                          real *const *class_grad, const int *class_of, const real *y_TH,
+                          const real *dout_TH);
 
 #endif

@@ -4,9 +4,10 @@
 
 void mtp_saved_create(mtp_saved *s, arena *a, const context *x) {
     size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), h = (size_t)x->c.hidden_size;
-    real **matrix[] = {&s->next_TH, &s->m_TH, &s->n_TH, &s->m1_TH, &s->y_TH, &s->m2_TH, &s->final_TH, &s->dfinal_TH,
-                       &s->dm_TH};
-    real **vector[] = {&s->rstd_next_T, &s->rstd_h_T, &s->rstd_n_T, &s->rstd_y_T, &s->rstd_final_T, &s->loss_T};
+    real **matrix[] = {&s->next_TH, &s->m_TH,     &s->n_TH,      &s->m1_TH, &s->y_TH,
+                       &s->m2_TH,   &s->final_TH, &s->dfinal_TH, &s->dm_TH};
+    real **vector[] = {&s->rstd_next_T, &s->rstd_h_T,     &s->rstd_n_T,
+                       &s->rstd_y_T,    &s->rstd_final_T, &s->loss_T};
     for (size_t i = 0; i < sizeof matrix / sizeof *matrix; i++) *matrix[i] = arena_alloc(a, t * h);
     for (size_t i = 0; i < sizeof vector / sizeof *vector; i++) *vector[i] = arena_alloc(a, t);
     s->pair_T2H = arena_alloc(a, t * 2 * h);
@@ -15,13 +16,14 @@ void mtp_saved_create(mtp_saved *s, arena *a, const context *x) {
     mla_saved_create(&s->mla, a, x);
 }
 
-static void forward(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding, const real *final,
-                    const int32_t *next) {
+static void forward(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding,
+                    const real *final, const int32_t *next) {
     const kernels *k = x->k;
     int64_t t = x->tokens, h = x->c.hidden_size;
     double eps = x->c.rms_norm_eps;
     k->embedding_forward(k->ctx, t, h, s->next_TH, embedding, next);
-    k->rms_norm_forward(k->ctx, t, h, eps, 1, s->pair_T2H, 2 * h, s->rstd_next_T, s->next_TH, h, w->embedding_norm);
+    k->rms_norm_forward(k->ctx, t, h, eps, 1, s->pair_T2H, 2 * h, s->rstd_next_T, s->next_TH, h,
+                        w->embedding_norm);
     k->rms_norm_forward(k->ctx, t, h, eps, 1, s->pair_T2H + h, 2 * h, s->rstd_h_T, final, h, w->hidden_norm);
     linear_forward(x, h, 2 * h, s->m_TH, NULL, s->pair_T2H, w->eh_proj);
     norm_forward(x, s->n_TH, s->rstd_n_T, s->m_TH, w->input_norm);
@@ -46,15 +48,15 @@ static void backward(const context *x, mtp_saved *s, const mtp_tensors *w, mtp_t
     k->rms_norm_backward(k->ctx, t, h, 1, d, h, NULL, g->embedding_norm, s->dpair_T2H, 2 * h, s->next_TH, h,
                          s->rstd_next_T, w->embedding_norm);
     k->embedding_backward(k->ctx, t, h, dembedding, d, next);
-    k->rms_norm_backward(k->ctx, t, h, 1, dfinal, h, dfinal, g->hidden_norm, s->dpair_T2H + h, 2 * h, final, h,
-                         s->rstd_h_T, w->hidden_norm);
+    k->rms_norm_backward(k->ctx, t, h, 1, dfinal, h, dfinal, g->hidden_norm, s->dpair_T2H + h, 2 * h, final,
+                         h, s->rstd_h_T, w->hidden_norm);
 }
 
-void mtp_loss(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding, const real *lm_head,
-              const real *final, const int32_t *next, const int32_t *targets, double scale, real *logits, real *dfinal,
-              real *dembedding, real *dlm_head, mtp_tensors *g) {
+void mtp_loss(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding,
+              const real *lm_head, const real *final, const int32_t *next, const int32_t *targets,
+              double scale, real *logits, real *dfinal, real *dembedding, real *dlm_head, mtp_tensors *g) {
     forward(x, s, w, embedding, final, next);
-    head_loss(x, s->loss_T, NULL, dfinal ? s->dfinal_TH : NULL, dlm_head, 1, s->final_TH, lm_head, targets, scale,
-              logits);
+    head_loss(x, s->loss_T, NULL, dfinal ? s->dfinal_TH : NULL, dlm_head, 1, s->final_TH, lm_head, targets,
+              scale, logits);
     if (dfinal) backward(x, s, w, g, final, next, dfinal, dembedding);
 }

@@ -7,8 +7,8 @@
 #include "model/mla.h"
 
 typedef struct mtp_saved {
-    real *next_TH;               /* embeddings of tokens t+1 */
-    real *pair_T2H;              /* [norm(next) ; norm(h)] */
+    real *next_TH;  /* embeddings of tokens t+1 */
+    real *pair_T2H; /* [norm(next) ; norm(h)] */
     real *rstd_next_T, *rstd_h_T;
     real *m_TH, *n_TH, *rstd_n_T;
     mla_saved mla;
@@ -18,10 +18,11 @@ typedef struct mtp_saved {
 
 void mtp_saved_create(mtp_saved *s, arena *a, const context *x);
 
-/* s->loss_T = cross-entropy of tokens t+2.  With dfinal_TH not NULL also the gradients of scale * sum(loss): += to
- * dfinal_TH, dembedding and dlm_head, overwriting g. */
-void mtp_loss(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding_VH, const real *lm_head_VH,
-              const real *final_TH, const int32_t *next_T, const int32_t *targets_T, double scale, real *logits,
-              real *dfinal_TH, real *dembedding_VH, real *dlm_head_VH, mtp_tensors *g);
+/* s->loss_T = cross-entropy of tokens t+2.  With dfinal_TH not NULL also the gradients of scale * sum(loss):
+ * += to dfinal_TH, dembedding and dlm_head, overwriting g. */
+void mtp_loss(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding_VH,
+              const real *lm_head_VH, const real *final_TH, const int32_t *next_T, const int32_t *targets_T,
+              double scale, real *logits, real *dfinal_TH, real *dembedding_VH, real *dlm_head_VH,
+              mtp_tensors *g);
 
 #endif

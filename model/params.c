@@ -28,8 +28,15 @@ __attribute__((format(printf, 6, 7))) static void add(builder *b, enum param_gro
     bucket *k = &p->bucket[b->bucket];
     int64_t count = rows * (cols ? cols : 1);
     param *q = &p->param[p->n++];
-    *q = (param){.name = mem_string(name), .rank = cols ? 2 : 1, .shape = {rows, cols}, .count = count,
-                 .group = group, .bucket = b->bucket, .expert = expert, .offset = -1, .first_block = p->blocks};
+    *q = (param){.name = mem_string(name),
+                 .rank = cols ? 2 : 1,
+                 .shape = {rows, cols},
+                 .count = count,
+                 .group = group,
+                 .bucket = b->bucket,
+                 .expert = expert,
+                 .offset = -1,
+                 .first_block = p->blocks};
     p->blocks += (count + SUM_BLOCK - 1) / SUM_BLOCK;
     if (expert < 0) {
         q->offset = k->dense_count;
@@ -65,7 +72,8 @@ static void add_layer(builder *b, int64_t layer) {
     const model_config *c = &b->p->model;
     char prefix[128];
     for (int i = 0; i < 2; i++) {
-        add(b, GROUP_NORM, -1, c->hidden_size, 0, "model.layers.%lld.input_layernorm.%d.weight", (long long)layer, i);
+        add(b, GROUP_NORM, -1, c->hidden_size, 0, "model.layers.%lld.input_layernorm.%d.weight",
+            (long long)layer, i);
         snprintf(prefix, sizeof prefix, "model.layers.%lld.self_attn.%d.", (long long)layer, i);
         add_mla(b, prefix);
         add(b, GROUP_NORM, -1, c->hidden_size, 0, "model.layers.%lld.post_attention_layernorm.%d.weight",
@@ -76,7 +84,8 @@ static void add_layer(builder *b, int64_t layer) {
     add(b, GROUP_HIDDEN, -1, c->n_routed_experts + c->zero_expert_num, c->hidden_size,
         "model.layers.%lld.mlp.router.classifier.weight", (long long)layer);
     for (int64_t n = 0; n < c->n_routed_experts; n++) {
-        snprintf(prefix, sizeof prefix, "model.layers.%lld.mlp.experts.%lld.", (long long)layer, (long long)n);
+        snprintf(prefix, sizeof prefix, "model.layers.%lld.mlp.experts.%lld.", (long long)layer,
+                 (long long)n);
         add_ffn(b, n, c->expert_ffn_hidden_size, prefix);
     }
 }
@@ -218,8 +227,8 @@ mtp_tensors params_mtp(const params *p, real *dense) {
 
 static double mla_count(const model_config *c) {
     double h = (double)c->hidden_size, heads = (double)c->num_attention_heads, q = (double)c->q_lora_rank,
-           kv = (double)c->kv_lora_rank, nope = (double)c->qk_nope_head_dim, rope = (double)c->qk_rope_head_dim,
-           v = (double)c->v_head_dim;
+           kv = (double)c->kv_lora_rank, nope = (double)c->qk_nope_head_dim,
+           rope = (double)c->qk_rope_head_dim, v = (double)c->v_head_dim;
     return (q + kv + rope) * h + q + heads * (nope + rope) * q + kv + heads * (nope + v) * kv + h * heads * v;
 }
 

@@ -1,6 +1,6 @@
 /* One table of parameters: published name, shape, group, decay, initial deviation, who holds it and where.
- * Everything that walks over parameters (initialisation, optimizer, checkpoints, digests, the parameter count)
- * walks over this table, and nothing else knows an offset.
+ * Everything that walks over parameters (initialisation, optimizer, checkpoints, digests, the parameter
+ * count) walks over this table, and nothing else knows an offset.
  *
  * Parameters lie in buckets: the embedding, each layer, the head, the MTP head.  A bucket has a dense array,
  * held by every rank, and an array of those experts that this rank holds (N / expert_parallel of them).
@@ -25,9 +25,9 @@ typedef struct param {
 } param;
 
 typedef struct bucket {
-    int64_t first, params;                /* its rows of the table */
-    int64_t dense_count, expert_count;    /* elements on this rank */
-    int64_t dense_offset, expert_offset;  /* of the two arrays in this rank's weights */
+    int64_t first, params;               /* its rows of the table */
+    int64_t dense_count, expert_count;   /* elements on this rank */
+    int64_t dense_offset, expert_offset; /* of the two arrays in this rank's weights */
 } bucket;
 
 typedef struct params {
@@ -41,8 +41,12 @@ typedef struct params {
 
 /* Bucket numbers. */
 enum { BUCKET_EMBEDDING = 0, BUCKET_LAYER_0 = 1 };
-static inline int64_t bucket_head(const params *p) { return BUCKET_LAYER_0 + p->model.num_layers; }
-static inline int64_t bucket_mtp(const params *p) { return bucket_head(p) + 1; }
+static inline int64_t bucket_head(const params *p) {
+    return BUCKET_LAYER_0 + p->model.num_layers;
+}
+static inline int64_t bucket_mtp(const params *p) {
+    return bucket_head(p) + 1;
+}
 
 /* Allocates the table (not the weights); free with params_free. */
 void params_create(params *p, const model_config *c, int mtp, int expert_parallel, int expert_rank);
@@ -50,14 +54,14 @@ void params_free(params *p);
 /* Row of the table with this name, or -1. */
 int64_t params_find(const params *p, const char *name);
 
-/* Where part s of `parts` begins in a bucket's dense (experts = 0) or expert array: an even cut, moved up to the
- * next SUM_BLOCK boundary of the tensor it falls into.  s = parts gives the array's end. */
+/* Where part s of `parts` begins in a bucket's dense (experts = 0) or expert array: an even cut, moved up to
+ * the next SUM_BLOCK boundary of the tensor it falls into.  s = parts gives the array's end. */
 int64_t params_cut(const params *p, int64_t bucket, int experts, int64_t parts, int64_t s);
 
 /* ---- the tensors of a bucket as the model's code names them ----
  * The same struct serves weights (base = the bucket's arrays) and gradients (base = a gradient buffer). */
 typedef struct mla_tensors {
-    real *a;  /* [q_lora + kv_lora + rope, H]: q_a_proj, then kv_a_proj_with_mqa */
+    real *a; /* [q_lora + kv_lora + rope, H]: q_a_proj, then kv_a_proj_with_mqa */
     real *q_a_norm, *q_b, *kv_a_norm, *kv_b, *o;
 } mla_tensors;
 
@@ -70,8 +74,8 @@ typedef struct layer_tensors {
     real *input_norm[2], *post_norm[2]; /* [H] */
     mla_tensors mla[2];
     ffn_tensors ffn[2];
-    real *router;          /* [N+Z, H] */
-    ffn_tensors experts;   /* of this rank's first expert; the next ones follow at expert_stride */
+    real *router;        /* [N+Z, H] */
+    ffn_tensors experts; /* of this rank's first expert; the next ones follow at expert_stride */
     int64_t expert_stride;
 } layer_tensors;
 
@@ -94,8 +98,8 @@ layer_tensors params_layer(const params *p, real *dense, real *experts);
 head_tensors params_head(const params *p, real *dense);
 mtp_tensors params_mtp(const params *p, real *dense);
 
-/* Logical parameter counts of the whole model (all ranks): in total, with the input embedding and without MTP;
- * and per token when `ffn_experts` FFN experts are used, without the input embedding. */
+/* Logical parameter counts of the whole model (all ranks): in total, with the input embedding and without
+ * MTP; and per token when `ffn_experts` FFN experts are used, without the input embedding. */
 double params_total(const model_config *c);
 double params_active(const model_config *c, double ffn_experts);
 

@@ -36,7 +36,8 @@ static void ffn_1(context *x, layer_saved *s, const layer_tensors *w, real *out)
     ffn_forward(x, out, s->x3_TH, s->gate_up_T2F[1], &w->ffn[1], s->y_TH[1]);
 }
 
-void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const real *bias, double loss_scale, real *out) {
+void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const real *bias, double loss_scale,
+                   real *out) {
     if (x->c.moe_input == MOE_SHORTCUT) {
         attention_0(x, s, w);
         moe_route(x, &s->moe, w->router, bias, s->y_TH[0], loss_scale); /* counts travel */
@@ -68,8 +69,8 @@ static void recompute(context *x, layer_saved *s, const layer_tensors *w) {
     moe_recompute(x, &s->moe, w);
 }
 
-void layer_backward(context *x, layer_saved *s, const layer_tensors *w, layer_tensors *g, real *const *class_grad,
-                    const int *class_of, real *dx, real *const d[2]) {
+void layer_backward(context *x, layer_saved *s, const layer_tensors *w, layer_tensors *g,
+                    real *const *class_grad, const int *class_of, real *dx, real *const d[2]) {
     const kernels *k = x->k;
     int shortcut = x->c.moe_input == MOE_SHORTCUT;
     int64_t n = x->tokens * x->c.hidden_size;
@@ -80,14 +81,12 @@ void layer_backward(context *x, layer_saved *s, const layer_tensors *w, layer_te
     moe_backward_dispatch(x, &s->moe, dout);
     ffn_backward(x, dy, &g->ffn[1], s->gate_up_T2F[1], &w->ffn[1], s->y_TH[1], dout);
     moe_backward_experts(x, &s->moe, w, class_grad, class_of);
-    if (!shortcut)
-        moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[1], dout);
+    if (!shortcut) moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[1], dout);
     norm_backward(x, dx, dx, g->post_norm[1], dy, s->x3_TH, s->rstd_y_T[1], w->post_norm[1]); /* dx3 */
     mla_backward(x, dn, &g->mla[1], &s->mla[1], &w->mla[1], s->n_TH[1], dx);
     norm_backward(x, dx, dx, g->input_norm[1], dn, s->x2_TH, s->rstd_n_T[1], w->input_norm[1]); /* dx2 */
     ffn_backward(x, dy, &g->ffn[0], s->gate_up_T2F[0], &w->ffn[0], s->y_TH[0], dx);
-    if (shortcut)
-        moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[0], dout);
+    if (shortcut) moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[0], dout);
     norm_backward(x, dx, dx, g->post_norm[0], dy, s->x1_TH, s->rstd_y_T[0], w->post_norm[0]); /* dx1 */
     mla_backward(x, dn, &g->mla[0], &s->mla[0], &w->mla[0], s->n_TH[0], dx);
     norm_backward(x, dx, dx, g->input_norm[0], dn, s->x_TH, s->rstd_n_T[0], w->input_norm[0]);

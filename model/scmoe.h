@@ -14,26 +14,27 @@
 #include "model/moe.h"
 
 typedef struct layer_saved {
-    real *x_TH;                        /* the layer's input */
-    real *n_TH[2], *rstd_n_T[2];       /* norm(x), norm(x2) */
+    real *x_TH;                  /* the layer's input */
+    real *n_TH[2], *rstd_n_T[2]; /* norm(x), norm(x2) */
     mla_saved mla[2];
     real *x1_TH, *x2_TH, *x3_TH;
-    real *y_TH[2], *rstd_y_T[2];       /* y1, y3 */
+    real *y_TH[2], *rstd_y_T[2]; /* y1, y3 */
     real *gate_up_T2F[2];
     moe_saved moe;
 } layer_saved;
 
-/* kept: what a layer must keep under recomputation; shared: the rest (the same memory for all layers then). */
+/* kept: what a layer must keep under recomputation; shared: the rest (the same memory for all layers then).
+ */
 void layer_saved_create(layer_saved *s, arena *kept, arena *shared, const context *x);
 
 /* out_TH = the layer's output for input s->x_TH.  bias_E: the router's bias. */
 void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const real *bias_E, double loss_scale,
                    real *out_TH);
 
-/* dx_TH: on entry the gradient of the layer's output, on return that of its input.  g = gradients of the dense
- * weights (overwritten); experts' gradients are added to class_grad[class] (see model/moe.h). d_TH: two
+/* dx_TH: on entry the gradient of the layer's output, on return that of its input.  g = gradients of the
+ * dense weights (overwritten); experts' gradients are added to class_grad[class] (see model/moe.h). d_TH: two
  * scratch matrices. */
-void layer_backward(context *x, layer_saved *s, const layer_tensors *w, layer_tensors *g, real *const *class_grad,
-                    const int *class_of, real *dx_TH, real *const d_TH[2]);
+void layer_backward(context *x, layer_saved *s, const layer_tensors *w, layer_tensors *g,
+                    real *const *class_grad, const int *class_of, real *dx_TH, real *const d_TH[2]);
 
 #endif

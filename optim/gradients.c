@@ -20,13 +20,15 @@ static int64_t largest(const int64_t *cut, int64_t parts) {
 void gradients_create(gradients *g, const params *p, const kernels *k, const mesh *mesh) {
     *g = (gradients){.p = p, .k = k, .mesh = mesh, .classes = mesh->replica_classes / mesh->groups};
     int64_t ranks = mesh->ranks, groups = mesh->groups, most_expert = 0;
-    g->parts = mem_alloc((size_t)(2 * (ranks + mesh->replica_classes * groups)) * sizeof *g->parts, "message lists");
+    g->parts =
+        mem_alloc((size_t)(2 * (ranks + mesh->replica_classes * groups)) * sizeof *g->parts, "message lists");
     g->dense_cut = mem_alloc((size_t)(p->buckets * (ranks + 1)) * sizeof(int64_t), "gradient parts");
     g->expert_cut = mem_alloc((size_t)(p->buckets * (groups + 1)) * sizeof(int64_t), "gradient parts");
     g->dense_at = mem_alloc((size_t)p->buckets * sizeof(int64_t), "gradient parts");
     g->expert_at = mem_alloc((size_t)p->buckets * sizeof(int64_t), "gradient parts");
     g->class_at = mem_alloc((size_t)p->buckets * sizeof(int64_t), "gradient parts");
-    g->class_of_layer = mem_alloc((size_t)mesh->replica_classes * sizeof *g->class_of_layer, "gradient parts");
+    g->class_of_layer =
+        mem_alloc((size_t)mesh->replica_classes * sizeof *g->class_of_layer, "gradient parts");
     for (int64_t b = 0; b < p->buckets; b++) {
         int64_t *dense = g->dense_cut + b * (ranks + 1), *expert = g->expert_cut + b * (groups + 1);
         for (int64_t i = 0; i <= ranks; i++) dense[i] = params_cut(p, b, 0, ranks, i);
@@ -80,7 +82,9 @@ size_t gradients_bytes(const gradients *g) {
     return (size_t)n * sizeof(real);
 }
 
-void gradients_begin(gradients *g) { g->k->zero(g->k->ctx, g->classes * g->class_count, g->class_grad); }
+void gradients_begin(gradients *g) {
+    g->k->zero(g->k->ctx, g->classes * g->class_count, g->class_grad);
+}
 
 /* ---- dense parameters ---- */
 
@@ -127,7 +131,8 @@ void gradients_fold(gradients *g, int64_t bucket, int first) {
     int n = 0;
     for (int step = 1; step < m->ranks; step++) {
         int peer = (m->rank + step) % m->ranks;
-        send[n] = (comm_part){peer, s->buffer + cut[peer], (size_t)(cut[peer + 1] - cut[peer]) * sizeof(real)};
+        send[n] =
+            (comm_part){peer, s->buffer + cut[peer], (size_t)(cut[peer + 1] - cut[peer]) * sizeof(real)};
         receive[n++] = (comm_part){peer, s->received + peer * s->part, (size_t)mine * sizeof(real)};
     }
     s->request = comm_exchange(m->world, "fold of gradients", n, send, n, receive);
@@ -147,7 +152,8 @@ static real *class_part(const gradients *g, int64_t bucket, int64_t class) {
 
 real *const *gradients_classes(gradients *g, int64_t layer) {
     for (int q = 0; q < g->mesh->replica_classes; q++)
-        g->class_of_layer[q] = q % g->mesh->groups == g->mesh->group ? class_part(g, BUCKET_LAYER_0 + layer, q) : NULL;
+        g->class_of_layer[q] =
+            q % g->mesh->groups == g->mesh->group ? class_part(g, BUCKET_LAYER_0 + layer, q) : NULL;
     return g->class_of_layer;
 }
 
@@ -172,8 +178,8 @@ void gradients_end_step(gradients *g) {
                                                  (size_t)(cut[peer + 1] - cut[peer]) * sizeof(real)};
         }
         if (m->groups > 1)
-            comm_wait(m->replicas, comm_exchange(m->replicas, "fold of expert gradients", n_send, send, n_receive,
-                                                 receive));
+            comm_wait(m->replicas, comm_exchange(m->replicas, "fold of expert gradients", n_send, send,
+                                                 n_receive, receive));
         for (int q = 0; q < m->replica_classes; q++) {
             const real *part = q % m->groups == m->group ? class_part(g, b, q) + cut[m->group]
                                                          : g->class_received + q * mine;

@@ -12,15 +12,16 @@
 #include "launch/mesh.h"
 #include "model/params.h"
 
-/* Buffers of dense gradients: one for each kind of bucket, two for layers, so that one travels while the next fills. */
+/* Buffers of dense gradients: one for each kind of bucket, two for layers, so that one travels while the next
+ * fills. */
 enum { SLOT_EMBEDDING, SLOT_HEAD, SLOT_MTP, SLOT_LAYER_0, SLOT_LAYER_1, GRADIENT_SLOTS };
 
 typedef struct gradient_slot {
-    real *buffer;          /* this rank's micro-batch */
-    real *received;        /* [P][largest part] of the others' */
-    int64_t part;          /* elements of the largest part */
-    int64_t bucket;        /* which bucket travels, -1: none */
-    int first;             /* of the step: the sum starts here */
+    real *buffer;   /* this rank's micro-batch */
+    real *received; /* [P][largest part] of the others' */
+    int64_t part;   /* elements of the largest part */
+    int64_t bucket; /* which bucket travels, -1: none */
+    int first;      /* of the step: the sum starts here */
     comm_request *request;
 } gradient_slot;
 
@@ -29,15 +30,16 @@ typedef struct gradients {
     const kernels *k;
     const mesh *mesh;
     gradient_slot slot[GRADIENT_SLOTS];
-    comm_part *parts;      /* [2 P] message lists */
-    int64_t *dense_cut;    /* [buckets][P + 1] */
-    int64_t *expert_cut;   /* [buckets][G + 1] */
+    comm_part *parts;              /* [2 P] message lists */
+    int64_t *dense_cut;            /* [buckets][P + 1] */
+    int64_t *expert_cut;           /* [buckets][G + 1] */
     int64_t *dense_at, *expert_at; /* [buckets] where my part lies in `owned` */
     int64_t owned_count;
-    real *owned;           /* the folded gradient of what this rank owns: per bucket its dense part, then its experts' */
-    int64_t classes;       /* class accumulators of this rank: R / G */
-    real *class_grad;      /* [classes][expert elements of all buckets] */
-    int64_t *class_at;     /* [buckets] */
+    real
+        *owned; /* the folded gradient of what this rank owns: per bucket its dense part, then its experts' */
+    int64_t classes;   /* class accumulators of this rank: R / G */
+    real *class_grad;  /* [classes][expert elements of all buckets] */
+    int64_t *class_at; /* [buckets] */
     int64_t class_count;
     real *class_received;  /* [R][largest expert part] */
     real **class_of_layer; /* [R] the list given to model_layer_backward */

@@ -12,12 +12,13 @@ static void add_pieces(optimizer *o, int64_t number, int experts, int64_t lo, in
     for (int64_t i = b->first; i < b->first + b->params; i++) {
         const param *q = &o->p->param[i];
         if ((q->expert >= 0) != experts || q->offset < 0) continue;
-        int64_t from = q->offset > lo ? q->offset : lo, to = q->offset + q->count < hi ? q->offset + q->count : hi;
+        int64_t from = q->offset > lo ? q->offset : lo,
+                to = q->offset + q->count < hi ? q->offset + q->count : hi;
         if (from >= to) continue;
         int64_t owned = at + from - lo;
         real *w = o->weights + (experts ? b->expert_offset : b->dense_offset) + from;
-        o->piece[o->pieces++] = (piece){i, from - q->offset, to - from, w, o->g->owned + owned, o->m + owned,
-                                        o->v + owned};
+        o->piece[o->pieces++] =
+            (piece){i, from - q->offset, to - from, w, o->g->owned + owned, o->m + owned, o->v + owned};
     }
 }
 
@@ -92,7 +93,8 @@ double optimizer_learning_rate(const optim_config *c, int64_t step) {
     int64_t horizon = c->schedule_steps;
     if (step < c->warmup_steps) return lr * (double)(step + 1) / (double)c->warmup_steps;
     if (c->schedule == LR_COSINE) {
-        double done = (double)(step - c->warmup_steps) / (double)(horizon > c->warmup_steps ? horizon - c->warmup_steps : 1);
+        double done = (double)(step - c->warmup_steps) /
+                      (double)(horizon > c->warmup_steps ? horizon - c->warmup_steps : 1);
         return lr * (end + (1 - end) * 0.5 * (1 + fixed_cos(pi * (done < 1 ? done : 1))));
     }
     if (c->schedule == LR_WSD && step >= horizon - c->decay_steps) {
@@ -107,7 +109,8 @@ static void gather_weights(optimizer *o) {
     const mesh *m = o->mesh;
     for (int64_t i = 0; i < o->p->buckets; i++) {
         const bucket *b = &o->p->bucket[i];
-        const int64_t *dense = o->g->dense_cut + i * (m->ranks + 1), *expert = o->g->expert_cut + i * (m->groups + 1);
+        const int64_t *dense = o->g->dense_cut + i * (m->ranks + 1),
+                      *expert = o->g->expert_cut + i * (m->groups + 1);
         for (int r = 0; r <= m->ranks; r++) o->byte_cut[r] = (size_t)dense[r] * sizeof(real);
         comm_all_gather_ranges(m->world, "gather of weights", o->weights + b->dense_offset, o->byte_cut);
         if (!b->expert_count) continue;
@@ -125,7 +128,11 @@ void optimizer_update(optimizer *o, double lr, double norm) {
         const piece *q = &o->piece[i];
         const param *w = &o->p->param[q->param];
         int64_t t = o->p->mtp && w->bucket == bucket_mtp(o->p) ? o->mtp_steps : o->steps;
-        adamw_step s = {.lr = lr, .beta1 = c->beta1, .beta2 = c->beta2, .eps = c->eps, .grad_scale = clip,
+        adamw_step s = {.lr = lr,
+                        .beta1 = c->beta1,
+                        .beta2 = c->beta2,
+                        .eps = c->eps,
+                        .grad_scale = clip,
                         .weight_decay = w->group == GROUP_NORM ? 0 : c->weight_decay,
                         .correction1 = 1 - fixed_pow(c->beta1, (double)t),
                         .correction2 = 1 - fixed_pow(c->beta2, (double)t)};

@@ -17,13 +17,13 @@ typedef struct optimizer {
     const kernels *k;
     const mesh *mesh;
     gradients *g;
-    real *weights;           /* this rank's, as params lays them out */
+    real *weights; /* this rank's, as params lays them out */
     int64_t pieces;
     piece *piece;
-    real *m, *v;             /* [owned] moments, zero at the start */
+    real *m, *v;              /* [owned] moments, zero at the start */
     int64_t steps, mtp_steps; /* updates done; the MTP head counts its own */
-    size_t *byte_cut;        /* [P + 1] */
-    double *block_sums;      /* [blocks of the table] */
+    size_t *byte_cut;         /* [P + 1] */
+    double *block_sums;       /* [blocks of the table] */
     uint64_t *block_digests;
 } optimizer;
 

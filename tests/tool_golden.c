@@ -1,5 +1,6 @@
-/* golden CASE_DIR OUT_DIR: compares what replay wrote with the case: losses within 1e-6, gradient norm and each
- * gradient tensor 1e-5, each final tensor 5e-5 (relative), expert counts exactly.  Prints the largest differences. */
+/* golden CASE_DIR OUT_DIR: compares what replay wrote with the case: losses within 1e-6, gradient norm and
+ * each gradient tensor 1e-5, each final tensor 5e-5 (relative), expert counts exactly.  Prints the largest
+ * differences. */
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -48,8 +49,10 @@ static double compare_files(const char *a_dir, const char *b_dir, const char *fi
     if (a.n != b.n) fail("number of tensors", (double)b.n, (double)a.n);
     for (int64_t i = 0; i < a.n; i++) {
         const safetensor *t = &a.tensor[i], *u = safetensors_find(&b, t->name);
-        if (!u || u->count != t->count) FAULT(EXIT_CORRUPT, "%s: tensor %s is missing or misshapen", b_path, t->name);
-        float *x = mem_alloc((size_t)t->count * 4, "a tensor"), *y = mem_alloc((size_t)t->count * 4, "a tensor");
+        if (!u || u->count != t->count)
+            FAULT(EXIT_CORRUPT, "%s: tensor %s is missing or misshapen", b_path, t->name);
+        float *x = mem_alloc((size_t)t->count * 4, "a tensor"),
+              *y = mem_alloc((size_t)t->count * 4, "a tensor");
         if (safetensors_read_f32(t, 0, t->count, x, &e) || safetensors_read_f32(u, 0, t->count, y, &e))
             FAULT(e.code, "%s", e.text);
         double difference = 0, norm = 0;
@@ -74,7 +77,8 @@ static double compare_files(const char *a_dir, const char *b_dir, const char *fi
 int main(int argc, char **argv) {
     if (argc != 3) FAULT(EXIT_USAGE, "usage: golden CASE_DIR OUT_DIR");
     json_t *expected = read_steps(argv[1], "expected.json"), *got = read_steps(argv[2], "steps.json");
-    if (json_array_size(expected) != json_array_size(got)) fail("number of steps", (double)json_array_size(got), 0);
+    if (json_array_size(expected) != json_array_size(got))
+        fail("number of steps", (double)json_array_size(got), 0);
     const char *losses[] = {"lm", "lb", "z", "mtp", "total", "ffn_experts_mean", "ffn_experts_std"};
     double loss = 0;
     for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) {

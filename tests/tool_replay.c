@@ -1,9 +1,11 @@
-/* replay CASE_DIR OUT_DIR [--device=ref|cpu|check:cpu] [--isa=..] [--threads=N] [--chunks=N] [--expert-parallel=N]
+/* replay CASE_DIR OUT_DIR [--device=ref|cpu|check:cpu] [--isa=..] [--threads=N] [--chunks=N]
+ * [--expert-parallel=N]
  *        [--replicas=N] [--recompute] [--expert-capacity=X]
  *
- * Runs a golden case (tests/golden/NAME, made by an independent float64 program) through the production training step and
- * writes OUT_DIR/steps.json (shaped like the case's expected.json), grads.safetensors (the first step's
- * gradients before clipping and the first micro-batch's logits) and final.safetensors.  Alone or under mpirun.
+ * Runs a golden case (tests/golden/NAME, made by an independent float64 program) through the production
+ * training step and writes OUT_DIR/steps.json (shaped like the case's expected.json), grads.safetensors (the
+ * first step's gradients before clipping and the first micro-batch's logits) and final.safetensors.  Alone or
+ * under mpirun.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -35,28 +37,47 @@ static json_t *read_json(const char *dir, const char *file) {
 static void read_config(config *c, const json_t *j) {
     const char *input = json_string_value(json_object_get(j, "moe_input"));
     *c = (config){0};
-    c->model = (model_config){
-        .vocab_size = whole(j, "vocab_size", 0), .hidden_size = whole(j, "hidden_size", 0),
-        .num_layers = whole(j, "num_layers", 0), .num_attention_heads = whole(j, "num_attention_heads", 0),
-        .q_lora_rank = whole(j, "q_lora_rank", 0), .kv_lora_rank = whole(j, "kv_lora_rank", 0),
-        .qk_nope_head_dim = whole(j, "qk_nope_head_dim", 0), .qk_rope_head_dim = whole(j, "qk_rope_head_dim", 0),
-        .v_head_dim = whole(j, "v_head_dim", 0), .ffn_hidden_size = whole(j, "ffn_hidden_size", 0),
-        .expert_ffn_hidden_size = whole(j, "expert_ffn_hidden_size", 0),
-        .n_routed_experts = whole(j, "n_routed_experts", 0), .zero_expert_num = whole(j, "zero_expert_num", 0),
-        .moe_topk = whole(j, "moe_topk", 0), .routed_scaling_factor = number(j, "routed_scaling_factor", 1),
-        .rms_norm_eps = number(j, "rms_norm_eps", 1e-5), .latent_norm_eps = number(j, "latent_norm_eps", 1e-6),
-        .rope_theta = number(j, "rope_theta", 1e4), .mla_scale_q_lora = 1, .mla_scale_kv_lora = 1,
-        .moe_input = input && !strcmp(input, "sequential") ? MOE_SEQUENTIAL : MOE_SHORTCUT};
-    c->router = (router_config){
-        .expected_ffn_experts = number(j, "expected_ffn_experts", 0), .lb_groups = whole(j, "lb_groups", 1),
-        .lb_alpha = number(j, "lb_alpha", 0), .bias_rate = number(j, "bias_rate", 0),
-        .bias_kp = number(j, "bias_kp", 0), .bias_ki = number(j, "bias_ki", 0), .bias_kd = number(j, "bias_kd", 0),
-        .bias_decay_steps = whole(j, "bias_decay_steps", 0), .bias_update_interval = 1};
+    c->model =
+        (model_config){.vocab_size = whole(j, "vocab_size", 0),
+                       .hidden_size = whole(j, "hidden_size", 0),
+                       .num_layers = whole(j, "num_layers", 0),
+                       .num_attention_heads = whole(j, "num_attention_heads", 0),
+                       .q_lora_rank = whole(j, "q_lora_rank", 0),
+                       .kv_lora_rank = whole(j, "kv_lora_rank", 0),
+                       .qk_nope_head_dim = whole(j, "qk_nope_head_dim", 0),
+                       .qk_rope_head_dim = whole(j, "qk_rope_head_dim", 0),
+                       .v_head_dim = whole(j, "v_head_dim", 0),
+                       .ffn_hidden_size = whole(j, "ffn_hidden_size", 0),
+                       .expert_ffn_hidden_size = whole(j, "expert_ffn_hidden_size", 0),
+                       .n_routed_experts = whole(j, "n_routed_experts", 0),
+                       .zero_expert_num = whole(j, "zero_expert_num", 0),
+                       .moe_topk = whole(j, "moe_topk", 0),
+                       .routed_scaling_factor = number(j, "routed_scaling_factor", 1),
+                       .rms_norm_eps = number(j, "rms_norm_eps", 1e-5),
+                       .latent_norm_eps = number(j, "latent_norm_eps", 1e-6),
+                       .rope_theta = number(j, "rope_theta", 1e4),
+                       .mla_scale_q_lora = 1,
+                       .mla_scale_kv_lora = 1,
+                       .moe_input = input && !strcmp(input, "sequential") ? MOE_SEQUENTIAL : MOE_SHORTCUT};
+    c->router = (router_config){.expected_ffn_experts = number(j, "expected_ffn_experts", 0),
+                                .lb_groups = whole(j, "lb_groups", 1),
+                                .lb_alpha = number(j, "lb_alpha", 0),
+                                .bias_rate = number(j, "bias_rate", 0),
+                                .bias_kp = number(j, "bias_kp", 0),
+                                .bias_ki = number(j, "bias_ki", 0),
+                                .bias_kd = number(j, "bias_kd", 0),
+                                .bias_decay_steps = whole(j, "bias_decay_steps", 0),
+                                .bias_update_interval = 1};
     c->loss = (loss_config){number(j, "hidden_z_coef", 0), number(j, "mtp_coef", 0)};
-    c->optim = (optim_config){.lr = number(j, "lr", 0), .beta1 = number(j, "beta1", 0), .beta2 = number(j, "beta2", 0),
-                              .eps = number(j, "eps", 0), .weight_decay = number(j, "weight_decay", 0),
-                              .clip = number(j, "clip", 0), .schedule = LR_CONSTANT};
-    c->train = (train_config){.steps = whole(j, "steps", 0), .seq_len = whole(j, "seq_len", 0),
+    c->optim = (optim_config){.lr = number(j, "lr", 0),
+                              .beta1 = number(j, "beta1", 0),
+                              .beta2 = number(j, "beta2", 0),
+                              .eps = number(j, "eps", 0),
+                              .weight_decay = number(j, "weight_decay", 0),
+                              .clip = number(j, "clip", 0),
+                              .schedule = LR_CONSTANT};
+    c->train = (train_config){.steps = whole(j, "steps", 0),
+                              .seq_len = whole(j, "seq_len", 0),
                               .micro_batches = whole(j, "micro_batches", 0),
                               .micro_batch_size = whole(j, "micro_batch", 0)};
     c->parallel = (parallel_config){.expert_replicas = 1, .chunks = 2, .threads = 1, .expert_capacity = 1.5};
@@ -88,7 +109,8 @@ static void load_weights(state *s, const char *dir) {
         const bucket *b = &p->bucket[q->bucket];
         if (q->offset < 0) continue;
         const safetensor *t = safetensors_find(&file, q->name);
-        if (!t || t->count != q->count) FAULT(EXIT_CORRUPT, "%s: tensor %s is missing or misshapen", path, q->name);
+        if (!t || t->count != q->count)
+            FAULT(EXIT_CORRUPT, "%s: tensor %s is missing or misshapen", path, q->name);
         real *to = s->model.weights + (q->expert < 0 ? b->dense_offset : b->expert_offset) + q->offset;
         if (safetensors_read_f32(t, 0, q->count, to, &e)) FAULT(e.code, "%s", e.text);
     }
@@ -114,11 +136,15 @@ static void write_pieces(state *s, int gradient, const real *logits, int64_t log
         const param *q = &p->param[i];
         at[i] = total;
         total += q->count;
-        spec[i] = (safetensor_spec){.name = q->name, .dtype = "F32", .rank = q->rank, .shape = {q->shape[0], q->shape[1]}};
+        spec[i] = (safetensor_spec){
+            .name = q->name, .dtype = "F32", .rank = q->rank, .shape = {q->shape[0], q->shape[1]}};
     }
     if (logits)
-        spec[p->n] = (safetensor_spec){.name = "logits", .dtype = "F32", .rank = 3,
-                                       .shape = {s->c.train.micro_batch_size, s->c.train.seq_len, p->model.vocab_size}};
+        spec[p->n] = (safetensor_spec){
+            .name = "logits",
+            .dtype = "F32",
+            .rank = 3,
+            .shape = {s->c.train.micro_batch_size, s->c.train.seq_len, p->model.vocab_size}};
     double *all = mem_alloc((size_t)total * sizeof *all, "all parameters");
     float *one = mem_alloc((size_t)total * sizeof *one, "all parameters");
     for (int64_t i = 0; i < s->optimizer.pieces; i++) {
@@ -133,7 +159,8 @@ static void write_pieces(state *s, int gradient, const real *logits, int64_t log
         if (safetensors_create(&w, path, spec, n, &e)) FAULT(e.code, "%s", e.text);
         for (int64_t i = 0; i < p->n; i++)
             if (safetensors_append(w, one + at[i], p->param[i].count, &e)) FAULT(e.code, "%s", e.text);
-        if (logits && safetensors_append(w, logits, logit_rows * p->model.vocab_size, &e)) FAULT(e.code, "%s", e.text);
+        if (logits && safetensors_append(w, logits, logit_rows * p->model.vocab_size, &e))
+            FAULT(e.code, "%s", e.text);
         if (safetensors_finish(w, 0, &e)) FAULT(e.code, "%s", e.text);
     }
     mem_free(at);
@@ -154,9 +181,9 @@ static json_t *report_step(const state *s, const step_result *r) {
         json_array_append_new(counts, c);
         json_array_append_new(bias, b);
     }
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:f, s:f, s:o}", "lm", r->lm, "lb", r->lb, "z", r->z, "mtp",
-                     r->mtp, "total", r->loss, "grad_norm", r->grad_norm, "counts", counts, "ffn_experts_mean",
-                     r->ffn_mean_all, "ffn_experts_std", r->ffn_std_all, "bias", bias);
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:f, s:f, s:o}", "lm", r->lm, "lb", r->lb, "z",
+                     r->z, "mtp", r->mtp, "total", r->loss, "grad_norm", r->grad_norm, "counts", counts,
+                     "ffn_experts_mean", r->ffn_mean_all, "ffn_experts_std", r->ffn_std_all, "bias", bias);
 }
 
 static int option(const char *arg, const char *name, const char **value) {
@@ -198,8 +225,9 @@ int main(int argc, char **argv) {
     mkdir(argv[2], 0777);
 
     int64_t rows = c.train.micro_batch_size * c.train.seq_len, v = c.model.vocab_size;
-    int32_t *batch = mem_alloc((size_t)(c.train.micro_batches * c.train.micro_batch_size * (c.train.seq_len + 2)) *
-                                   sizeof *batch, "tokens");
+    int32_t *batch = mem_alloc(
+        (size_t)(c.train.micro_batches * c.train.micro_batch_size * (c.train.seq_len + 2)) * sizeof *batch,
+        "tokens");
     real *logits = mem_alloc((size_t)(rows * v) * sizeof *logits, "logits");
     read_step_tokens(&s, json_array_get(tokens, 0), batch);
     model_forward(&s.model, batch, c.train.micro_batch_size, c.train.seq_len, 1);

@@ -5,8 +5,8 @@
 
 #include "launch/memory.h"
 
-/* The logical tensors of a state in the order in which they are stored: for each parameter its weight and moments, then for
- * each layer the router's bias and the controller's memory. */
+/* The logical tensors of a state in the order in which they are stored: for each parameter its weight and
+ * moments, then for each layer the router's bias and the controller's memory. */
 enum { WEIGHT, MOMENT_1, MOMENT_2, PER_PARAM };
 enum { BIAS, ERROR_1, ERROR_2, WAITING, PER_LAYER };
 static const char *const param_prefix[PER_PARAM] = {"weights/", "adam_m/", "adam_v/"};
@@ -37,10 +37,14 @@ static void list_free(tensor_list *t) {
 
 static void *layer_data(const state *s, int64_t layer, int what) {
     switch (what) {
-    case BIAS: return s->model.router_bias_LE + layer * experts_total(&s->c.model);
-    case ERROR_1: return s->history[layer].e1_N;
-    case ERROR_2: return s->history[layer].e2_N;
-    default: return s->history[layer].waiting_N;
+    case BIAS:
+        return s->model.router_bias_LE + layer * experts_total(&s->c.model);
+    case ERROR_1:
+        return s->history[layer].e1_N;
+    case ERROR_2:
+        return s->history[layer].e2_N;
+    default:
+        return s->history[layer].waiting_N;
     }
 }
 
@@ -56,7 +60,9 @@ static tensor_list list_create(const state *s) {
                         "the checkpoint's list");
     for (int64_t i = 0; i < p->n; i++)
         for (int what = 0; what < PER_PARAM; what++)
-            t.tensor[t.tensors++] = (ckpt_tensor){joined(param_prefix[what], p->param[i].name), CKPT_F32, p->param[i].rank,
+            t.tensor[t.tensors++] = (ckpt_tensor){joined(param_prefix[what], p->param[i].name),
+                                                  CKPT_F32,
+                                                  p->param[i].rank,
                                                   {p->param[i].shape[0], p->param[i].shape[1]}};
     for (int64_t l = 0; l < c->num_layers; l++)
         for (int what = 0; what < PER_LAYER; what++) {
@@ -88,8 +94,9 @@ static json_t *describe(const state *s, const char *tokenizer_digest) {
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o}", "step", (json_int_t)s->step, "position",
                      (json_int_t)s->position, "adam_steps", (json_int_t)s->optimizer.steps, "mtp_adam_steps",
                      (json_int_t)s->optimizer.mtp_steps, "controller_waiting_tokens",
-                     (json_int_t)s->history[0].waiting_tokens, "seed", (json_int_t)s->c.train.seed, "tokenizer_digest",
-                     tokenizer_digest, "config_digest", digest, "config", config_deciding(&s->c));
+                     (json_int_t)s->history[0].waiting_tokens, "seed", (json_int_t)s->c.train.seed,
+                     "tokenizer_digest", tokenizer_digest, "config_digest", digest, "config",
+                     config_deciding(&s->c));
 }
 
 int checkpoint_save(state *s, const char *tokenizer_digest, error *e) {
@@ -97,8 +104,8 @@ int checkpoint_save(state *s, const char *tokenizer_digest, error *e) {
     snprintf(directory, sizeof directory, "%s/checkpoints", s->c.run_dir);
     tensor_list t = list_create(s);
     json_t *about = describe(s, tokenizer_digest);
-    int code = ckpt_save(s->mesh.world, directory, s->step, s->c.checkpoint.shards, t.tensor, t.tensors, t.slice,
-                         t.slices, about, e);
+    int code = ckpt_save(s->mesh.world, directory, s->step, s->c.checkpoint.shards, t.tensor, t.tensors,
+                         t.slice, t.slices, about, e);
     json_decref(about);
     list_free(&t);
     if (!code && s->mesh.rank == 0) ckpt_retain(directory, &s->c.checkpoint, e);
@@ -108,17 +115,19 @@ int checkpoint_save(state *s, const char *tokenizer_digest, error *e) {
 /* ---- loading ---- */
 
 /* Appends a slice of a named tensor, checking that the checkpoint has it with this shape. */
-static int want(ckpt *k, ckpt_slice *slices, int64_t *n, const char *name, int type, int rank, const int64_t *shape,
-                int64_t offset, int64_t count, void *data, error *e) {
+static int want(ckpt *k, ckpt_slice *slices, int64_t *n, const char *name, int type, int rank,
+                const int64_t *shape, int64_t offset, int64_t count, void *data, error *e) {
     const ckpt_tensor *all;
     ckpt_tensors(k, &all);
     int64_t i = ckpt_find(k, name);
     if (i < 0)
-        return error_set(e, EXIT_CORRUPT, "%s has no tensor %s: it is a checkpoint of another model", ckpt_path(k), name);
+        return error_set(e, EXIT_CORRUPT, "%s has no tensor %s: it is a checkpoint of another model",
+                         ckpt_path(k), name);
     const ckpt_tensor *t = &all[i];
     if (t->type != type || t->rank != rank || memcmp(t->shape, shape, (size_t)rank * sizeof *shape))
-        return error_set(e, EXIT_CORRUPT, "%s: tensor %s has shape [%lld%s...] and this model wants [%lld...]",
-                         ckpt_path(k), name, (long long)t->shape[0], t->rank > 1 ? ", " : "", (long long)shape[0]);
+        return error_set(e, EXIT_CORRUPT,
+                         "%s: tensor %s has shape [%lld%s...] and this model wants [%lld...]", ckpt_path(k),
+                         name, (long long)t->shape[0], t->rank > 1 ? ", " : "", (long long)shape[0]);
     slices[(*n)++] = (ckpt_slice){i, offset, count, data};
     return 0;
 }
@@ -179,7 +188,9 @@ static int load(state *s, ckpt *k, int everything, error *e) {
     return comm_agree(s->mesh.world, e);
 }
 
-static int64_t integer(const json_t *j, const char *key) { return json_integer_value(json_object_get(j, key)); }
+static int64_t integer(const json_t *j, const char *key) {
+    return json_integer_value(json_object_get(j, key));
+}
 
 int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e) {
     const json_t *about = ckpt_state(k);
@@ -187,8 +198,9 @@ int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e)
     if (config_compare(&s->c, json_object_get(about, "config"), e))
         return error_within(e, "cannot resume from %s", ckpt_path(k));
     if (!tokenizer || strcmp(tokenizer, tokenizer_digest))
-        return error_set(e, EXIT_USAGE, "cannot resume from %s: it was trained with another tokenizer than %s",
-                         ckpt_path(k), s->c.data.tokenizer);
+        return error_set(e, EXIT_USAGE,
+                         "cannot resume from %s: it was trained with another tokenizer than %s", ckpt_path(k),
+                         s->c.data.tokenizer);
     s->step = integer(about, "step");
     s->position = integer(about, "position");
     s->optimizer.steps = integer(about, "adam_steps");
@@ -198,4 +210,6 @@ int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e)
     return load(s, k, 1, e);
 }
 
-int checkpoint_init_from(state *s, ckpt *k, error *e) { return load(s, k, 0, e); }
+int checkpoint_init_from(state *s, ckpt *k, error *e) {
+    return load(s, k, 0, e);
+}

@@ -4,16 +4,17 @@
 
 #include "train/state.h"
 
-/* Saves the state after step s->step under run.dir/checkpoints, then drops what retention drops.  tokenizer_digest: 32 hex
- * digits.  Collective. */
+/* Saves the state after step s->step under run.dir/checkpoints, then drops what retention drops.
+ * tokenizer_digest: 32 hex digits.  Collective. */
 int checkpoint_save(state *s, const char *tokenizer_digest, error *e);
 
-/* Loads a checkpoint into a created state: weights, moments, biases, controller history, counters.  An error (naming the
- * keys) when the config's deciding keys or the tokenizer differ from those of the checkpoint.  Collective. */
+/* Loads a checkpoint into a created state: weights, moments, biases, controller history, counters.  An error
+ * (naming the keys) when the config's deciding keys or the tokenizer differ from those of the checkpoint.
+ * Collective. */
 int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e);
 
-/* Takes only the model from a checkpoint (weights and router biases); the optimizer and all counters stay fresh.  Shapes
- * must match; anything else may differ.  Collective. */
+/* Takes only the model from a checkpoint (weights and router biases); the optimizer and all counters stay
+ * fresh.  Shapes must match; anything else may differ.  Collective. */
 int checkpoint_init_from(state *s, ckpt *k, error *e);
 
 #endif

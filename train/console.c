@@ -66,17 +66,22 @@ void console_header(const session *x) {
     model_config_all all = state_model_config(c, -1), worst = all;
     worst.slack = 1e9;
     double weights = (double)s->model.p.weights * 4, moments = 2.0 * (double)s->gradients.owned_count * 4;
-    printf("model     %s parameters, %s active per token; %lld layers, %s\n", console_count(a, params_total(&c->model)),
-           console_count(b, params_active(&c->model, c->router.expected_ffn_experts)), (long long)c->model.num_layers,
-           c->model.moe_input == MOE_SHORTCUT ? "shortcut" : "sequential");
-    printf("ranks     %d (experts over %d, %d group%s), %d thread%s each, %s\n", m->ranks, m->expert_parallel, m->groups,
-           m->groups == 1 ? "" : "s", s->c.kernels.threads, s->c.kernels.threads == 1 ? "" : "s", s->k.name);
-    printf("batch     %lld micro-batches x %lld x %lld = %s tokens a step\n", (long long)c->train.micro_batches,
-           (long long)c->train.micro_batch_size, (long long)c->train.seq_len,
+    printf("model     %s parameters, %s active per token; %lld layers, %s\n",
+           console_count(a, params_total(&c->model)),
+           console_count(b, params_active(&c->model, c->router.expected_ffn_experts)),
+           (long long)c->model.num_layers, c->model.moe_input == MOE_SHORTCUT ? "shortcut" : "sequential");
+    printf("ranks     %d (experts over %d, %d group%s), %d thread%s each, %s\n", m->ranks, m->expert_parallel,
+           m->groups, m->groups == 1 ? "" : "s", s->c.kernels.threads, s->c.kernels.threads == 1 ? "" : "s",
+           s->k.name);
+    printf("batch     %lld micro-batches x %lld x %lld = %s tokens a step\n",
+           (long long)c->train.micro_batches, (long long)c->train.micro_batch_size,
+           (long long)c->train.seq_len,
            console_count(a, (double)(c->train.micro_batches * c->train.micro_batch_size * c->train.seq_len)));
-    printf("memory    a rank: weights %s, moments %s, gradients %s, activations %s (room for %.2g x the expected expert load; "
+    printf("memory    a rank: weights %s, moments %s, gradients %s, activations %s (room for %.2g x the "
+           "expected expert load; "
            "worst case of dropless routing %s)\n",
-           console_bytes(a, weights), console_bytes(b, moments), console_bytes(d, (double)gradients_bytes(&s->gradients)),
+           console_bytes(a, weights), console_bytes(b, moments),
+           console_bytes(d, (double)gradients_bytes(&s->gradients)),
            console_bytes(f, (double)(s->model.kept.size + s->model.shared.size)), c->parallel.expert_capacity,
            console_bytes(g, (double)model_activation_bytes(&worst, &s->k, m)));
     fflush(stdout);

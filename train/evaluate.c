@@ -25,12 +25,15 @@ static sample sample_at(const loader *l, int64_t i, int64_t sources, int64_t sam
     return (sample){source, i};
 }
 
-void evaluate(state *s, const loader *held_out, int64_t samples, int32_t *tokens, double *loss, double *total) {
+void evaluate(state *s, const loader *held_out, int64_t samples, int32_t *tokens, double *loss,
+              double *total) {
     const train_config *t = &s->c.train;
     int64_t sources = s->c.data.sources, all = 0, row = t->seq_len + 2;
     for (int64_t i = 0; i < sources; i++) all += count_of(held_out, i, samples);
-    double *sum = mem_alloc((size_t)(2 * all + 1) * sizeof *sum, "held-out losses"); /* loss and counted tokens of each */
-    real *token_loss = mem_alloc((size_t)(t->micro_batch_size * t->seq_len) * sizeof *token_loss, "held-out losses");
+    double *sum = mem_alloc((size_t)(2 * all + 1) * sizeof *sum,
+                            "held-out losses"); /* loss and counted tokens of each */
+    real *token_loss =
+        mem_alloc((size_t)(t->micro_batch_size * t->seq_len) * sizeof *token_loss, "held-out losses");
     int64_t stride = s->mesh.ranks * t->micro_batch_size;
     for (int64_t first = 0; first < all; first += stride) { /* every rank runs as often: experts are shared */
         int64_t mine = first + s->mesh.rank * t->micro_batch_size;
@@ -69,7 +72,8 @@ void evaluate(state *s, const loader *held_out, int64_t samples, int32_t *tokens
 static int run(session *x, const char *path, long long samples, error *e) {
     const train_config *c = &x->c.train;
     ckpt *k;
-    if (!x->valid) return error_set(e, EXIT_USAGE, "no source of the config has held-out text (data.sources: valid)");
+    if (!x->valid)
+        return error_set(e, EXIT_USAGE, "no source of the config has held-out text (data.sources: valid)");
     if (session_checkpoint(x, path, &k, e)) return e->code;
     int64_t step = ckpt_step(k);
     int code = checkpoint_init_from(&x->s, k, e);
@@ -81,7 +85,8 @@ static int run(session *x, const char *path, long long samples, error *e) {
     if (comm_rank(x->world) == 0) {
         printf("%-16s %10s %12s\n", "held-out text", "loss", "perplexity");
         for (int64_t i = 0; i < x->c.data.sources; i++)
-            if (loss[i] == loss[i]) printf("%-16s %10.4f %12.2f\n", x->c.data.source[i].name, loss[i], exp(loss[i]));
+            if (loss[i] == loss[i])
+                printf("%-16s %10.4f %12.2f\n", x->c.data.source[i].name, loss[i], exp(loss[i]));
         printf("%-16s %10.4f %12.2f  after step %lld\n", "all tokens", total, exp(total), (long long)step);
     }
     mem_free(loss);
@@ -95,7 +100,8 @@ int evaluate_command(int argc, char **argv) {
     long long samples = INT64_MAX;
     int overrides = 0, bad = 0;
     for (int i = 1; i < argc; i++) {
-        if ((value = option_value(argv[i], "samples"))) bad |= !option_integer(value, "samples", 1, INT64_MAX, &samples);
+        if ((value = option_value(argv[i], "samples")))
+            bad |= !option_integer(value, "samples", 1, INT64_MAX, &samples);
         else if (!strncmp(argv[i], "--", 2)) override[overrides++] = argv[i];
         else if (!path) path = argv[i];
         else bad = 1;

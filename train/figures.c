@@ -5,13 +5,17 @@
 
 #include "launch/memory.h"
 
-/* One micro-batch's figures: the scalars, then per layer LB, sums of FFN experts, and per expert counts and the
- * gradient that reached its probability.  All are sums over micro-batches but the maximum. */
+/* One micro-batch's figures: the scalars, then per layer LB, sums of FFN experts, and per expert counts and
+ * the gradient that reached its probability.  All are sums over micro-batches but the maximum. */
 enum { LM, Z, MTP, HIDDEN_L2, HIDDEN_MAX, SCALARS };
 enum { LB, FFN_SUM, FFN_SUM_SQ, LAYER_SCALARS };
 
-static int64_t layer_figures(const model_config *c) { return LAYER_SCALARS + 2 * experts_total(c); }
-int64_t step_figures(const model_config *c) { return SCALARS + c->num_layers * layer_figures(c); }
+static int64_t layer_figures(const model_config *c) {
+    return LAYER_SCALARS + 2 * experts_total(c);
+}
+int64_t step_figures(const model_config *c) {
+    return SCALARS + c->num_layers * layer_figures(c);
+}
 
 static double *layer_at(const model_config *c, double *figure, int64_t l) {
     return figure + SCALARS + l * layer_figures(c);
@@ -36,7 +40,9 @@ void step_result_destroy(step_result *r) {
     mem_free(r->count);
 }
 
-void figures_begin(state *s) { memset(s->figure_sum, 0, (size_t)s->figures * sizeof(double)); }
+void figures_begin(state *s) {
+    memset(s->figure_sum, 0, (size_t)s->figures * sizeof(double));
+}
 
 void figures_fold(state *s) {
     const model_config *c = &s->c.model;
@@ -58,7 +64,8 @@ void figures_fold(state *s) {
             at[LAYER_SCALARS + n + i] = (double)e->dprob_sum_E[i];
         }
     }
-    comm_all_gather(s->mesh.world, "figures of a turn", s->figure_all, s->figure, (size_t)s->figures * sizeof(double));
+    comm_all_gather(s->mesh.world, "figures of a turn", s->figure_all, s->figure,
+                    (size_t)s->figures * sizeof(double));
     for (int64_t k = 0; k < s->mesh.ranks; k++) {
         const double *x = s->figure_all + mesh_rank_of(&s->mesh, k) * s->figures;
         double most = s->figure_sum[HIDDEN_MAX];
@@ -67,7 +74,8 @@ void figures_fold(state *s) {
     }
 }
 
-/* Mean cosine over all pairs of rows of w [n, h]: (|sum of unit rows|^2 - n) / (n (n - 1)).  sum: scratch [h]. */
+/* Mean cosine over all pairs of rows of w [n, h]: (|sum of unit rows|^2 - n) / (n (n - 1)).  sum: scratch
+ * [h]. */
 static double mean_cosine(const real *w, int64_t n, int64_t h, double *sum) {
     double square = 0;
     if (n < 2) return 0;
@@ -130,7 +138,8 @@ void figures_read(const state *s, step_result *r) {
     }
     r->ffn_mean_all = all / (tokens * layers);
     r->ffn_std_all = deviation(all, all_sq, tokens * layers);
-    r->loss = r->lm + s->c.router.lb_alpha * r->lb + s->c.loss.hidden_z_coef * r->z + s->c.loss.mtp_coef * r->mtp;
+    r->loss =
+        r->lm + s->c.router.lb_alpha * r->lb + s->c.loss.hidden_z_coef * r->z + s->c.loss.mtp_coef * r->mtp;
 }
 
 void figures_read_biases(const state *s, step_result *r) {

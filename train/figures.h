@@ -1,5 +1,5 @@
-/* The figures of a step: every rank's micro-batch tells its numbers after each turn, and all ranks add them in the
- * order of the micro-batches. */
+/* The figures of a step: every rank's micro-batch tells its numbers after each turn, and all ranks add them
+ * in the order of the micro-batches. */
 #ifndef CARACAL_TRAIN_FIGURES_H
 #define CARACAL_TRAIN_FIGURES_H
 

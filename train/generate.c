@@ -17,7 +17,8 @@ static int32_t most_likely(const real *logits, int64_t n) {
     return (int32_t)best;
 }
 
-/* Continues a prompt greedily by `count` tokens or to the end of the document, seeing the last seq_len tokens. */
+/* Continues a prompt greedily by `count` tokens or to the end of the document, seeing the last seq_len
+ * tokens. */
 static void continue_prompt(session *x, id_list *ids, int64_t count, int32_t *window, real *logits) {
     int64_t seq = x->c.train.seq_len, vocab = tokenizer_vocab_size(x->tokenizer);
     for (int64_t i = 0; i < count; i++) {
@@ -32,7 +33,8 @@ static void continue_prompt(session *x, id_list *ids, int64_t count, int32_t *wi
     }
 }
 
-static int run(session *x, const char *path, int prompts, const char *const *prompt, int64_t count, error *e) {
+static int run(session *x, const char *path, int prompts, const char *const *prompt, int64_t count,
+               error *e) {
     ckpt *k;
     if (session_checkpoint(x, path, &k, e)) return e->code;
     int code = checkpoint_init_from(&x->s, k, e);
@@ -68,8 +70,10 @@ int generate_command(int argc, char **argv) {
     long long count = 64;
     int overrides = 0, prompts = 0, bad = 0;
     for (int i = 1; i < argc; i++) {
-        if ((value = option_value(argv[i], "tokens"))) bad |= !option_integer(value, "tokens", 1, 1 << 20, &count);
-        else if ((value = option_value(argv[i], "prompt")) && prompts < MAX_PROMPTS) prompt[prompts++] = value;
+        if ((value = option_value(argv[i], "tokens")))
+            bad |= !option_integer(value, "tokens", 1, 1 << 20, &count);
+        else if ((value = option_value(argv[i], "prompt")) && prompts < MAX_PROMPTS)
+            prompt[prompts++] = value;
         else if (!strncmp(argv[i], "--", 2)) override[overrides++] = argv[i];
         else if (!path) path = argv[i];
         else bad = 1;

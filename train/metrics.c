@@ -9,7 +9,8 @@
 
 /* ---- files ---- */
 
-/* Where the lines of steps beyond `step` begin.  Lines are in order; one that was cut short by a crash ends the file. */
+/* Where the lines of steps beyond `step` begin.  Lines are in order; one that was cut short by a crash ends
+ * the file. */
 static int64_t keep_until(FILE *f, int64_t step) {
     char *line = NULL;
     size_t room = 0;
@@ -60,7 +61,8 @@ void metrics_close(metrics *m) {
 }
 
 static int write_line(const metrics *m, FILE *f, const char *name, json_t *line, error *e) {
-    int failed = json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(9)) || fputc('\n', f) < 0 || fflush(f);
+    int failed =
+        json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(9)) || fputc('\n', f) < 0 || fflush(f);
     json_decref(line);
     return failed ? error_set(e, EXIT_IO, "%s/%s: %s", m->run_dir, name, strerror(errno)) : 0;
 }
@@ -68,9 +70,13 @@ static int write_line(const metrics *m, FILE *f, const char *name, json_t *line,
 /* ---- lines ---- */
 
 /* JSON has no NaN; a number that is not finite is told as null. */
-static json_t *number(double x) { return x - x == 0 ? json_real(x) : json_null(); }
+static json_t *number(double x) {
+    return x - x == 0 ? json_real(x) : json_null();
+}
 
-static void set(json_t *j, const char *key, double x) { json_object_set_new(j, key, number(x)); }
+static void set(json_t *j, const char *key, double x) {
+    json_object_set_new(j, key, number(x));
+}
 
 static void set_hex(json_t *j, const char *key, double x) {
     char text[64];
@@ -98,7 +104,8 @@ static void set_digests(json_t *j, const uint64_t *digests) {
 int metrics_step(metrics *m, const state *s, const step_result *r, const uint64_t *digests, error *e) {
     const config *c = &s->c;
     json_t *j = json_object();
-    int64_t tokens = c->train.micro_batches * c->train.micro_batch_size * c->train.seq_len, layers = c->model.num_layers;
+    int64_t tokens = c->train.micro_batches * c->train.micro_batch_size * c->train.seq_len,
+            layers = c->model.num_layers;
     json_object_set_new(j, "step", json_integer(s->step));
     json_object_set_new(j, "tokens", json_integer(s->step * tokens));
     set(j, "loss", r->loss);

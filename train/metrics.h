@@ -1,5 +1,6 @@
-/* The run directory's records: metrics.jsonl holds what the promises of determinism cover (two equal runs have equal
- * files), timing.jsonl everything with a clock or a byte count in it, eval.jsonl the validations. */
+/* The run directory's records: metrics.jsonl holds what the promises of determinism cover (two equal runs
+ * have equal files), timing.jsonl everything with a clock or a byte count in it, eval.jsonl the validations.
+ */
 #ifndef CARACAL_TRAIN_METRICS_H
 #define CARACAL_TRAIN_METRICS_H
 
@@ -17,8 +18,8 @@ typedef struct step_timing {
     int64_t peak_memory; /* bytes, all ranks together */
 } step_timing;
 
-/* Opens the files for appending after cutting them back to lines of at most `step`: a resumed run has no doubled and no
- * missing step.  Rank 0 only. */
+/* Opens the files for appending after cutting them back to lines of at most `step`: a resumed run has no
+ * doubled and no missing step.  Rank 0 only. */
 int metrics_open(metrics *m, const char *run_dir, int64_t step, error *e);
 void metrics_close(metrics *m);
 
@@ -28,8 +29,8 @@ int metrics_timing(metrics *m, int64_t step, const step_timing *t, error *e);
 /* Held-out loss of each source, and of all. */
 int metrics_eval(metrics *m, int64_t step, const data_config *d, const double *loss, double total, error *e);
 
-/* Model FLOPs of one token: 6 (parameters active at K_e, without the input embedding) + the causal half of attention, forward
- * and backward. */
+/* Model FLOPs of one token: 6 (parameters active at K_e, without the input embedding) + the causal half of
+ * attention, forward and backward. */
 double metrics_flops_per_token(const config *c);
 
 #endif

@@ -12,8 +12,8 @@
 static void print_counts(const config *c) {
     const model_config *m = &c->model;
     double ke = c->router.expected_ffn_experts, k = (double)m->moe_topk;
-    printf("parameters                  %8.1f B (%.0f, with the input embedding, without MTP)\n", params_total(m) / 1e9,
-           params_total(m));
+    printf("parameters                  %8.1f B (%.0f, with the input embedding, without MTP)\n",
+           params_total(m) / 1e9, params_total(m));
     printf("per token, no FFN expert    %8.1f B\n", params_active(m, 0) / 1e9);
     printf("per token, K_e = %-4g       %8.1f B\n", ke, params_active(m, ke) / 1e9);
     printf("per token, K = %-4g         %8.1f B\n", k, params_active(m, k) / 1e9);
@@ -24,15 +24,22 @@ static void print_counts(const config *c) {
 /* A rank's memory: as state_create would lay it out on `ranks` ranks. */
 static int print_memory(const config *c, int ranks, error *e) {
     int64_t replicas = c->parallel.expert_replicas;
-    int64_t ep = c->parallel.expert_parallel ? c->parallel.expert_parallel : ranks % replicas ? ranks : ranks / replicas;
+    int64_t ep = c->parallel.expert_parallel ? c->parallel.expert_parallel
+                 : ranks % replicas          ? ranks
+                                             : ranks / replicas;
     if (c->train.micro_batches % ranks || ranks % ep || c->model.n_routed_experts % ep)
-        return error_set(e, EXIT_USAGE, "%d ranks do not fit: they must divide train.micro_batches = %lld, and the "
-                                        "expert-parallel ranks (%lld) model.n_routed_experts = %lld", ranks,
-                         (long long)c->train.micro_batches, (long long)ep, (long long)c->model.n_routed_experts);
+        return error_set(e, EXIT_USAGE,
+                         "%d ranks do not fit: they must divide train.micro_batches = %lld, and the "
+                         "expert-parallel ranks (%lld) model.n_routed_experts = %lld",
+                         ranks, (long long)c->train.micro_batches, (long long)ep,
+                         (long long)c->model.n_routed_experts);
     params p;
     kernels none = {0};
     char a[32], b[32], d[32], f[32];
-    mesh m = {.ranks = ranks, .expert_parallel = (int)ep, .groups = (int)(ranks / ep), .replica_classes = (int)replicas};
+    mesh m = {.ranks = ranks,
+              .expert_parallel = (int)ep,
+              .groups = (int)(ranks / ep),
+              .replica_classes = (int)replicas};
     params_create(&p, &c->model, c->loss.mtp_coef > 0, m.expert_parallel, 0);
     double dense = 0, experts = 0;
     for (int64_t i = 0; i < p.buckets; i++) {
@@ -60,7 +67,8 @@ int plan_command(int argc, char **argv) {
     long long ranks = 0;
     int overrides = 0, bad = 0;
     for (int i = 1; i < argc; i++) {
-        if ((value = option_value(argv[i], "ranks"))) bad |= !option_integer(value, "ranks", 1, 1 << 20, &ranks);
+        if ((value = option_value(argv[i], "ranks")))
+            bad |= !option_integer(value, "ranks", 1, 1 << 20, &ranks);
         else if (!strncmp(argv[i], "--", 2)) override[overrides++] = argv[i];
         else if (!path) path = argv[i];
         else bad = 1;
@@ -76,7 +84,8 @@ int plan_command(int argc, char **argv) {
     mem_free(override);
     if (!code) {
         print_counts(&c);
-        if (!ranks) ranks = c.parallel.expert_parallel ? c.parallel.expert_parallel * c.parallel.expert_replicas : 1;
+        if (!ranks)
+            ranks = c.parallel.expert_parallel ? c.parallel.expert_parallel * c.parallel.expert_replicas : 1;
         code = print_memory(&c, (int)ranks, &e);
         config_free(&c);
     }

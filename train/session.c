@@ -31,7 +31,8 @@ static int open_files(session *x, int files, error *e) {
                                              (uint64_t)c->train.seed, e))
         return e->code;
     if (files & SESSION_VALID && held_out &&
-        loader_open(&x->valid, &c->data, 1, c->train.seq_len, c->model.vocab_size, (uint64_t)c->train.seed, e)) {
+        loader_open(&x->valid, &c->data, 1, c->train.seq_len, c->model.vocab_size, (uint64_t)c->train.seed,
+                    e)) {
         if (x->train) loader_close(x->train);
         x->train = NULL;
     }

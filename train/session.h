@@ -16,15 +16,16 @@ typedef struct session {
 
 enum { SESSION_TRAIN = 1, SESSION_VALID = 2 }; /* which token files */
 
-/* Reads the config with its overrides and opens everything; on an error rank 0 prints it, all ranks return its code, and
- * what was opened is closed again.  Weights are zero. */
+/* Reads the config with its overrides and opens everything; on an error rank 0 prints it, all ranks return
+ * its code, and what was opened is closed again.  Weights are zero. */
 int session_open(session *x, const char *config_path, int overrides, char **override, int files, error *e);
 void session_close(session *x);
 
 /* Prints "caracal: ..." on rank 0 and returns the code. */
 int session_report(const session *x, const error *e);
 
-/* Opens the checkpoint at `path` (a step-N directory, or a directory of them: the newest that verifies).  Collective. */
+/* Opens the checkpoint at `path` (a step-N directory, or a directory of them: the newest that verifies).
+ * Collective. */
 int session_checkpoint(session *x, const char *path, ckpt **out, error *e);
 /* The config.yaml of the run that a checkpoint belongs to: CKPT/../../config.yaml. */
 void session_config_of(const char *ckpt, char *path, size_t size);

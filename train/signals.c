@@ -9,7 +9,8 @@
 
 /* Only what a handler may call. */
 static void stop_now(int number) {
-    static const char text[] = "caracal: interrupted; the newest complete checkpoint is intact, train resumes from it\n";
+    static const char text[] =
+        "caracal: interrupted; the newest complete checkpoint is intact, train resumes from it\n";
     (void)number;
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(EXIT_INTERRUPTED);
     _exit(EXIT_INTERRUPTED);

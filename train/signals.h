@@ -1,5 +1,5 @@
-/* Signals that a run answers.  USR1 (and, without mpirun, TERM) asks for a checkpoint at the next step boundary; INT stops
- * at once.  Under mpirun, TERM is mpirun's way of ending a rank and does just that. */
+/* Signals that a run answers.  USR1 (and, without mpirun, TERM) asks for a checkpoint at the next step
+ * boundary; INT stops at once.  Under mpirun, TERM is mpirun's way of ending a rank and does just that. */
 #ifndef CARACAL_TRAIN_SIGNALS_H
 #define CARACAL_TRAIN_SIGNALS_H
 

@@ -9,8 +9,14 @@
 #include "train/step.h"
 
 model_config_all state_model_config(const config *c, int64_t eos) {
-    return (model_config_all){.model = c->model, .router = c->router, .loss = c->loss, .batch = c->train.micro_batch_size,
-                              .seq = c->train.seq_len, .chunks = c->parallel.chunks, .eos = eos, .slack = c->parallel.expert_capacity};
+    return (model_config_all){.model = c->model,
+                              .router = c->router,
+                              .loss = c->loss,
+                              .batch = c->train.micro_batch_size,
+                              .seq = c->train.seq_len,
+                              .chunks = c->parallel.chunks,
+                              .eos = eos,
+                              .slack = c->parallel.expert_capacity};
 }
 
 int state_threads(const config *c, const comm *world) {

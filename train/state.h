@@ -23,7 +23,8 @@ typedef struct state {
     double *row_sum;                          /* scratch [H] */
 } state;
 
-/* Opens backend, mesh and model for `c`; weights are zero, biases and history too.  eos: from the tokenizer. */
+/* Opens backend, mesh and model for `c`; weights are zero, biases and history too.  eos: from the tokenizer.
+ */
 int state_create(state *s, const config *c, comm *world, int64_t eos, error *e);
 void state_destroy(state *s);
 /* Fresh weights from train.seed. */

@@ -14,9 +14,11 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
     int class_of[1024]; /* of each source of my expert group in this turn */
     REQUIRE(s->mesh.expert_parallel <= 1024);
     for (int i = 0; i < s->mesh.expert_parallel; i++)
-        class_of[i] = (int)mesh_class(&s->mesh, mesh_micro_batch(&s->mesh, turn, s->mesh.group * s->mesh.expert_parallel + i));
+        class_of[i] = (int)mesh_class(
+            &s->mesh, mesh_micro_batch(&s->mesh, turn, s->mesh.group * s->mesh.expert_parallel + i));
 
-    model_forward(m, tokens, c->train.micro_batch_size, c->train.seq_len, 1.0 / (double)c->train.micro_batches);
+    model_forward(m, tokens, c->train.micro_batch_size, c->train.seq_len,
+                  1.0 / (double)c->train.micro_batches);
 
     real *embedding = gradients_buffer(g, BUCKET_EMBEDDING), *head = gradients_buffer(g, bucket_head(&m->p));
     real *mtp = m->p.mtp ? gradients_buffer(g, bucket_mtp(&m->p)) : NULL;
@@ -36,9 +38,11 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
 /* The bias controller acts after the optimizer, on the counts of the whole step. */
 static void control_biases(state *s, const step_result *r) {
     const model_config *c = &s->c.model;
-    int64_t n = experts_total(c), tokens = s->c.train.micro_batches * s->c.train.micro_batch_size * s->c.train.seq_len;
+    int64_t n = experts_total(c),
+            tokens = s->c.train.micro_batches * s->c.train.micro_batch_size * s->c.train.seq_len;
     for (int64_t l = 0; l < c->num_layers; l++)
-        bias_step(c, &s->c.router, s->step, r->count + l * n, tokens, &s->history[l], s->model.router_bias_LE + l * n);
+        bias_step(c, &s->c.router, s->step, r->count + l * n, tokens, &s->history[l],
+                  s->model.router_bias_LE + l * n);
 }
 
 void step_run(state *s, const int32_t *tokens, step_result *r) {

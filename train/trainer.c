@@ -21,7 +21,7 @@
 typedef struct trainer {
     session x;
     step_result r;
-    metrics out;  /* rank 0 */
+    metrics out; /* rank 0 */
     console console;
     int signals;
     int32_t *tokens, *held_out; /* this rank's micro-batches of a step; one of a validation */
@@ -36,7 +36,8 @@ static int make_directories(const char *path, error *e) {
     for (size_t i = 1; i <= strlen(path); i++) {
         if (path[i] != '/' && path[i]) continue;
         snprintf(part, sizeof part, "%.*s", (int)i, path);
-        if (mkdir(part, 0777) && errno != EEXIST) return error_set(e, EXIT_IO, "%s: %s", part, strerror(errno));
+        if (mkdir(part, 0777) && errno != EEXIST)
+            return error_set(e, EXIT_IO, "%s: %s", part, strerror(errno));
     }
     return 0;
 }
@@ -67,7 +68,8 @@ static int start(trainer *t, const char *resume, const char *init_from, error *e
     } else if (!strcmp(resume, "none")) {
         state_initialise(s);
     } else if (strcmp(resume, "auto")) {
-        if (session_checkpoint(x, resume, &k, e) || checkpoint_resume(s, k, tokenizer_digest(x->tokenizer), e))
+        if (session_checkpoint(x, resume, &k, e) ||
+            checkpoint_resume(s, k, tokenizer_digest(x->tokenizer), e))
             return e->code;
     } else {
         if (ckpt_newest(x->world, directory, &k, e)) return e->code;
@@ -173,8 +175,11 @@ static int save(trainer *t) {
     double began = comm_clock();
     int code = checkpoint_save(s, tokenizer_digest(t->x.tokenizer), &e);
     if (s->mesh.rank) return code;
-    if (code) fprintf(stderr, "caracal: checkpoint of step %lld not written: %s\n", (long long)s->step, e.text);
-    else console_line(&t->console, "checkpoint of step %lld in %.1f s", (long long)s->step, comm_clock() - began);
+    if (code)
+        fprintf(stderr, "caracal: checkpoint of step %lld not written: %s\n", (long long)s->step, e.text);
+    else
+        console_line(&t->console, "checkpoint of step %lld in %.1f s", (long long)s->step,
+                     comm_clock() - began);
     return code;
 }
 
@@ -189,12 +194,13 @@ static int nonfinite(trainer *t, error *e) {
     const state *s = &t->x.s;
     if (s->c.train.on_nonfinite == NONFINITE_SKIP) {
         if (s->mesh.rank == 0)
-            console_line(&t->console, "step %lld skipped: loss %g, gradient norm %g", (long long)s->step, t->r.loss,
-                         t->r.grad_norm);
+            console_line(&t->console, "step %lld skipped: loss %g, gradient norm %g", (long long)s->step,
+                         t->r.loss, t->r.grad_norm);
         return 0;
     }
-    return error_set(e, EXIT_NONFINITE, "step %lld: loss %g, gradient norm %g: stopped before the update; the newest "
-                                        "checkpoint is intact (train.on_nonfinite: skip would go on)",
+    return error_set(e, EXIT_NONFINITE,
+                     "step %lld: loss %g, gradient norm %g: stopped before the update; the newest "
+                     "checkpoint is intact (train.on_nonfinite: skip would go on)",
                      (long long)s->step, t->r.loss, t->r.grad_norm);
 }
 
@@ -206,14 +212,17 @@ static int loop(trainer *t, error *e) {
         step_timing timing;
         load_tokens(t);
         step_run(s, t->tokens, &t->r);
-        int asked = gather_timing(t, comm_clock() - began, comm_exposed_seconds(t->x.world) - waited, &timing);
+        int asked =
+            gather_timing(t, comm_clock() - began, comm_exposed_seconds(t->x.world) - waited, &timing);
         if (record(t, &timing, e)) return e->code;
         if (!t->r.finite && nonfinite(t, e)) return e->code;
         int last = s->step == c->steps;
-        if (t->x.valid && (last || (c->eval_every && s->step % c->eval_every == 0)) && validate(t, e)) return e->code;
+        if (t->x.valid && (last || (c->eval_every && s->step % c->eval_every == 0)) && validate(t, e))
+            return e->code;
         int64_t every = s->c.checkpoint.every;
         int code = last || asked || (every && s->step % every == 0) ? save(t) : 0;
-        if (asked) return code ? error_set(e, code, "asked to stop, but the checkpoint failed") : EXIT_REQUEUE;
+        if (asked)
+            return code ? error_set(e, code, "asked to stop, but the checkpoint failed") : EXIT_REQUEUE;
     }
     return 0;
 }
