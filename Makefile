@@ -38,6 +38,8 @@ LIB    := $(filter-out $B/obj/train/main.o,$(OBJ))
 F64LIB := $(F64SRC:%.c=$B/f64/%.o)
 BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64TST:tests/%.c=$B/tests/%)
 
+# keep the tests' objects: make would delete them as intermediate
+.SECONDARY:
 .PHONY: all deps demo check test lint format install clean
 all: $B/caracal $B/libH5Zzstd.so $(BINS)
 

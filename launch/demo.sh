@@ -40,6 +40,10 @@ say "held-out loss of the trained model"
 $caracal evaluate $run/checkpoints | tee $demo/evaluate.txt
 cat $demo/ngram.txt
 
+marks=$(awk '$1 == "total" { print "--mark=unigram:" $4, "--mark=bigram:" $5 }' $demo/ngram.txt)
+# shellcheck disable=SC2086 # two options
+$caracal report $run $marks
+
 say "greedy continuations"
 $caracal generate $run/checkpoints --tokens=40 \
     --prompt="And the LORD said unto Moses, " \
