@@ -59,8 +59,8 @@ typedef struct ckpt ckpt;
  * or incomplete; EXIT_USAGE: a newer program wrote it. */
 int ckpt_open(comm *c, const char *path, ckpt **out, error *e);
 /* Opens the newest checkpoint under `directory` that verifies; *out = NULL and success when there is none at
- * all.  Those that do not verify are named on stderr by rank 0; when none does, that is an error. Collective.
- */
+ * all.  Those that do not verify are named on stderr by rank 0; when none does, that is an error.  A newer
+ * program's checkpoint is an error too: an older one would only hide it.  Collective. */
 int ckpt_newest(comm *c, const char *directory, ckpt **out, error *e);
 void ckpt_close(ckpt *k);
 

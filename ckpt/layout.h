@@ -79,8 +79,8 @@ typedef struct overlap {
 } overlap;
 
 /* Gives the common parts one after the other, 0 when there is none left.  *cursor is the first extent that
- * may still matter: start a file with 0 and keep it from window to window.  *span starts each window with 0.
- */
+ * may still matter: start a file with 0 and keep it from window to window.  *span starts each window
+ * with 0. */
 int window_overlap(const window *w, const ckpt_tensor *tensors, const extent *list, int64_t n,
                    int64_t *cursor, int *span, overlap *out);
 

@@ -94,7 +94,8 @@ void ckpt_close(ckpt *k) {
 int ckpt_newest(comm *c, const char *directory, ckpt **out, error *e) {
     int64_t step = INT64_MAX;
     *out = NULL;
-    for (e->code = 0;;) {
+    e->code = 0;
+    for (;;) {
         error why = {0};
         if (comm_rank(c) == 0) step_below(directory, "", step, &step, &why);
         if (comm_agree(c, &why)) {
@@ -165,8 +166,9 @@ static int load_chunk(ckpt *k, int64_t tensor, const chunk_grid *g, int64_t inde
         mem_free(path);
         if (code) return code;
     }
-    if (k->tensor != tensor && shard_select(k->shard[file], t, g, e)) return e->code;
-    k->tensor = -1;
+    int selected = k->tensor == tensor;
+    k->tensor = -1; /* until it is known what is there */
+    if (!selected && shard_select(k->shard[file], t, g, e)) return e->code;
     if (shard_read(k->shard[file], k->codec, t, g, index, &values, e)) return e->code;
     k->tensor = tensor;
     k->chunk = index;

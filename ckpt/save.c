@@ -24,8 +24,7 @@ typedef struct saver {
     char *staging[2];
 } saver;
 
-/* Writes one window: begins the datasets that start in it, stores their chunks, completes digests that end.
- */
+/* Writes one window: begins the datasets that start in it, stores their chunks, completes their digests. */
 static int store_window(saver *s, const window *w, const char *staging, error *e) {
     for (int i = 0; i < w->spans; i++) {
         const window_span *span = &w->span[i];
@@ -118,8 +117,7 @@ static void share_digests(saver *s) {
     mem_free(all);
 }
 
-/* The manifest last, then the name.  Before that, all ranks look at a checkpoint that has the name already.
- */
+/* The manifest last, then the name; before that, all ranks look at a checkpoint that has it already. */
 static int commit(saver *s, const char *directory, error *e) {
     int root = comm_rank(s->c) == 0, intact = 0;
     char *final = step_path(directory, s->m.step, "");

@@ -85,8 +85,7 @@ static void test_round_trip(void **state) {
     content_free(&c);
 }
 
-/* A frame depends on its values alone, not on what its codec did before, and a short chunk ends with zeros.
- */
+/* A frame depends on its values alone, not on what its codec did before; a short chunk ends with zeros. */
 static void test_codec(void **state) {
     (void)state;
     error e = {0};
