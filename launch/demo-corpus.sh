@@ -3,7 +3,7 @@
 #
 #   launch/demo-corpus.sh [DIR]      DIR is build/demo unless given
 #
-# Packages are downloaded (59 MB) and unpacked into DIR/packages, not installed; what is there is not fetched
+# Packages are downloaded (48 MB) and unpacked into DIR/packages, not installed; what is there is not fetched
 # again.  Writes DIR/text/{english,chinese,c,python,math}.jsonl, one document a line, and DIR/text/SOURCES.md,
 # which says where each came from and under which licence.  Needs apt-get, dpkg-deb, awk, sed, gzip, xz and tar.
 set -euo pipefail
@@ -28,7 +28,7 @@ apt_options=()
 apt() { apt-get -q "${apt_options[@]}" -o APT::Sandbox::User="$(id -un)" "$@"; }
 
 update_lists() {
-    say "package lists are missing: apt-get update"
+    say "package lists are missing or old: apt-get update"
     if [ "$(id -u)" != 0 ]; then
         mkdir -p "$packages"/apt/{state/lists/partial,cache/archives/partial}
         apt_options=(-o Dir::State="$packages/apt/state" -o Dir::Cache="$packages/apt/cache"
