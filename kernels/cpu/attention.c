@@ -6,9 +6,7 @@
 #include <float.h>
 #include <math.h>
 
-#include "kernels/math.h"
-
-enum { QUERIES = 128 }; /* rows for which a block of keys is packed once; decides no bits */
+enum { QUERIES = 256 }; /* rows for which a block of keys is packed once; decides no bits */
 
 attention_head CPU_(attention_head_of)(attention_shape s, int64_t b, int64_t h, const float *q,
                                        const float *kv, const float *k_rope, int64_t ld_k_rope,
@@ -34,11 +32,8 @@ typedef struct running {
     float *sums; /* [QUERIES, LANES]: sum of exp(score - top), lane by lane */
 } running;
 
-/* One row's scores of a block, of which [0, computed) are there, become exp(score - top), and 0 outside of
- * the keys [from, to) that the row sees.  What was summed before under another top is scaled to the new one.
- */
-static void softmax_row(float *scores, int64_t from, int64_t to, int64_t computed, float scale, int64_t v,
-                        float *out, float *top, float *sums) {
+/* Sets the scores of keys outside of [from, to) to minus infinity; returns the largest score. */
+static float mask_row(float *scores, int64_t computed, int64_t from, int64_t to) {
     vf unseen = vf_set1(-INFINITY), most = unseen;
     if (from > 0 || to < computed) {
         for (int64_t c = 0; c < computed; c += LANES) {
@@ -47,20 +42,32 @@ static void softmax_row(float *scores, int64_t from, int64_t to, int64_t compute
         }
     }
     for (int64_t c = 0; c < computed; c += LANES) most = vf_max(most, vf_load(scores + c));
-    float before = *top, now = fmaxf(before, vf_max_lane(most) * scale);
-    vf minus_top = vf_set1(-now), sum = vf_zero();
-    for (int64_t c = 0; c < computed; c += LANES) {
-        vf p = vf_exp(vf_fma(vf_load(scores + c), vf_set1(scale), minus_top));
-        vf_store(scores + c, p);
-        sum = vf_add(sum, p);
+    return vf_max_lane(most);
+}
+
+/* The m rows of scores [m, KEYS] of a tile, of which the keys [0, computed) are there, masked, become
+ * exp(score - top), where top covers this block's largest score of each row, most [LANES], too.  What was
+ * summed before under another top is scaled to the new one. */
+static void softmax_tile(int64_t m, float *scores, int64_t computed, const float *most, float scale,
+                         int64_t v, running r) {
+    float factor[LANES];
+    vf before = vf_load_n(r.top, m), top = vf_max(before, vf_mul(vf_load(most), vf_set1(scale)));
+    vf_store_n(r.top, top, m);
+    vf_store(factor, vf_exp(vf_sub(before, top)));
+    for (int64_t i = 0; i < m; i++) {
+        float *row = scores + i * KEYS, *sums = r.sums + i * LANES;
+        vf minus_top = vf_set1(-r.top[i]), sum = vf_zero();
+        for (int64_t c = 0; c < computed; c += LANES) {
+            vf p = vf_exp(vf_fma(vf_load(row + c), vf_set1(scale), minus_top));
+            vf_store(row + c, p);
+            sum = vf_add(sum, p);
+        }
+        vf_store(sums, vf_fma(vf_load(sums), vf_set1(factor[i]), sum));
     }
-    if (now != before) {
-        vf factor = vf_exp(vf_set1(before - now));
-        vf_store(sums, vf_mul(vf_load(sums), factor));
-        for (int64_t c = 0; c < v; c += LANES) vf_store(out + c, vf_mul(vf_load(out + c), factor));
-        *top = now;
-    }
-    vf_store(sums, vf_add(vf_load(sums), sum));
+    if (!vm_bits(vm_and(vf_less(before, top), vm_first(m)))) return; /* every factor is 1 */
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t c = i * v; c < (i + 1) * v; c += LANES)
+            vf_store(r.out + c, vf_mul(vf_load(r.out + c), vf_set1(factor[i])));
 }
 
 /* Rows [row, row + m) of the sequence, a tile, meet the packed block of keys that starts at `key`. */
@@ -68,13 +75,31 @@ static void meet_keys(const attention_head *a, int64_t row, int64_t m, int64_t k
                       const float *values, float *scores, running r) {
     int64_t padded = whole_lanes(a->v);
     int64_t seen = min64(KEYS, row + m - key), computed = whole_lanes(seen); /* by the tile's last row */
+    float most[LANES] = {0};
     tile_product(GEMM_NN, m, computed, a->width, scores, KEYS, 0, a->q + row * a->ld_q, a->ld_q, keys, KEYS);
-    for (int64_t i = 0; i < m; i++) {
-        int64_t to = min64(KEYS, row + i + 1 - key);
-        softmax_row(scores + i * KEYS, first_key_of(a, row + i) - key, to, computed, a->scale, a->v,
-                    r.out + i * padded, r.top + i, r.sums + i * LANES);
-    }
+    for (int64_t i = 0; i < m; i++)
+        most[i] = mask_row(scores + i * KEYS, computed, first_key_of(a, row + i) - key, row + i + 1 - key);
+    softmax_tile(m, scores, computed, most, a->scale, padded, r);
     tile_product(GEMM_NN, m, padded, seen, r.out, padded, 1, scores, KEYS, values, padded);
+}
+
+/* o and lse of the queries whose keys are all met. */
+static void finish(const attention_head *a, int64_t rows, running r, float *o, int64_t ld_o, float *lse,
+                   int64_t ld_lse) {
+    int64_t padded = whole_lanes(a->v);
+    for (int64_t i = 0; i < rows; i += LANES) {
+        float sum[LANES], log_sum[LANES];
+        int64_t n = min64(LANES, rows - i);
+        for (int64_t j = 0; j < LANES; j++) sum[j] = j < n ? vf_sum(vf_load(r.sums + (i + j) * LANES)) : 1;
+        vf_store(log_sum, vf_log(vf_load(sum)));
+        for (int64_t j = 0; j < n; j++) {
+            lse[(i + j) * ld_lse] = r.top[i + j] + log_sum[j];
+            vf inverse = vf_set1(1 / sum[j]);
+            for (int64_t c = 0; c < a->v; c += LANES)
+                vf_store_n(o + (i + j) * ld_o + c, vf_mul(vf_load(r.out + (i + j) * padded + c), inverse),
+                           a->v - c);
+        }
+    }
 }
 
 static void forward_queries(const kernel_context *ctx, const attention_head *a, int64_t row, int64_t rows,
@@ -92,6 +117,8 @@ static void forward_queries(const kernel_context *ctx, const attention_head *a, 
         int64_t n = min64(KEYS, a->seq - key);
         pack_keys(a, key, n, keys);
         pack_rows(values, n, a->v, a->value + key * a->ld_kv, a->ld_kv);
+        int64_t next = key + KEYS, coming = min64(KEYS, row + rows - next);
+        fetch_rows(a->k + next * a->ld_kv, coming, a->nope + a->v, a->ld_kv);
         for (int64_t t = 0; t < tiles_of(rows); t++) {
             row_range at = tile_rows(t, rows);
             if (row + at.end <= key) continue;
@@ -99,12 +126,7 @@ static void forward_queries(const kernel_context *ctx, const attention_head *a, 
             meet_keys(a, row + at.begin, at.end - at.begin, key, keys, values, scores, part);
         }
     }
-    for (int64_t i = 0; i < rows; i++) {
-        float sum = vf_sum(vf_load(r.sums + i * LANES));
-        lse[i * ld_lse] = (float)(r.top[i] + fixed_log(sum));
-        for (int64_t c = 0; c < a->v; c += LANES)
-            vf_store_n(o + i * ld_o + c, vf_div(vf_load(r.out + i * padded + c), vf_set1(sum)), a->v - c);
-    }
+    finish(a, rows, r, o, ld_o, lse, ld_lse);
 }
 
 void CPU_(attention_forward)(kernel_context *ctx, attention_shape s, float *o, float *lse, const float *q,

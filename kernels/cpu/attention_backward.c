@@ -1,14 +1,18 @@
-/* Causal attention of MLA shape, backward.  The probabilities are computed again from lse.  Blocks of KEYS
- * keys run outside, ascending, blocks of as many queries inside:
+/* Causal attention of MLA shape, backward.  The probabilities are computed again from lse.  For each span of
+ * keys, ascending, and each block of queries that sees some of them, and each block of KEYS keys of the span:
  *
  *     P = exp(scale Q K^T - lse)        dV += P^T dO        delta = rowsum(dO * O)
  *     dS = scale P * (dO V^T - delta)   dK += dS^T Q        dQ += dS K
  *
- * Each product of two blocks is summed from zero and then added.  Threads share out heads; the heads' parts
- * of dk_rope wait in the shared scratch until all of them are there, and are added in order. */
+ * Each product of two blocks is summed from zero and then added, blocks ascending, so a span's length decides
+ * no bits.  Threads share out heads; the heads' parts of dk_rope wait in the shared scratch until all of them
+ * are there, and are added in order. */
 #include "kernels/cpu/attention.h"
 
-enum { QUERIES = KEYS };
+enum {
+    QUERIES = KEYS,  /* decides bits, as KEYS does */
+    SPAN = 4 * KEYS, /* keys for which a block of queries is loaded once */
+};
 
 /* The matrices of one head that only the backward has. */
 typedef struct gradients {
@@ -20,12 +24,12 @@ typedef struct gradients {
     int64_t ld_lse;
 } gradients;
 
-/* A thread's scratch.  A block of keys, both ways round, and its gradients; a block of queries; the squares
- * where the two meet. */
+/* A thread's scratch.  The span's keys and values, both ways round, and their gradients; a block of queries;
+ * the squares where it meets a block of keys.  Rows are in whole lanes. */
 typedef struct blocks {
-    float *keys_t, *values_t;       /* [width, KEYS], [v, KEYS] */
-    float *keys, *d_keys, *d_value; /* [KEYS, width], [KEYS, width], [KEYS, v], rows in whole lanes */
-    float *q, *d_o, *d_q;           /* [QUERIES, width or v], likewise */
+    float *keys_t, *values_t;       /* [SPAN / KEYS][width, KEYS], [SPAN / KEYS][v, KEYS] */
+    float *keys, *d_keys, *d_value; /* [SPAN, width], [SPAN, width], [SPAN, v] */
+    float *q, *d_o, *d_q;           /* [QUERIES, width or v] */
     float *minus_lse, *delta;       /* [QUERIES] */
     float *p, *ds;                  /* [QUERIES, KEYS] */
 } blocks;
@@ -34,11 +38,11 @@ static blocks cut_blocks(const kernel_context *ctx, const attention_head *a) {
     cutter c = cut_scratch(ctx);
     int64_t width = whole_lanes(a->width), v = whole_lanes(a->v);
     return (blocks){
-        .keys_t = cut(&c, a->width * KEYS),
-        .values_t = cut(&c, a->v * KEYS),
-        .keys = cut(&c, KEYS * width),
-        .d_keys = cut(&c, KEYS * width),
-        .d_value = cut(&c, KEYS * v),
+        .keys_t = cut(&c, SPAN * a->width),
+        .values_t = cut(&c, SPAN * a->v),
+        .keys = cut(&c, SPAN * width),
+        .d_keys = cut(&c, SPAN * width),
+        .d_value = cut(&c, SPAN * v),
         .q = cut(&c, QUERIES * width),
         .d_o = cut(&c, QUERIES * v),
         .d_q = cut(&c, QUERIES * width),
@@ -49,15 +53,28 @@ static blocks cut_blocks(const kernel_context *ctx, const attention_head *a) {
     };
 }
 
-static void load_keys(const attention_head *a, int64_t key, int64_t n, blocks *x) {
+/* Block `block` of a span. */
+static blocks block_of(const blocks *x, const attention_head *a, int64_t block) {
+    int64_t width = whole_lanes(a->width), v = whole_lanes(a->v);
+    blocks y = *x;
+    y.keys_t += block * KEYS * a->width;
+    y.values_t += block * KEYS * a->v;
+    y.keys += block * KEYS * width;
+    y.d_keys += block * KEYS * width;
+    y.d_value += block * KEYS * v;
+    return y;
+}
+
+/* The block of n keys from `key`. */
+static void load_keys(const attention_head *a, int64_t key, int64_t n, blocks x) {
     int64_t width = whole_lanes(a->width);
-    pack_keys(a, key, n, x->keys_t);
-    CPU_(pack_transposed)(x->values_t, KEYS, a->value + key * a->ld_kv, a->ld_kv, n, a->v);
-    memset(x->keys, 0, (size_t)(KEYS * width) * sizeof(float));
-    memset(x->d_keys, 0, (size_t)(KEYS * width) * sizeof(float));
-    memset(x->d_value, 0, (size_t)(KEYS * whole_lanes(a->v)) * sizeof(float));
+    pack_keys(a, key, n, x.keys_t);
+    CPU_(pack_transposed)(x.values_t, KEYS, a->value + key * a->ld_kv, a->ld_kv, n, a->v);
+    memset(x.keys, 0, (size_t)(KEYS * width) * sizeof(float));
+    memset(x.d_keys, 0, (size_t)(KEYS * width) * sizeof(float));
+    memset(x.d_value, 0, (size_t)(KEYS * whole_lanes(a->v)) * sizeof(float));
     for (int64_t j = 0; j < n; j++) {
-        float *k = x->keys + j * width;
+        float *k = x.keys + j * width;
         memcpy(k, a->k + (key + j) * a->ld_kv, (size_t)a->nope * sizeof *k);
         memcpy(k + a->nope, a->k_rope + (key + j) * a->ld_k_rope, (size_t)a->rope * sizeof *k);
     }
@@ -65,15 +82,23 @@ static void load_keys(const attention_head *a, int64_t key, int64_t n, blocks *x
 
 static void load_queries(const attention_head *a, const gradients *g, int64_t row, int64_t n, blocks *x) {
     pack_rows(x->q, n, a->width, a->q + row * a->ld_q, a->ld_q);
+    pack_rows(x->d_q, n, a->width, g->dq + row * a->ld_q, a->ld_q);
     pack_rows(x->d_o, n, a->v, g->d_o + row * g->ld_o, g->ld_o);
     for (int64_t i = 0; i < n; i++) {
-        const float *d_o = g->d_o + (row + i) * g->ld_o, *o = g->o + (row + i) * g->ld_o;
+        const float *d_o = x->d_o + i * whole_lanes(a->v), *o = g->o + (row + i) * g->ld_o;
         vf sum = vf_zero();
         for (int64_t c = 0; c < a->v; c += LANES)
-            sum = vf_fma(vf_load_n(d_o + c, a->v - c), vf_load_n(o + c, a->v - c), sum);
+            sum = vf_fma(vf_load(d_o + c), vf_load_n(o + c, a->v - c), sum);
         x->delta[i] = vf_sum(sum);
         x->minus_lse[i] = -g->lse[(row + i) * g->ld_lse];
     }
+}
+
+static void fetch_queries(const attention_head *a, const gradients *g, int64_t row, int64_t n) {
+    fetch_rows(a->q + row * a->ld_q, n, a->width, a->ld_q);
+    fetch_rows(g->dq + row * a->ld_q, n, a->width, a->ld_q);
+    fetch_rows(g->d_o + row * g->ld_o, n, a->v, g->ld_o);
+    fetch_rows(g->o + row * g->ld_o, n, a->v, g->ld_o);
 }
 
 /* One row: p holds scores and ds holds dO V^T; they become P and dS.  The keys [from, to) are seen, of which
@@ -98,8 +123,8 @@ static void gradient_row(float *p, float *ds, int64_t from, int64_t to, int64_t 
     }
 }
 
-/* P and dS of the loaded blocks, and the queries' gradient. */
-static void query_side(const attention_head *a, int64_t row, int64_t n, int64_t key, blocks *x) {
+/* P and dS of the loaded blocks, and what the queries' gradient gets of them. */
+static void query_side(const attention_head *a, int64_t row, int64_t n, int64_t key, const blocks *x) {
     int64_t width = whole_lanes(a->width), v = whole_lanes(a->v);
     for (int64_t t = 0; t < tiles_of(n); t++) {
         row_range at = tile_rows(t, n);
@@ -114,13 +139,15 @@ static void query_side(const attention_head *a, int64_t row, int64_t n, int64_t 
             gradient_row(p + i * KEYS, ds + i * KEYS, first_key_of(a, r) - key, min64(KEYS, r + 1 - key),
                          computed, a->scale, x->minus_lse[at.begin + i], x->delta[at.begin + i]);
         }
-        tile_product(GEMM_NN, m, width, seen > 0 ? seen : 0, x->d_q + at.begin * width, width, 0, ds, KEYS,
-                     x->keys, width);
+        if (seen > 0)
+            tile_product(GEMM_NN, m, width, seen, x->d_q + at.begin * width, width, 1, ds, KEYS, x->keys,
+                         width);
     }
 }
 
 /* What these queries add to the gradients of the block's n keys and values. */
-static void key_side(const attention_head *a, int64_t row, int64_t rows, int64_t key, int64_t n, blocks *x) {
+static void key_side(const attention_head *a, int64_t row, int64_t rows, int64_t key, int64_t n,
+                     const blocks *x) {
     int64_t width = whole_lanes(a->width), v = whole_lanes(a->v);
     for (int64_t t = 0; t < tiles_of(n); t++) {
         row_range at = tile_rows(t, n);
@@ -135,17 +162,13 @@ static void key_side(const attention_head *a, int64_t row, int64_t rows, int64_t
     }
 }
 
-static void add_query_gradient(const attention_head *a, int64_t row, int64_t n, const blocks *x, float *dq) {
-    for (int64_t i = 0; i < n; i++) {
-        float *to = dq + (row + i) * a->ld_q;
-        const float *from = x->d_q + i * whole_lanes(a->width);
-        for (int64_t c = 0; c < a->width; c += LANES)
-            vf_store_n(to + c, vf_add(vf_load_n(to + c, a->width - c), vf_load(from + c)), a->width - c);
-    }
+static void store_queries(const attention_head *a, int64_t row, int64_t n, const blocks *x, float *dq) {
+    for (int64_t i = 0; i < n; i++)
+        memcpy(dq + (row + i) * a->ld_q, x->d_q + i * whole_lanes(a->width), (size_t)a->width * sizeof *dq);
 }
 
-static void store_key_gradient(const attention_head *a, int64_t key, int64_t n, const blocks *x,
-                               const gradients *g, float *dk_rope) {
+static void store_keys(const attention_head *a, int64_t key, int64_t n, const blocks *x, const gradients *g,
+                       float *dk_rope) {
     for (int64_t j = 0; j < n; j++) {
         const float *d_key = x->d_keys + j * whole_lanes(a->width);
         memcpy(g->dk + (key + j) * a->ld_kv, d_key, (size_t)a->nope * sizeof *d_key);
@@ -155,23 +178,32 @@ static void store_key_gradient(const attention_head *a, int64_t key, int64_t n, 
     }
 }
 
-/* The keys [begin, end) of one head with all the queries that see them. */
-static void backward_keys(const kernel_context *ctx, const attention_head *a, const gradients *g,
-                          int64_t begin, int64_t end) {
-    blocks x = cut_blocks(ctx, a);
-    for (int64_t key = begin; key < end; key += KEYS) {
-        int64_t n = min64(KEYS, a->seq - key);
-        load_keys(a, key, n, &x);
-        for (int64_t row = key; row < a->seq; row += QUERIES) {
-            int64_t rows = min64(QUERIES, a->seq - row);
-            if (first_key_of(a, row) >= key + n) break; /* later documents */
-            load_queries(a, g, row, rows, &x);
-            query_side(a, row, rows, key, &x);
-            add_query_gradient(a, row, rows, &x, g->dq);
-            key_side(a, row, rows, key, n, &x);
-        }
-        store_key_gradient(a, key, n, &x, g, g->dk_rope + (key - begin) * a->rope);
+/* A block of queries with each block of the span [begin, end) that it sees. */
+static void meet_span(const attention_head *a, const blocks *x, int64_t row, int64_t rows, int64_t begin,
+                      int64_t end) {
+    for (int64_t key = begin; key < min64(end, row + rows); key += KEYS) {
+        int64_t n = min64(KEYS, end - key);
+        if (first_key_of(a, row) >= key + n) continue;
+        blocks y = block_of(x, a, (key - begin) / KEYS);
+        query_side(a, row, rows, key, &y);
+        key_side(a, row, rows, key, n, &y);
     }
+}
+
+/* The keys [begin, end) of one head with all the queries that see them. */
+static void backward_span(const attention_head *a, const gradients *g, blocks *x, int64_t begin, int64_t end,
+                          float *dk_rope) {
+    for (int64_t key = begin; key < end; key += KEYS)
+        load_keys(a, key, min64(KEYS, end - key), block_of(x, a, (key - begin) / KEYS));
+    for (int64_t row = begin; row < a->seq; row += QUERIES) {
+        int64_t rows = min64(QUERIES, a->seq - row), next = row + rows;
+        if (first_key_of(a, row) >= end) break; /* later documents */
+        load_queries(a, g, row, rows, x);
+        fetch_queries(a, g, next, min64(QUERIES, a->seq - next));
+        meet_span(a, x, row, rows, begin, end);
+        store_queries(a, row, rows, x, g->dq);
+    }
+    store_keys(a, begin, end - begin, x, g, dk_rope);
 }
 
 /* dk_rope [rows, rope] (ld) = sum over heads, ascending, of part [head, rows, rope] */
@@ -215,7 +247,10 @@ void CPU_(attention_backward)(kernel_context *ctx, attention_shape s, float *dq,
                 g.d_o = d_o + (row * s.heads + h) * s.v;
                 g.o = o + (row * s.heads + h) * s.v;
                 g.lse = lse + row * s.heads + h;
-                backward_keys(ctx, &a, &g, key, key + n);
+                blocks x = cut_blocks(ctx, &a);
+                for (int64_t begin = key; begin < key + n; begin += SPAN)
+                    backward_span(&a, &g, &x, begin, min64(begin + SPAN, key + n),
+                                  g.dk_rope + (begin - key) * s.rope);
             }
 #pragma omp for schedule(static)
             for (int64_t b = 0; b < batch; b++)

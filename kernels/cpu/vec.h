@@ -69,6 +69,11 @@ VEC vf vf_round(vf a) {
 VEC vf vf_scale2(vf a, vf n) {
     return _mm512_scalef_ps(a, n);
 }
+/* x = m 2^e with 1 <= m < 2, for positive normal x: returns m */
+VEC vf vf_split(vf x, vf *e) {
+    *e = _mm512_getexp_ps(x);
+    return _mm512_getmant_ps(x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
+}
 /* lanes 0 1 2 3 .. -> 1 0 3 2 .. */
 VEC vf vf_swap_pairs(vf a) {
     return _mm512_permute_ps(a, 0xB1);
@@ -199,6 +204,15 @@ VEC __m256 vf_scale2_half(__m256 a, __m256 n) {
 }
 VEC vf vf_scale2(vf a, vf n) {
     return (vf){vf_scale2_half(a.lo, n.lo), vf_scale2_half(a.hi, n.hi)};
+}
+VEC __m256 vf_split_half(__m256 x, __m256 *e) {
+    __m256i bits = _mm256_castps_si256(x), fraction = _mm256_set1_epi32(0x7fffff);
+    *e = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(bits, 23), _mm256_set1_epi32(127)));
+    __m256i one = _mm256_castps_si256(_mm256_set1_ps(1));
+    return _mm256_castsi256_ps(_mm256_or_si256(_mm256_and_si256(bits, fraction), one));
+}
+VEC vf vf_split(vf x, vf *e) {
+    return (vf){vf_split_half(x.lo, &e->lo), vf_split_half(x.hi, &e->hi)};
 }
 VEC vf vf_swap_pairs(vf a) {
     return (vf){_mm256_permute_ps(a.lo, 0xB1), _mm256_permute_ps(a.hi, 0xB1)};
