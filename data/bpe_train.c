@@ -1,7 +1,5 @@
 #include "data/bpe_train.h"
 
-#include <string.h>
-
 #include "launch/memory.h"
 
 /* A pair of adjacent tokens: how often it occurs now, and the words in which it may occur (a superset: words
@@ -19,13 +17,13 @@ typedef struct candidate {
 } candidate;
 
 typedef struct trainer {
-    const int64_t *word_count;
-    int32_t *token;           /* the words' tokens; word w begins at pieces->start[w] */
-    const int64_t *word_from; /* */
-    int64_t *word_tokens;     /* and has this many */
+    /* word w has word_tokens[w] tokens, from token[word_from[w]] on, and occurs word_count[w] times */
+    const int64_t *word_count, *word_from;
+    int64_t *word_tokens;
+    int32_t *token;
     pair *pair;
     int64_t pairs, pair_room;
-    pair_table number; /* of a pair, + 1 */
+    pair_table number; /* of a pair in `pair`, + 1 */
     candidate *heap;
     int64_t heap_used, heap_room;
 } trainer;
