@@ -37,10 +37,11 @@ says() { # text, command: its output has the text
     grep -qF -- "$1" "$directory/said" || { cat "$directory/said"; return 1; }
 }
 
-flip() { # file, offset: one bit
-    local byte
-    byte=$(od -An -tu1 -j "$2" -N 1 "$1")
-    printf "\\x$(printf %x $((byte ^ 4)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+flip() { # file: one bit in its middle
+    local at byte
+    at=$(($(stat -c %s "$1") / 2))
+    byte=$(od -An -tu1 -j "$at" -N 1 "$1")
+    printf "\\x$(printf %x $((byte ^ 4)))" | dd of="$1" bs=1 seek="$at" conv=notrunc status=none
 }
 
 one=$directory/one
@@ -70,7 +71,7 @@ ok "saving again" ranks 2 save "$one" 6 3
 ok "clears up" [ "$(ls "$one" | tr '\n' ' ')" = "step-00000005 step-00000006 " ]
 ok "is the newest" says "step 6" ranks 1 load "$one"
 
-flip "$one/step-00000006/shard-00001.h5" 100000
+flip "$one/step-00000006/shard-00001.h5"
 ok "damage is named" says "step-00000006/shard-00001.h5: is damaged" ranks 2 load "$one"
 ok "and the one before is used" says "step 5" ranks 3 load "$one"
 ok "verify finds it" exits 3 "$build/caracal" verify "$one/step-00000006"
