@@ -49,7 +49,7 @@ void check_copy_rows(kernel_context *x, int64_t n, int64_t cols, real *dst, cons
 static check_bound product_bound(kernel_context *x, gemm_form form, int64_t m, int64_t n, int64_t k,
                                  const real *d, const real *a, int64_t lda, const real *b, int64_t ldb) {
     return (check_bound){
-        .relative = check_chain(0),
+        .relative = (double)(k / GEMM_K_BLOCK) + 3, /* each block is added to d */
         .added = d,
         .absolute = check_chain(k),
         .row = form == GEMM_TN ? check_norms(x, m, k, a, 1, lda) : check_norms(x, m, k, a, lda, 1),
