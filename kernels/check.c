@@ -155,7 +155,7 @@ static void to_device(kernel_context *x, void *device, const void *host, size_t 
 }
 
 static void print_figures(const kernel_context *x) {
-    fprintf(stderr, "%-40s %9s %12s %10s %10s %9s\n", x->name, "calls", "elements", "max ulp", "rms ulp",
+    fprintf(stderr, "%-40s %9s %12s %10s %10s %9s\n", x->name, "calls", "elements", "max units", "rms units",
             "of bound");
     for (const check_figure *f = x->figure; f->operation; f++)
         fprintf(stderr, "%-40s %9" PRId64 " %12" PRId64 " %10.2f %10.3f %9.4f\n", f->operation, f->calls,

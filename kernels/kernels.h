@@ -2,9 +2,9 @@
  *
  * Every operation takes the backend's context first, then sizes (int64_t), then outputs, then inputs; none
  * allocates.  `=` marks an output that is overwritten, `+=` one that is added to.  Matrices are row-major;
- * ld is the distance between rows in elements.  Buffers belong to the caller and live in the backend's memory:
- * model code never looks into one, except through to_host.  Outputs overlap inputs only where an operation
- * says that they may.
+ * ld is the distance between rows in elements.  Buffers belong to the caller and live in the backend's
+ * memory: model code never looks into one, except through to_host.  Outputs overlap inputs only where an
+ * operation says that they may.
  *
  * Shapes: T rows (tokens of one micro-batch), H hidden, F inner size of an FFN, N FFN experts, Z identity
  * experts, K experts chosen per token, V vocabulary.
@@ -31,10 +31,10 @@ typedef float real;
 #endif
 
 enum {
-    GEMM_K_BLOCK = 256,         /* never tuned: it decides bits */
-    ATTENTION_KEY_BLOCK = 64,   /* keys per step of the running softmax, from key 0: decides bits */
-    HEAD_TILE = 128,            /* rows whose logits exist at one time: decides bits of the head's gradient */
-    SUM_BLOCK = 4096,           /* elements per block of a norm or digest; optimizer shards end at blocks */
+    GEMM_K_BLOCK = 256,       /* never tuned: it decides bits */
+    ATTENTION_KEY_BLOCK = 64, /* keys per step of the running softmax, from key 0: decides bits */
+    HEAD_TILE = 128,          /* rows whose logits exist at one time: decides bits of the head's gradient */
+    SUM_BLOCK = 4096,         /* elements per block of a norm or digest; optimizer shards end at blocks */
 };
 
 typedef enum {
@@ -50,9 +50,9 @@ typedef struct segment {
 } segment;
 
 typedef struct attention_shape {
-    int64_t batch, seq;      /* T = batch * seq rows; sequences do not see one another */
-    int64_t heads;           /* */
-    int64_t nope, rope, v;   /* per-head dimensions; keys are nope + rope wide */
+    int64_t batch, seq;    /* T = batch * seq rows; sequences do not see one another */
+    int64_t heads;         /* */
+    int64_t nope, rope, v; /* per-head dimensions; keys are nope + rope wide */
 } attention_shape;
 
 typedef struct router_shape {
@@ -121,7 +121,8 @@ typedef struct kernels {
      * o [T, heads*v] =, lse [T, heads] = log of the sum of exp of the scaled scores.  Memory linear in T.
      * The softmax runs over key blocks of ATTENTION_KEY_BLOCK counted from key 0 of the sequence. */
     void (*attention_forward)(kernel_context *, attention_shape s, real *o, real *lse, const real *q,
-                              const real *kv, const real *k_rope, int64_t ld_k_rope, const int32_t *first_key);
+                              const real *kv, const real *k_rope, int64_t ld_k_rope,
+                              const int32_t *first_key);
     /* dq =, dkv =, dk_rope [T, rope] (ld ld_dk_rope) = sum over heads ascending */
     void (*attention_backward)(kernel_context *, attention_shape s, real *dq, real *dkv, real *dk_rope,
                                int64_t ld_dk_rope, const real *d_o, const real *o, const real *lse,

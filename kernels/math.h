@@ -1,6 +1,7 @@
 /* The project's own exp, log, sin, cos and pow in double precision: the C library's differ between versions,
- * and every bit of a run must not.  Error below 1 ulp for exp, log, sin and cos over the ranges used here
- * (|x| < 2^20 for sin and cos), a few ulp for pow.  fma is used where written. */
+ * and every bit of a run must not.  Error below 1 ulp, pow included; fma is used where written.  sin and cos
+ * take |x| < 2^20 and give NaN beyond; elsewhere infinities and NaN are treated as the C library does, but
+ * for pow, which gives NaN for x < 0. */
 #ifndef CARACAL_KERNELS_MATH_H
 #define CARACAL_KERNELS_MATH_H
 
