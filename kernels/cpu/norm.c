@@ -24,15 +24,28 @@ void CPU_(rms_norm_forward)(kernel_context *ctx, int64_t rows, int64_t cols, dou
     }
 }
 
-/* One block of rows of the weight's gradient, dw = sum of scale * dy * x * rstd, for 16 columns. */
-static void weight_gradient(int64_t rows, int64_t left, float scale, int first_block, float *dw,
-                            const float *dy, int64_t lddy, const float *x, int64_t ldx, const float *rstd) {
-    vf sum = vf_zero();
-    for (int64_t r = 0; r < rows; r++) {
-        vf u = vf_mul(vf_load_n(x + r * ldx, left), vf_set1(scale * rstd[r]));
-        sum = vf_fma(vf_load_n(dy + r * lddy, left), u, sum);
+enum { COLUMNS = 4 * LANES }; /* whose sums over rows are carried together */
+
+/* One block of rows of the weight's gradient, dw = sum of scale * dy * x * rstd, for n <= COLUMNS columns. */
+static void weight_gradient(int64_t rows, int64_t n, float scale, int first_block, float *dw, const float *dy,
+                            int64_t lddy, const float *x, int64_t ldx, const float *rstd) {
+    vf sum[COLUMNS / LANES] = {0};
+    for (int64_t r = 0; r < rows; r++, x += ldx, dy += lddy) {
+        vf factor = vf_set1(scale * rstd[r]);
+        if (n == COLUMNS) {
+            for (int v = 0; v < COLUMNS / LANES; v++)
+                sum[v] = vf_fma(vf_load(dy + v * LANES), vf_mul(vf_load(x + v * LANES), factor), sum[v]);
+        } else {
+            for (int v = 0; v * LANES < n; v++) {
+                int64_t c = v * LANES;
+                sum[v] = vf_fma(vf_load_n(dy + c, n - c), vf_mul(vf_load_n(x + c, n - c), factor), sum[v]);
+            }
+        }
     }
-    vf_store_n(dw, first_block ? sum : vf_add(vf_load_n(dw, left), sum), left);
+    for (int v = 0; v * LANES < n; v++) {
+        int64_t c = v * LANES;
+        vf_store_n(dw + c, first_block ? sum[v] : vf_add(vf_load_n(dw + c, n - c), sum[v]), n - c);
+    }
 }
 
 /* dx = d + rstd * (g - u * mean(g * u)) with g = scale * w * dy and u = x * rstd. */
@@ -63,9 +76,9 @@ void CPU_(rms_norm_backward)(kernel_context *ctx, int64_t rows, int64_t cols, do
     for (int64_t start = 0; start < rows; start += GEMM_K_BLOCK) {
         int64_t end = rows - start < GEMM_K_BLOCK ? rows : start + GEMM_K_BLOCK;
 #pragma omp for schedule(static)
-        for (int64_t c = 0; c < cols; c += LANES)
-            weight_gradient(end - start, cols - c, (float)scale, start == 0, dw + c, dy + start * lddy + c,
-                            lddy, x + start * ldx + c, ldx, rstd + start);
+        for (int64_t c = 0; c < cols; c += COLUMNS)
+            weight_gradient(end - start, cols - c < COLUMNS ? cols - c : COLUMNS, (float)scale, start == 0,
+                            dw + c, dy + start * lddy + c, lddy, x + start * ldx + c, ldx, rstd + start);
 #pragma omp for schedule(static)
         for (int64_t r = start; r < end; r++)
             input_gradient(cols, (float)scale, rstd[r], dx + r * lddx, d ? d + r * lddx : NULL, dy + r * lddy,

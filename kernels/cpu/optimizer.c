@@ -1,4 +1,5 @@
 /* AdamW in one pass, and the figures that watch a tensor. */
+#define XXH_INLINE_ALL /* compiled here, it uses the vectors that this file is compiled for */
 #include <xxhash.h>
 
 #include "kernels/cpu/cpu.h"

@@ -1,9 +1,11 @@
 /* The router: softmax, biased choice of the top K, and back through the softmax. */
 #include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vmath.h"
+#include "launch/error.h"
 
 static void softmax(int64_t n, float *p, const float *x) {
     vf lowest = vf_set1(-FLT_MAX), top = lowest;
@@ -20,36 +22,40 @@ static void softmax(int64_t n, float *p, const float *x) {
     for (int64_t c = 0; c < n; c += LANES) vf_store_n(p + c, vf_div(vf_load_n(p + c, n - c), total), n - c);
 }
 
-/* The lanes of score [padded] that hold `value`, lane by lane from the front: calls for each until one of
- * them is enough. */
-static int64_t find(int64_t padded, const float *score, float value) {
-    vf wanted = vf_set1(value);
-    for (int64_t c = 0; c < padded; c += LANES) {
-        unsigned hit = vm_bits(vf_equal(vf_load(score + c), wanted));
-        if (hit) return c + __builtin_ctz(hit);
+/* index [tokens, k] = the ids with the k largest p + bias, ties to the lower id, ascending; p [tokens, n], at
+ * most LANES tokens.  A token to a lane: what is chosen can not be guessed, so nothing branches on it.
+ * scratch holds n + k vectors.  A score that is not a number counts as the lowest: the step ends with an
+ * error, but not here. */
+static void choose(int64_t tokens, int64_t n, int64_t k, int32_t *index, float *scratch, const float *p,
+                   const float *bias) {
+    float *score = scratch, *chosen = score + n * LANES; /* ids as floats: there are fewer than 2^24 */
+    for (int64_t t = 0; t < LANES; t++) {
+        const float *p_t = p + (t < tokens ? t : 0) * n;
+        for (int64_t e = 0; e < n; e++) {
+            float s = p_t[e] + bias[e];
+            score[e * LANES + t] = s > -FLT_MAX ? s : -FLT_MAX;
+        }
     }
-    return -1;
-}
-
-/* index [k] = the ids with the k largest p + bias, ties to the lower id, ascending.  score [padded] is
- * scratch, padded the number of experts rounded up to whole vectors.  A score that is not a number counts as
- * the lowest: the step ends with an error, but not here. */
-static void choose(int64_t n, int64_t k, int32_t *index, float *score, const float *p, const float *bias) {
-    vf lowest = vf_set1(-FLT_MAX), taken = vf_set1(-__builtin_inff());
-    int64_t padded = 0;
-    for (; padded < n; padded += LANES) {
-        vf s = vf_add(vf_load_n(p + padded, n - padded), vf_load_n(bias + padded, n - padded));
-        vf_store(score + padded, vf_select(vm_first(n - padded), vf_max(s, lowest), taken));
+    for (int64_t r = 0; r < k; r++) {
+        vf top = vf_set1(-INFINITY), best = vf_zero(), id = vf_set1((float)n);
+        for (int64_t e = 0; e < n; e++) top = vf_max(top, vf_load(score + e * LANES));
+        for (int64_t e = n - 1; e >= 0; e--) {
+            id = vf_sub(id, vf_set1(1));
+            best = vf_select(vf_equal(vf_load(score + e * LANES), top), id, best);
+        }
+        float taken[LANES], *at = chosen + r * LANES;
+        vf_store(taken, best);
+        for (int64_t t = 0; t < LANES; t++) score[(int64_t)taken[t] * LANES + t] = -INFINITY;
+        /* it sinks to its place among those before */
+        for (; at > chosen; at -= LANES) {
+            vf below = vf_load(at - LANES);
+            vf_store(at, vf_max(below, best));
+            best = vf_min(below, best);
+        }
+        vf_store(at, best);
     }
-    for (int64_t chosen = 0; chosen < k; chosen++) {
-        vf top = taken;
-        for (int64_t c = 0; c < padded; c += LANES) top = vf_max(top, vf_load(score + c));
-        int64_t e = find(padded, score, vf_max_lane(top));
-        score[e] = -__builtin_inff();
-        int64_t at = chosen;
-        for (; at > 0 && index[at - 1] > e; at--) index[at] = index[at - 1];
-        index[at] = (int32_t)e;
-    }
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t r = 0; r < k; r++) index[t * k + r] = (int32_t)chosen[r * LANES + t];
 }
 
 /* sum [cols] = of the rows of x [rows, cols], in blocks. */
@@ -72,13 +78,17 @@ void CPU_(router_forward)(kernel_context *ctx, router_shape s, float *prob, int3
                           int64_t *count, float *prob_sum, const float *logits, const float *bias) {
     int64_t experts = s.ffn_experts + s.zero_experts;
     int threads = threads_for(ctx, s.tokens * experts * s.topk);
+    REQUIRE((experts + s.topk) * LANES * (int64_t)sizeof(float) <= THREAD_SCRATCH);
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t t = 0; t < s.tokens; t++) {
-        float *p = prob + t * experts;
-        int32_t *chosen = index + t * s.topk;
-        softmax(experts, p, logits + t * experts);
-        choose(experts, s.topk, chosen, thread_scratch(ctx), p, bias);
-        for (int64_t k = 0; k < s.topk; k++) weight[t * s.topk + k] = (float)(s.scaling * p[chosen[k]]);
+    for (int64_t start = 0; start < s.tokens; start += LANES) {
+        int64_t tokens = s.tokens - start < LANES ? s.tokens - start : LANES;
+        float *p = prob + start * experts;
+        int32_t *chosen = index + start * s.topk;
+        for (int64_t t = 0; t < tokens; t++)
+            softmax(experts, p + t * experts, logits + (start + t) * experts);
+        choose(tokens, experts, s.topk, chosen, thread_scratch(ctx), p, bias);
+        for (int64_t i = 0; i < tokens * s.topk; i++)
+            weight[start * s.topk + i] = (float)(s.scaling * p[i / s.topk * experts + chosen[i]]);
     }
     sum_rows(threads, s.tokens, experts, prob_sum, prob);
     memset(count, 0, (size_t)experts * sizeof *count);
