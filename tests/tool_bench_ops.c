@@ -9,7 +9,7 @@
 #include "kernels/kernels.h"
 #include "launch/memory.h"
 
-enum { FEWEST = 3, BUFFERS = 8, MOST_THREADS = 2 };
+enum { FEWEST = 3, BUFFERS = 8, MOST_THREADS = 2, ELEMENTS = 8 << 20 };
 
 /* One call to time.  The meaning of size and buffer is the operation's own. */
 typedef struct call {
@@ -95,8 +95,9 @@ static double fastest(void (*run)(const call *), const call *c, double budget) {
     return best;
 }
 
-static float *random_buffer(int64_t n) {
-    float *x = mem_alloc((size_t)n * sizeof *x, "a benchmark's buffer");
+static float *random_buffer(arena *a, int64_t n) {
+    arena_alloc(a, 832); /* no two buffers at the same place of a page */
+    float *x = arena_alloc(a, (size_t)n * sizeof *x);
     uint64_t state = 1;
     for (int64_t i = 0; i < n; i++) {
         state = state * 6364136223846793005u + 1442695040888963407u;
@@ -137,7 +138,7 @@ static void line(const machine *m, const char *name, void (*run)(const call *), 
 }
 
 static void bench_memory(const machine *m, float **x, int32_t *ids) {
-    enum { N = 8 << 20 };
+    enum { N = ELEMENTS };
     const double *copy = m->copy, n = (double)N;
     line(m, "copy", run_copy, (call){.size = {N}, .x = {x[0], x[1]}}, 8 * n, copy);
     line(m, "add", run_add, (call){.size = {N}, .x = {x[0], x[1]}}, 12 * n, copy);
@@ -188,12 +189,14 @@ int main(int argc, char **argv) {
     machine m = {.budget = argc > 2 ? atof(argv[2]) : 0.1, .only = argc > 3 ? argv[3] : NULL};
     float *x[BUFFERS];
     int32_t *ids = mem_alloc(sizeof *ids << 20, "a benchmark's targets");
-    for (int i = 0; i < BUFFERS; i++) x[i] = random_buffer(8 << 20);
+    arena a = arena_create("of the benchmark",
+                           (size_t)BUFFERS * (ELEMENTS + 256) * sizeof(float)); /* as training has */
+    for (int i = 0; i < BUFFERS; i++) x[i] = random_buffer(&a, ELEMENTS);
     for (int t = 0; t < MOST_THREADS; t++) {
         (wide ? kernels_cpu_avx512 : kernels_cpu_avx2)(&m.kernel[t], t + 1);
         m.peak[t] = kernels_measure_peak(wide ? "avx512" : "avx2", t + 1);
-        call c = {.k = &m.kernel[t], .size = {8 << 20}, .x = {x[0], x[1]}};
-        m.copy[t] = 8.0 * (8 << 20) / fastest(run_copy, &c, 0.3);
+        call c = {.k = &m.kernel[t], .size = {ELEMENTS}, .x = {x[0], x[1]}};
+        m.copy[t] = 8.0 * ELEMENTS / fastest(run_copy, &c, 0.3);
     }
     printf("%s: peak %.1f GFLOP/s on one thread, %.1f on two; copy %.1f GB/s, %.1f\n", m.kernel[0].name,
            1e-9 * m.peak[0], 1e-9 * m.peak[1], 1e-9 * m.copy[0], 1e-9 * m.copy[1]);
@@ -201,7 +204,7 @@ int main(int argc, char **argv) {
     bench_attention(&m, x);
     bench_memory(&m, x, ids);
     for (int t = 0; t < MOST_THREADS; t++) kernels_close(&m.kernel[t]);
-    for (int i = 0; i < BUFFERS; i++) mem_free(x[i]);
+    arena_destroy(&a);
     mem_free(ids);
     return 0;
 }

@@ -7,6 +7,7 @@ void CPU_(swiglu_forward)(kernel_context *ctx, int64_t rows, int64_t f, float *h
     for (int64_t r = 0; r < rows; r++) {
         const float *gate = gu + r * 2 * f, *up = gate + f;
         for (int64_t c = 0; c < f; c += LANES) {
+            vf_fetch(gate + 2 * f + c), vf_fetch(up + 2 * f + c); /* the next row's */
             vf g = vf_load_n(gate + c, f - c);
             vf silu = vf_mul(g, vf_sigmoid(g));
             vf_store_n(h + r * f + c, vf_mul(silu, vf_load_n(up + c, f - c)), f - c);
@@ -22,6 +23,7 @@ void CPU_(swiglu_backward)(kernel_context *ctx, int64_t rows, int64_t f, float *
         vf w = vf_set1(weight ? weight[r] : 1), one = vf_set1(1), dot = vf_zero();
         for (int64_t c = 0; c < f; c += LANES) {
             int64_t left = f - c;
+            vf_fetch(gate + 2 * f + c), vf_fetch(up + 2 * f + c), vf_fetch(dh + (r + 1) * f + c);
             vf g = vf_load_n(gate + c, left), u = vf_load_n(up + c, left);
             vf d = vf_load_n(dh + r * f + c, left);
             vf s = vf_sigmoid(g), silu = vf_mul(g, s), out = vf_mul(silu, u);

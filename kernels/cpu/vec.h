@@ -290,6 +290,12 @@ VEC vf vf_zero(void) {
     return vf_set1(0);
 }
 
+/* Asks for what will be read soon, where the hardware does not guess it: a stream that is cut into rows
+ * begins anew with each of them.  Any address will do. */
+VEC void vf_fetch(const float *p) {
+    __builtin_prefetch(p, 0, 2);
+}
+
 /* The first n lanes (all 16 when n is more); the others read as zero and are not written. */
 VEC vf vf_load_n(const float *p, int64_t n) {
     return n >= LANES ? vf_load(p) : vf_load_mask(p, vm_first(n));
