@@ -20,10 +20,11 @@ int error_within(error *e, const char *format, ...) {
     memcpy(inner, e->text, sizeof inner);
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(e->text, sizeof e->text, format, args);
+    vsnprintf(e->text, sizeof e->text, format, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof e->text)
-        snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s", inner);
+    size_t room = sizeof e->text - 1;
+    strncat(e->text, ": ", room - strlen(e->text));
+    strncat(e->text, inner, room - strlen(e->text)); /* what is too long is cut */
     return e->code;
 }
 

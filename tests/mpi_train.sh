@@ -88,6 +88,35 @@ head -c 100 code.train.idx >cut.train.idx && cp code.train.bin cut.train.bin
 sed 's/code.train/cut.train/' tiny.yaml >cut.yaml
 refuses "a truncated token file" 3 "cut.train.idx" "$caracal" train cut.yaml --run.dir=bad
 
+interrupted() { # SIGINT: out at once, with a word about what is safe
+    train 1 interrupted --train.steps=100000 --checkpoint.every=0 >interrupted.log 2>&1 &
+    local run=$!
+    for _ in $(seq 100); do
+        sleep 0.1
+        grep -q '^step' interrupted.log && break
+    done
+    pkill -INT -f "$caracal train tiny.yaml --run.dir=interrupted"
+    wait $run
+    code=$?
+    cat interrupted.log
+    [ $code = 130 ] && grep -q "interrupted; the newest" interrupted.log
+}
+check "interrupted" interrupted
+asked() { # USR1: a checkpoint at the next step boundary, exit code 75; the same command goes on
+    train 2 asked --train.steps=100000 --checkpoint.every=0 >asked.log 2>&1 &
+    local run=$!
+    for _ in $(seq 100); do
+        sleep 0.1
+        grep -q '^step' asked.log && break
+    done
+    kill -USR1 $run
+    wait $run
+    code=$?
+    cat asked.log
+    [ $code = 75 ] && [ -e asked/checkpoints/step-*/manifest.json ]
+}
+check "asked to leave" asked
+
 killed() { # one of two ranks dies: the run ends within 10 s with exit code 9
     train 2 killed --train.steps=100000 --checkpoint.every=0 >killed.log 2>&1 &
     local run=$! victim began

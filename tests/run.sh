@@ -6,6 +6,8 @@
 # `all` adds the scripts tests/mpi_*.sh, which run several ranks and print "ok NAME" or "not ok NAME" for each
 # case; they find the build in $CARACAL_BUILD.
 set -u
+# waiting threads sleep: more tests than cores run at a time, and a spinning thread costs another its turn
+export OMP_WAIT_POLICY=passive
 what=${1:?fast or all}
 export CARACAL_BUILD=${2:?the build directory}
 limit=900 # seconds before a program counts as hung

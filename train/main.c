@@ -1,6 +1,9 @@
 /* Caracal: a distributed pretraining framework for LongCat-Flash-style mixture-of-experts language models. */
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ckpt/ckpt.h"
 #include "data/commands.h"
@@ -39,7 +42,18 @@ static void usage(FILE *out) {
         fprintf(out, "  caracal %-10s %s\n", commands[i].name, commands[i].usage);
 }
 
+/* A thread that waits for the others of its rank spins for a moment and then sleeps.  OpenMP's own default
+ * spins for milliseconds, which on cores that are shared with anything else costs ten times the step.  The
+ * run-time reads this once, before main, so the program starts itself again. */
+static void spin_shortly(char **argv) {
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
+    setenv("GOMP_SPINCOUNT", "10000", 1);
+    execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv) {
+    spin_shortly(argv);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write, with a message */
     if (argc < 2) {
         usage(stderr);
         return EXIT_USAGE;

@@ -1,0 +1,85 @@
+/* Activation arenas: the size announced is the size used and touched; a capacity below the worst case is
+ * smaller. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "launch/memory.h"
+#include "model/model.h"
+
+static model_config_all config(double slack, int recompute) {
+    model_config_all c = {.batch = 2,
+                          .seq = 128,
+                          .chunks = 2,
+                          .slack = slack,
+                          .router.expected_ffn_experts = 2,
+                          .router.lb_groups = 1,
+                          .loss.mtp_coef = 0.1};
+    c.model = (model_config){.vocab_size = 300,
+                             .hidden_size = 64,
+                             .num_layers = 3,
+                             .num_attention_heads = 2,
+                             .q_lora_rank = 32,
+                             .kv_lora_rank = 16,
+                             .qk_nope_head_dim = 16,
+                             .qk_rope_head_dim = 8,
+                             .v_head_dim = 16,
+                             .ffn_hidden_size = 96,
+                             .expert_ffn_hidden_size = 48,
+                             .n_routed_experts = 8,
+                             .zero_expert_num = 4,
+                             .moe_topk = 6,
+                             .routed_scaling_factor = 1,
+                             .rms_norm_eps = 1e-5,
+                             .latent_norm_eps = 1e-6,
+                             .rope_theta = 1e4,
+                             .recompute = recompute};
+    return c;
+}
+
+static size_t resident(const arena *a) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (a->size + page - 1) / page, n = 0;
+    unsigned char *in = malloc(pages);
+    assert_int_equal(mincore(a->base, a->size, in), 0);
+    for (size_t i = 0; i < pages; i++) n += (in[i] & 1) * page;
+    free(in);
+    return n;
+}
+
+static void test_announced_is_touched(void **state) {
+    (void)state;
+    comm *world;
+    mesh m;
+    kernels k;
+    error e = {0};
+    kernels_config kc = {.device = "ref", .isa = "auto", .threads = 1};
+    parallel_config pc = {.expert_replicas = 1};
+    assert_int_equal(comm_open(&world, 10, &e), 0);
+    assert_int_equal(mesh_open(&m, world, &pc, 1, 8, &e), 0);
+    assert_int_equal(kernels_open(&k, &kc, &e), 0);
+    model_config_all expected = config(1.5, 0), worst = config(1e9, 0), small = config(1.5, 1);
+    size_t bytes = model_activation_bytes(&expected, &k, &m);
+    assert_true(bytes < model_activation_bytes(&worst, &k, &m));
+    assert_true(model_activation_bytes(&small, &k, &m) < bytes);
+
+    model x;
+    model_create(&x, &expected, &k, &m);
+    size_t touched = resident(&x.kept) + resident(&x.shared);
+    assert_int_equal(x.kept.used, x.kept.size);
+    assert_int_equal(x.shared.used, x.shared.size);
+    assert_int_equal(bytes, x.kept.size + x.shared.size);
+    assert_in_range(touched, bytes, bytes + bytes / 20);
+    model_destroy(&x);
+    kernels_close(&k);
+    mesh_close(&m);
+    comm_close(world);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_announced_is_touched)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
