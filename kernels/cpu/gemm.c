@@ -1,37 +1,121 @@
-/* Matrix products.  A thread takes blocks of rows; for each block of k and each panel of B it brings the
- * panel into the order that the microkernel reads, small enough for L1, and runs down the tiles of the row
- * block, whose part of A stays in L2.  Tiles decide no bits: an element of C is always its block sums added
- * in order.
+/* Matrix products.
+ *
+ * The loops, outside in: COLUMN_BLOCK columns of B, a block of k, ROW_BLOCK tiles of rows, a panel of B, a
+ * tile. So a panel of B stays in L1 while the row block, whose part of A fits into L2, goes by; and weights,
+ * which a step finds in main memory each time, are asked for one panel ahead, a cache line with each k (more
+ * at once would be dropped).  None of this decides bits: an element of C is always its block sums added in
+ * order.
  */
 #include <string.h>
 
 #include "kernels/cpu/gemm_tile.h"
 
 enum {
-    ROW_BLOCK = 36 * TILE_ROWS,    /* rows whose part of A stays in L2 */
-    IN_PLACE_ROWS = 4 * TILE_ROWS, /* with more rows than this a contiguous panel of B is copied too */
-    PARALLEL_WORK_GEMM = 1 << 17,  /* multiply-adds below which threads cost more than they save */
+    COLUMN_BLOCK = 8 * PANEL, /* columns of B that are packed at one time */
+    ROW_BLOCK = 20,           /* tiles */
+    PACK_ROWS = 256, /* with more rows than this a B whose panels can be read in place is packed too */
+    LINE = 16,       /* floats of a cache line */
 };
 
 /* What lies in a thread's scratch. */
 typedef struct gemm_scratch {
-    float panel[GEMM_K_BLOCK * PANEL];
+    float panel[GEMM_K_BLOCK * COLUMN_BLOCK];
     float edge[TILE_ROWS * PANEL]; /* a tile that sticks out of C */
-    float a[(ROW_BLOCK / TILE_ROWS + 1) * GEMM_K_BLOCK * GEMM_LANES];
 } gemm_scratch;
 _Static_assert(sizeof(gemm_scratch) <= THREAD_SCRATCH, "a thread's scratch is too small");
-_Static_assert(TILE_ROWS <= GEMM_LANES, "a tile's column of A is one vector");
+
+/* The rows of C in tiles of nearly equal height, for a remainder of one or two rows would run at half speed:
+ * the first `taller` have height + 1 rows.  Before them comes one of `head` rows where a tile is to pack B.
+ */
+typedef struct tiling {
+    int64_t head, heads, height, taller, tiles;
+} tiling;
+
+/* Memory that will be needed soon: `columns` (at most two) times `rows` cache lines. */
+typedef struct region {
+    const float *x;
+    int64_t rows, row_step, columns, column_step;
+} region;
+
+/* A panel of B and the tiles above it. */
+typedef struct panel_work {
+    int64_t p, k;       /* the block of k */
+    int64_t j, columns; /* of C */
+    int64_t begin, end; /* tiles */
+    int fused;          /* the first tile packs */
+    region soon;
+} panel_work;
 
 static inline int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-static void copy_or_zero(const gemm_problem *g) {
-    for (int64_t i = 0; i < g->m; i++) {
-        float *c = g->c + i * g->ldc;
-        if (!g->d) memset(c, 0, (size_t)g->n * sizeof *c);
-        else if (g->d != g->c) memcpy(c, g->d + i * g->ldc, (size_t)g->n * sizeof *c);
+static tiling tiling_for(const gemm_problem *g) {
+    tiling t = {0};
+    if (g->form == GEMM_NT && g->k % 8 == 0) t.head = min64(FUSED_ROWS, g->m);
+    t.heads = t.head > 0;
+    const int64_t rows = g->m - t.head, tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    if (tiles) {
+        t.height = rows / tiles;
+        t.taller = rows % tiles;
     }
+    t.tiles = t.heads + tiles;
+    return t;
+}
+
+/* The first row of a tile, or the end of C for the tile after the last. */
+static inline int64_t tile_row(const tiling *t, int64_t tile) {
+    if (tile < t->heads) return 0;
+    tile -= t->heads;
+    return t->head + tile * t->height + min64(tile, t->taller);
+}
+
+/* What the panel at p, j reads from main memory: C where a weight gradient adds to it, B otherwise. */
+static region panel_region(const gemm_problem *g, int64_t p, int64_t j) {
+    const int64_t k = min64(GEMM_K_BLOCK, g->k - p), columns = min64(PANEL, g->n - j);
+    if (g->form == GEMM_NT) { /* whole rows of B; parts of rows are long enough for the hardware to find */
+        if (g->ldb != k) return (region){0};
+        return (region){g->b + j * k, columns * k / LINE, LINE, 1, 0};
+    }
+    if (g->form == GEMM_TN && g->d) return (region){g->c + j, g->m, g->ldc, PANEL / LINE, LINE};
+    return (region){g->b + p * g->ldb + j, k, g->ldb, PANEL / LINE, LINE};
+}
+
+/* The same of the panel that is computed after the one at p, j, in this product or in the next. */
+static region next_region(const gemm_problem *g, const gemm_problem *next, int64_t p, int64_t j) {
+    const int64_t begin = j / COLUMN_BLOCK * COLUMN_BLOCK, end = min64(begin + COLUMN_BLOCK, g->n);
+    if (j + PANEL < end) return panel_region(g, p, j + PANEL);
+    if (p + GEMM_K_BLOCK < g->k) return panel_region(g, p + GEMM_K_BLOCK, begin);
+    if (end < g->n) return panel_region(g, 0, end);
+    return next ? panel_region(next, 0, 0) : (region){0};
+}
+
+/* The part of the region that tile number `tile` of its panel asks for, or something at hand. */
+static void set_fetch(gemm_tile *t, const region *soon, int64_t tile) {
+    const int64_t line = tile * t->k, column = line >= soon->rows;
+    if (column < soon->columns && line < soon->columns * soon->rows) {
+        t->fetch = soon->x + column * soon->column_step + (line - column * soon->rows) * soon->row_step;
+        t->fetch_step = soon->row_step;
+    } else {
+        t->fetch = t->c;
+        t->fetch_step = 0;
+    }
+}
+
+/* Sets t->b to the panel: where it is, if that will do, or packed. */
+static void take_panel(const gemm_problem *g, const panel_work *w, gemm_tile *t, float *panel, int packed) {
+    const int width = w->columns > GEMM_LANES ? PANEL : GEMM_LANES;
+    if (g->form != GEMM_NT && g->m <= PACK_ROWS && w->columns == width) {
+        t->b = g->b + w->p * g->ldb + w->j;
+        t->b_step = g->ldb;
+        return;
+    }
+    t->b = panel;
+    t->b_step = width;
+    if (packed) return;
+    if (g->form == GEMM_NT)
+        CPU_(pack_transposed)(panel, width, g->b + w->j * g->ldb + w->p, g->ldb, w->columns, w->k);
+    else CPU_(pack_columns)(panel, width, g->b + w->p * g->ldb + w->j, g->ldb, w->columns, w->k);
 }
 
 /* A tile whose last vector has columns outside C: computed beside it, then added. */
@@ -50,89 +134,68 @@ static void edge_tile(gemm_kernel *kernel, float *edge, gemm_tile t, int64_t row
     }
 }
 
-/* Rows [begin, end) of C, columns [j, j + columns), one block of k: t holds everything but a tile's rows. */
-static void panel_tiles(gemm_scratch *scratch, const gemm_problem *g, gemm_tile t, int64_t tile, int64_t end,
-                        int64_t tiles, int64_t columns) {
-    const int vectors = columns > GEMM_LANES ? 2 : 1;
-    const gemm_tile first = t;
-    for (; tile < end; tile++) {
-        const int64_t i = tile * g->m / tiles, rows = (tile + 1) * g->m / tiles - i;
-        gemm_kernel *kernel = CPU_(gemm_kernel_for)(g->form, (int)rows, vectors);
-        t.a = first.a + (g->form == GEMM_TN ? i : i * g->lda);
-        t.c = first.c + i * g->ldc;
-        t.d = first.d ? first.d + i * g->ldc : NULL;
-        if (columns % GEMM_LANES) edge_tile(kernel, scratch->edge, t, rows, columns);
+static void panel_tiles(gemm_scratch *scratch, const gemm_problem *g, const tiling *tiles,
+                        const panel_work *w, float *panel) {
+    gemm_tile t = {.k = w->k, .a_step = g->lda, .ldc = g->ldc};
+    const float *d = w->p == 0 ? g->d : g->c;
+    take_panel(g, w, &t, panel, w->begin > 0 || w->fused);
+    for (int64_t tile = w->begin; tile < w->end; tile++) {
+        const int64_t i = tile_row(tiles, tile), rows = tile_row(tiles, tile + 1) - i;
+        t.a = g->a + (g->form == GEMM_TN ? w->p * g->lda + i : i * g->lda + w->p);
+        t.c = g->c + i * g->ldc + w->j;
+        t.d = d ? d + i * g->ldc + w->j : NULL;
+        set_fetch(&t, &w->soon, tile - w->begin);
+        for (int64_t r = 0; r < rows; r++) {
+            for (int64_t j = 0; j < PANEL; j += LINE) __builtin_prefetch(t.c + r * g->ldc + j, 1);
+        }
+        if (tile == 0 && w->fused) {
+            gemm_tile first = t;
+            first.b = g->b + w->j * g->ldb + w->p;
+            first.b_step = g->ldb;
+            first.panel = panel;
+            first.panel_mask = tiles->tiles > 1 ? -1 : 8;
+            CPU_(gemm_fused_kernel_for)((int)rows)(&first);
+            continue;
+        }
+        gemm_kernel *kernel = CPU_(gemm_kernel_for)(g->form, (int)rows, w->columns > GEMM_LANES ? 2 : 1);
+        if (w->columns % GEMM_LANES) edge_tile(kernel, scratch->edge, t, rows, w->columns);
         else kernel(&t);
     }
 }
 
-void CPU_(gemm_serial)(void *thread_scratch_, const gemm_problem *g) {
-    gemm_scratch *scratch = thread_scratch_;
+static void copy_or_zero(const gemm_problem *g) {
+    for (int64_t i = 0; i < g->m; i++) {
+        float *c = g->c + i * g->ldc;
+        if (!g->d) memset(c, 0, (size_t)g->n * sizeof *c);
+        else if (g->d != g->c) memcpy(c, g->d + i * g->ldc, (size_t)g->n * sizeof *c);
+    }
+}
+
+/* One block of columns, one block of k. */
+static void column_block(gemm_scratch *scratch, const gemm_problem *g, const gemm_problem *next, int64_t j0,
+                         int64_t p) {
+    const tiling tiles = tiling_for(g);
+    const int64_t j1 = min64(j0 + COLUMN_BLOCK, g->n), blocks = (tiles.tiles + ROW_BLOCK - 1) / ROW_BLOCK;
+    for (int64_t block = 0; block < blocks; block++) {
+        for (int64_t j = j0; j < j1; j += PANEL) {
+            panel_work w = {
+                .p = p, .k = min64(GEMM_K_BLOCK, g->k - p), .j = j, .columns = min64(PANEL, g->n - j)};
+            w.begin = block * tiles.tiles / blocks;
+            w.end = (block + 1) * tiles.tiles / blocks;
+            w.fused = block == 0 && tiles.head > 0 && w.columns == PANEL;
+            /* later row blocks find B in L2, and what follows is needed after the last of them */
+            if (block == 0 || (block == blocks - 1 && j + PANEL >= j1)) w.soon = next_region(g, next, p, j);
+            panel_tiles(scratch, g, &tiles, &w, scratch->panel + (blocks > 1 ? (j - j0) * w.k : 0));
+        }
+    }
+}
+
+void CPU_(gemm_serial)(void *scratch, const gemm_problem *g, const gemm_problem *next) {
     if (g->m <= 0 || g->n <= 0) return;
-    if (g->k <= 0) {
-        copy_or_zero(g);
-        return;
+    if (g->k <= 0) copy_or_zero(g);
+    for (int64_t j = 0; j < g->n; j += COLUMN_BLOCK) {
+        for (int64_t p = 0; p < g->k; p += GEMM_K_BLOCK) column_block(scratch, g, next, j, p);
     }
-    /* tiles of nearly equal height: a remainder of one or two rows would run at half speed */
-    const int64_t tiles = (g->m + TILE_ROWS - 1) / TILE_ROWS;
-    const int64_t block = ROW_BLOCK / TILE_ROWS;
-    for (int64_t tile = 0; tile < tiles; tile += block) {
-        for (int64_t p = 0; p < g->k; p += GEMM_K_BLOCK) {
-            const float *d = p == 0 ? g->d : g->c;
-            const int64_t k = min64(GEMM_K_BLOCK, g->k - p);
-            for (int64_t j = 0; j < g->n; j += PANEL) {
-                const int64_t columns = min64(PANEL, g->n - j);
-                const int width = columns > GEMM_LANES ? PANEL : GEMM_LANES;
-                gemm_tile t = {.k = k, .a_step = g->lda, .b_step = width, .ldc = g->ldc, .b = scratch->panel};
-                t.a = g->a + (g->form == GEMM_TN ? p * g->lda : p);
-                t.c = g->c + j;
-                t.d = d ? d + j : NULL;
-                if (g->form == GEMM_NT) {
-                    CPU_(pack_transposed)(scratch->panel, width, g->b + j * g->ldb + p, g->ldb, columns, k);
-                } else if (g->m > IN_PLACE_ROWS || columns != width) {
-                    CPU_(pack_columns)(scratch->panel, width, g->b + p * g->ldb + j, g->ldb, columns, k);
-                } else {
-                    t.b = g->b + p * g->ldb + j;
-                    t.b_step = g->ldb;
-                }
-                panel_tiles(scratch, g, t, tile, min64(tile + block, tiles), tiles, columns);
-            }
-        }
-    }
-}
-
-int CPU_(gemm_threads)(const kernel_context *ctx, int64_t m, int64_t n, int64_t k) {
-    return (double)m * (double)n * (double)k < PARALLEL_WORK_GEMM ? 1 : ctx->threads;
-}
-
-/* The grid whose largest part is smallest; of equal ones the one with most columns, which packs B once. */
-gemm_grid CPU_(gemm_grid_for)(int threads, int64_t m, int64_t n) {
-    gemm_grid best = {1, threads};
-    int64_t best_cost = INT64_MAX;
-    const int64_t vectors = (n + GEMM_LANES - 1) / GEMM_LANES;
-    for (int rows = 1; rows <= threads; rows++) {
-        const int columns = threads / rows;
-        const int64_t cost = ((m + rows - 1) / rows) * ((vectors + columns - 1) / columns);
-        if (cost < best_cost) {
-            best = (gemm_grid){rows, columns};
-            best_cost = cost;
-        }
-    }
-    return best;
-}
-
-gemm_problem CPU_(gemm_part)(const gemm_problem *whole, gemm_grid grid, int part) {
-    gemm_problem g = *whole;
-    const int64_t row = part / grid.columns, column = part % grid.columns;
-    const int64_t vectors = (g.n + GEMM_LANES - 1) / GEMM_LANES;
-    const int64_t i = row * g.m / grid.rows, j = column * vectors / grid.columns * GEMM_LANES;
-    g.m = (row + 1) * g.m / grid.rows - i;
-    g.n = min64((column + 1) * vectors / grid.columns * GEMM_LANES, g.n) - j;
-    g.c += i * g.ldc + j;
-    if (g.d) g.d += i * g.ldc + j;
-    g.a += g.form == GEMM_TN ? i : i * g.lda;
-    g.b += g.form == GEMM_NT ? j * g.ldb : j;
-    return g;
 }
 
 void CPU_(gemm)(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c, int64_t ldc,
@@ -140,13 +203,13 @@ void CPU_(gemm)(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64
     const gemm_problem g = {form, m, n, k, c, ldc, d, a, lda, b, ldb};
     const int threads = CPU_(gemm_threads)(ctx, m, n, k);
     if (threads == 1) {
-        CPU_(gemm_serial)(thread_scratch(ctx), &g);
+        CPU_(gemm_serial)(thread_scratch(ctx), &g, NULL);
         return;
     }
     const gemm_grid grid = CPU_(gemm_grid_for)(threads, m, n);
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int part = 0; part < grid.rows * grid.columns; part++) {
         const gemm_problem mine = CPU_(gemm_part)(&g, grid, part);
-        CPU_(gemm_serial)(thread_scratch(ctx), &mine);
+        CPU_(gemm_serial)(thread_scratch(ctx), &mine, NULL);
     }
 }

@@ -1,35 +1,40 @@
-/* Inside the matrix products: the tile that a microkernel computes, and what a thread computes of tiles. */
+/* Inside the matrix products: what a microkernel computes, and what a thread computes of it. */
 #ifndef CARACAL_KERNELS_CPU_GEMM_TILE_H
 #define CARACAL_KERNELS_CPU_GEMM_TILE_H
 
-#include <immintrin.h>
-
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm_vec.h"
 
-/* A tile of C is TILE_ROWS x PANEL: so many accumulators that two fused multiply-adds a cycle never wait for
- * one another, and as many as the registers hold beside two vectors of B and one broadcast element of A. */
+/* A tile of C is up to TILE_ROWS x PANEL: so many accumulators that two multiply-adds a cycle never wait for
+ * one another, and as many as the registers hold beside two vectors of B and one spread element of A.  A
+ * fused kernel (FUSED_ROWS, 0 where the registers do not suffice) also holds eight vectors that it
+ * transposes. */
 #ifdef __AVX512F__
-typedef __m512 gemm_vec;
-enum { GEMM_LANES = 16, TILE_ROWS = 14 };
+enum { TILE_ROWS = 14, FUSED_ROWS = 8 };
 #else
-typedef __m256 gemm_vec;
-enum { GEMM_LANES = 8, TILE_ROWS = 6 };
+enum { TILE_ROWS = 6, FUSED_ROWS = 0 };
 #endif
-enum { PANEL = 2 * GEMM_LANES };
 
 /* One block of k (at most GEMM_K_BLOCK) of one tile: c = d + a b, where d may be c itself, or NULL for none.
- * A row of a lies a_step after the one before and its elements are neighbours; in the transposed kernels it
- * is the elements of one k that are neighbours, and each k lies a_step after the one before. */
+ * A row of a lies a_step after the one before and its elements are neighbours; for GEMM_TN it is the elements
+ * of one k that are neighbours, and each k lies a_step after the one before.  Each k asks for one cache line.
+ */
 typedef struct gemm_tile {
-    int64_t k, a_step, b_step, ldc;
-    const float *a, *b, *d;
+    int64_t k, a_step, b_step, ldc, fetch_step;
+    const float *a, *b, *d, *fetch;
     float *c;
+    /* Only for fused kernels, where b is a panel of B [n,k]: the panel is written here, element p of k at
+     * (p & panel_mask) * PANEL.  A mask of -1 keeps it all, a mask of 8 only what is still to be read. */
+    float *panel;
+    int64_t panel_mask;
 } gemm_tile;
 
 typedef void gemm_kernel(const gemm_tile *t);
 
 /* The kernel for a tile of rows x vectors * GEMM_LANES; 1 <= rows <= TILE_ROWS, 1 <= vectors <= 2. */
 gemm_kernel *CPU_(gemm_kernel_for)(gemm_form form, int rows, int vectors);
+/* The kernel that also packs its panel: 1 <= rows <= FUSED_ROWS, two vectors, k a multiple of 8. */
+gemm_kernel *CPU_(gemm_fused_kernel_for)(int rows);
 
 /* dst [k, width] = columns of the panel: dst[p][j] = b[j * ldb + p] for j < n (n <= width <= PANEL, width a
  * multiple of GEMM_LANES), 0 for the rest. */
@@ -37,8 +42,7 @@ void CPU_(pack_transposed)(float *dst, int width, const float *b, int64_t ldb, i
 /* The same of a matrix [k, n]: dst[p][j] = b[p * ldb + j]. */
 void CPU_(pack_columns)(float *dst, int width, const float *b, int64_t ldb, int64_t n, int64_t k);
 
-/* C [m,n] = D + op(A) op(B) by the calling thread alone; the arguments are those of kernels.h's gemm, and
- * scratch is THREAD_SCRATCH bytes. */
+/* C [m,n] = D + op(A) op(B), the arguments of kernels.h's gemm. */
 typedef struct gemm_problem {
     gemm_form form;
     int64_t m, n, k;
@@ -51,7 +55,9 @@ typedef struct gemm_problem {
     int64_t ldb;
 } gemm_problem;
 
-void CPU_(gemm_serial)(void *scratch, const gemm_problem *g);
+/* Computes g on the calling thread alone, with THREAD_SCRATCH bytes of scratch.  next is what the thread
+ * computes after it, or NULL: its memory is asked for in time. */
+void CPU_(gemm_serial)(void *scratch, const gemm_problem *g, const gemm_problem *next);
 
 /* How threads share one C: a grid of rows x columns of parts. */
 typedef struct gemm_grid {

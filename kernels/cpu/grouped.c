@@ -26,15 +26,28 @@ static gemm_problem segment_problem(const grouped_problem *q, const segment *s) 
     return g;
 }
 
+static int64_t next_segment(const grouped_problem *q, int64_t i) {
+    while (i < q->segments && q->s[i].rows == 0) i++;
+    return i;
+}
+
 static void grouped_part(void *scratch, const grouped_problem *q, gemm_grid grid, int part) {
-    for (int64_t i = 0; i < q->segments; i++) {
-        if (q->s[i].rows == 0) continue;
-        const gemm_problem whole = segment_problem(q, &q->s[i]), mine = CPU_(gemm_part)(&whole, grid, part);
-        CPU_(gemm_serial)(scratch, &mine);
+    int64_t i = next_segment(q, 0);
+    gemm_problem whole = segment_problem(q, &q->s[i]), mine = CPU_(gemm_part)(&whole, grid, part), next;
+    while (i < q->segments) {
+        i = next_segment(q, i + 1);
+        const int more = i < q->segments;
+        if (more) {
+            whole = segment_problem(q, &q->s[i]);
+            next = CPU_(gemm_part)(&whole, grid, part);
+        }
+        CPU_(gemm_serial)(scratch, &mine, more ? &next : NULL);
+        mine = next;
     }
 }
 
 static void grouped_run(kernel_context *ctx, const grouped_problem *q, int64_t m, int64_t rows) {
+    if (rows == 0) return;
     const int threads = CPU_(gemm_threads)(ctx, rows, q->common.n, q->common.k + q->common.m);
     if (threads == 1) {
         grouped_part(thread_scratch(ctx), q, (gemm_grid){1, 1}, 0);
@@ -56,7 +69,6 @@ static int64_t total_rows(int64_t segments, const segment *s) {
 void CPU_(grouped_gemm)(kernel_context *ctx, gemm_form form, int64_t segments, const segment *s, int64_t n,
                         int64_t k, float *c, const float *a, const float *w, int64_t w_stride) {
     const int64_t rows = total_rows(segments, s);
-    if (rows == 0) return;
     const grouped_problem q = {
         .segments = segments,
         .s = s,
@@ -71,7 +83,7 @@ void CPU_(grouped_gemm)(kernel_context *ctx, gemm_form form, int64_t segments, c
                    .ldb = form == GEMM_NT ? k : n},
         .stride = w_stride,
     };
-    grouped_run(ctx, &q, (rows + segments - 1) / segments, rows);
+    grouped_run(ctx, &q, rows / (segments + 1) + 1, rows);
 }
 
 void CPU_(grouped_gemm_dw)(kernel_context *ctx, int64_t segments, const segment *s, int64_t m, int64_t n,
