@@ -227,10 +227,21 @@ static int loop(trainer *t, error *e) {
     return 0;
 }
 
+static void usage(FILE *out) {
+    fprintf(out, "usage: caracal train CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] "
+                 "[--section.key=value ...]\n");
+}
+
 int train_command(int argc, char **argv) {
     const char *resume = "auto", *init_from = NULL, *path = NULL, *value;
     char **override = mem_alloc((size_t)argc * sizeof *override, "options");
     int overrides = 0;
+    if (argc > 1 && !strcmp(argv[1], "--help")) {
+        usage(stdout);
+        config_help(stdout);
+        mem_free(override);
+        return 0;
+    }
     for (int i = 1; i < argc; i++) {
         if ((value = option_value(argv[i], "resume"))) resume = value;
         else if ((value = option_value(argv[i], "init-from"))) init_from = value;
@@ -239,8 +250,7 @@ int train_command(int argc, char **argv) {
         else overrides = -argc;
     }
     if (!path || overrides < 0) {
-        fprintf(stderr, "usage: caracal train CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] "
-                        "[--section.key=value ...]\n");
+        usage(stderr);
         mem_free(override);
         return EXIT_USAGE;
     }
