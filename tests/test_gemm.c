@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -64,11 +65,13 @@ static float promised_element(gemm_form form, int64_t i, int64_t j, int64_t k, i
     return sum;
 }
 
-static void assert_element(float got, float promised, double exact, double magnitude, int64_t k) {
-    assert_true(isfinite(got));
-    assert_memory_equal(&got, &promised, sizeof got);
+static void assert_element(const char *what, float got, float promised, double exact, double magnitude,
+                           int64_t k) {
+    if (!isfinite(got) || memcmp(&got, &promised, sizeof got) != 0)
+        fail_msg("%s: %a where %a was promised", what, (double)got, (double)promised);
     const double longest = (double)(k < GEMM_K_BLOCK ? k : GEMM_K_BLOCK) + (double)k / GEMM_K_BLOCK + 2;
-    assert_true(fabs(got - exact) <= longest * 0x1p-24 * magnitude);
+    if (!(fabs(got - exact) <= longest * 0x1p-24 * magnitude))
+        fail_msg("%s: %a is not %a", what, (double)got, exact);
 }
 
 static void check_gemm(kernels *kernel, gemm_form form, int64_t m, int64_t n, int64_t k, int64_t pad,
@@ -84,12 +87,15 @@ static void check_gemm(kernels *kernel, gemm_form form, int64_t m, int64_t n, in
                  : kind == D_SELF ? c.x
                                   : d.x,
                  a.x, a.ld, b.x, b.ld);
+    char what[96];
+    snprintf(what, sizeof what, "%s form %d d %d m %ld n %ld k %ld pad %ld", kernel->name, (int)form,
+             (int)kind, (long)m, (long)n, (long)k, (long)pad);
     for (int64_t i = 0; i < m; i++) {
         for (int64_t j = 0; j < n; j++) {
             double exact, magnitude;
             const float promised = promised_element(form, i, j, k, kind != D_NONE, d.x[i * d.ld + j], a.x,
                                                     a.ld, b.x, b.ld, &exact, &magnitude);
-            assert_element(c.x[i * c.ld + j], promised, exact, magnitude, k);
+            assert_element(what, c.x[i * c.ld + j], promised, exact, magnitude, k);
         }
         for (int64_t j = n; j < c.ld; j++) assert_true(isnan(c.x[i * c.ld + j]));
     }
@@ -121,7 +127,10 @@ static void check_all_gemms(kernels *kernel, uint64_t seed) {
         }
         check_gemm(kernel, form, 601, 40, 300, 0, D_NONE, &state); /* more rows than one block keeps in L2 */
         check_gemm(kernel, form, 64, 112, 1024, 0, D_SELF, &state);
-        check_gemm(kernel, form, 30, 64, 20, 1004, D_SELF, &state); /* rows a multiple of 4 KiB apart */
+        check_gemm(kernel, form, 20, 600, 64, 0, D_OTHER,
+                   &state); /* more columns than are packed at one time */
+        check_gemm(kernel, form, 70, 48, 48, 488, D_SELF, &state); /* rows of B 4 KiB apart */
+        for (int64_t m = 1; m <= 9; m++) check_gemm(kernel, form, m, 64, 264, 0, D_NONE, &state);
     }
 }
 
@@ -142,7 +151,7 @@ static void check_grouped(kernels *kernel, gemm_form form, int64_t n, int64_t k,
                 double exact, magnitude;
                 const float promised = promised_element(
                     form, row, j, k, 0, 0, a.x, k, w.x + runs[r].expert * stride, ldb, &exact, &magnitude);
-                assert_element(c.x[row * n + j], promised, exact, magnitude, k);
+                assert_element("grouped_gemm", c.x[row * n + j], promised, exact, magnitude, k);
             }
         }
     }
@@ -174,7 +183,7 @@ static void check_grouped_dw(kernels *kernel, int64_t m, int64_t n, uint64_t *st
                     total += exact - was;
                     all += magnitude;
                 }
-                assert_element(dw.x[at], sum, total, all, RUN_ROWS);
+                assert_element("grouped_gemm_dw", dw.x[at], sum, total, all, RUN_ROWS);
             }
         }
         for (int64_t i = m * n; i < stride; i++) assert_true(isnan(dw.x[e * stride + i]));

@@ -13,8 +13,12 @@
 enum {
     COLUMN_BLOCK = 8 * PANEL, /* columns of B that are packed at one time */
     ROW_BLOCK = 20,           /* tiles */
-    PACK_ROWS = 256, /* with more rows than this a B whose panels can be read in place is packed too */
-    LINE = 16,       /* floats of a cache line */
+    LINE = 16,                /* floats of a cache line */
+    /* With more rows than this a B whose panels can be read in place is packed too; sooner where its rows are
+     * a multiple of 4 KiB apart and share the sets of L1. */
+    PACK_ROWS = 256,
+    PACK_ROWS_ALIASED = 4 * TILE_ROWS,
+    ALIASED = 1024,
 };
 
 /* What lies in a thread's scratch. */
@@ -105,7 +109,8 @@ static void set_fetch(gemm_tile *t, const region *soon, int64_t tile) {
 /* Sets t->b to the panel: where it is, if that will do, or packed. */
 static void take_panel(const gemm_problem *g, const panel_work *w, gemm_tile *t, float *panel, int packed) {
     const int width = w->columns > GEMM_LANES ? PANEL : GEMM_LANES;
-    if (g->form != GEMM_NT && g->m <= PACK_ROWS && w->columns == width) {
+    const int64_t pack_rows = g->ldb % ALIASED ? PACK_ROWS : PACK_ROWS_ALIASED;
+    if (g->form != GEMM_NT && g->m <= pack_rows && w->columns == width) {
         t->b = g->b + w->p * g->ldb + w->j;
         t->b_step = g->ldb;
         return;
@@ -171,18 +176,24 @@ static void copy_or_zero(const gemm_problem *g) {
     }
 }
 
+/* In how many row blocks the tiles go by.  By columns, a tile of A is spread over as many pages as there are
+ * k: where there are many tiles, each rather stays for all panels. */
+static int64_t row_blocks(const gemm_problem *g, const tiling *t) {
+    return g->form == GEMM_TN && t->tiles > ROW_BLOCK ? t->tiles : (t->tiles + ROW_BLOCK - 1) / ROW_BLOCK;
+}
+
 /* One block of columns, one block of k. */
 static void column_block(gemm_scratch *scratch, const gemm_problem *g, const gemm_problem *next, int64_t j0,
                          int64_t p) {
     const tiling tiles = tiling_for(g);
-    const int64_t j1 = min64(j0 + COLUMN_BLOCK, g->n), blocks = (tiles.tiles + ROW_BLOCK - 1) / ROW_BLOCK;
+    const int64_t j1 = min64(j0 + COLUMN_BLOCK, g->n), blocks = row_blocks(g, &tiles);
     for (int64_t block = 0; block < blocks; block++) {
         for (int64_t j = j0; j < j1; j += PANEL) {
             panel_work w = {
                 .p = p, .k = min64(GEMM_K_BLOCK, g->k - p), .j = j, .columns = min64(PANEL, g->n - j)};
             w.begin = block * tiles.tiles / blocks;
             w.end = (block + 1) * tiles.tiles / blocks;
-            w.fused = block == 0 && tiles.head > 0 && w.columns == PANEL;
+            w.fused = block == 0 && tiles.heads && w.columns == PANEL;
             /* later row blocks find B in L2, and what follows is needed after the last of them */
             if (block == 0 || (block == blocks - 1 && j + PANEL >= j1)) w.soon = next_region(g, next, p, j);
             panel_tiles(scratch, g, &tiles, &w, scratch->panel + (blocks > 1 ? (j - j0) * w.k : 0));
