@@ -50,13 +50,12 @@ $caracal report $run $marks
 
 say "greedy continuations"
 $caracal generate $run/checkpoints --tokens=40 \
-    --prompt="And the LORD said unto Moses, " \
+    --prompt="And the LORD said unto Moses," \
     --prompt="春天" \
     --prompt="#include <stdio.h>
 
 int
 main (void)
-{
-  " \
-    --prompt="def __init__(self, " \
-    --prompt='$p |- ( ph -> '
+{" \
+    --prompt="def __init__(self," \
+    --prompt='$p |- ( ph ->'
