@@ -103,7 +103,8 @@ interrupted() { # SIGINT: out at once, with a word about what is safe
 }
 check "interrupted" interrupted
 asked() { # USR1: a checkpoint at the next step boundary, exit code 75; the same command goes on
-    train 2 asked --train.steps=100000 --checkpoint.every=0 >asked.log 2>&1 &
+    "$top/launch/run" -np 2 "$caracal" train tiny.yaml --run.dir=asked --train.steps=100000 --checkpoint.every=0 \
+        >asked.log 2>&1 &
     local run=$!
     for _ in $(seq 100); do
         sleep 0.1
