@@ -7,7 +7,7 @@ set -eu
 
 wanted="gcc make pkg-config git libopenmpi-dev openmpi-bin libhdf5-dev libzstd-dev libyaml-dev libjansson-dev
         libpcre2-dev libxxhash-dev librandom123-dev
-        libcmocka-dev hdf5-tools clang-format clang-tidy
+        libcmocka-dev hdf5-tools clang-format clang-tidy libomp-dev
         xz-utils"
 
 if ! command -v dpkg-query >/dev/null; then
