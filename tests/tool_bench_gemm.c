@@ -1,5 +1,11 @@
 /* Times the cpu backend's matrix products on the shapes that matter, as fractions of the machine's own fused
- * multiply-add peak measured in the same run:  bench_gemm [avx2|avx512] [seconds per shape] */
+ * multiply-add peak measured in the same run:
+ *
+ *     bench_gemm [avx2|avx512] [warm|cold] [seconds per shape]
+ *
+ * warm uses the same matrices each time; cold goes through so many weights (for weight gradients, results)
+ * that each is in main memory when its turn comes, as in training.  Figures are medians.  Beside other work
+ * set GOMP_SPINCOUNT=10000, or a thread that waits keeps the one it waits for from running. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +14,7 @@
 #include "kernels/kernels.h"
 #include "launch/memory.h"
 
-enum { SAMPLES = 15, EXPERTS = 16 };
+enum { SAMPLES = 15, EXPERTS = 16, COLD_BYTES = 64 << 20 };
 
 typedef struct shape {
     int64_t m, n, k;
@@ -58,21 +64,26 @@ typedef struct product {
     const group *g; /* NULL for a dense product */
     segment segments[EXPERTS];
     float *a, *b, *c;
+    int64_t weights; /* elements of b, or of c for weight gradients */
+    int copies, turn;
 } product;
 
-static void multiply(const product *p) {
+static void multiply(product *p) {
     kernel_context *ctx = p->kernel->ctx;
     const shape s = p->s;
+    const int64_t at = p->turn * p->weights;
+    float *b = p->form == GEMM_TN ? p->b : p->b + at, *c = p->form == GEMM_TN ? p->c + at : p->c;
+    p->turn = (p->turn + 1) % p->copies;
     if (!p->g)
-        p->kernel->gemm(ctx, p->form, s.m, s.n, s.k, p->c, s.n, NULL, p->a, p->form == GEMM_TN ? s.m : s.k,
-                        p->b, p->form == GEMM_NT ? s.k : s.n);
+        p->kernel->gemm(ctx, p->form, s.m, s.n, s.k, c, s.n, NULL, p->a, p->form == GEMM_TN ? s.m : s.k, b,
+                        p->form == GEMM_NT ? s.k : s.n);
     else if (p->form == GEMM_TN)
-        p->kernel->grouped_gemm_dw(ctx, EXPERTS, p->segments, s.n, s.k, p->c, s.n * s.k, p->a, p->b);
-    else p->kernel->grouped_gemm(ctx, p->form, EXPERTS, p->segments, s.n, s.k, p->c, p->a, p->b, s.n * s.k);
+        p->kernel->grouped_gemm_dw(ctx, EXPERTS, p->segments, s.n, s.k, c, s.n * s.k, p->a, b);
+    else p->kernel->grouped_gemm(ctx, p->form, EXPERTS, p->segments, s.n, s.k, c, p->a, b, s.n * s.k);
 }
 
 /* The median over samples that last about budget seconds together. */
-static double median_seconds(const product *p, double budget) {
+static double median_seconds(product *p, double budget) {
     double sample[SAMPLES];
     multiply(p);
     double start = seconds();
@@ -89,8 +100,8 @@ static double median_seconds(const product *p, double budget) {
     return sample[samples / 2];
 }
 
-static float *random_buffer(int64_t n) {
-    float *x = mem_alloc((size_t)n * sizeof *x, "a benchmark's matrix");
+static float *random_buffer(arena *memory, int64_t n) {
+    float *x = arena_alloc(memory, (size_t)n * sizeof *x);
     uint64_t state = 1;
     for (int64_t i = 0; i < n; i++) {
         state = state * 6364136223846793005u + 1442695040888963407u;
@@ -100,12 +111,21 @@ static float *random_buffer(int64_t n) {
 }
 
 /* One line: the shape, then GFLOP/s and per cent of peak for each number of threads. */
-static void bench(product *p, const char *name, const kernels *kernel, const double *peak, double budget) {
+static void bench(product *p, const char *name, const kernels *kernel, const double *peak, int cold,
+                  double budget) {
     static const char *form_name[] = {"NT", "NN", "TN"};
     const shape s = p->s;
-    p->a = random_buffer(s.m * (p->g ? s.k > s.n ? s.k : s.n : s.k));
-    p->b = random_buffer(p->g ? EXPERTS * s.n * s.k + s.m * s.k : s.n * s.k);
-    p->c = random_buffer(p->g ? EXPERTS * s.n * s.k + s.m * s.n : s.m * s.n);
+    const int64_t experts = p->g ? EXPERTS : 1, wider = s.k > s.n ? s.k : s.n;
+    const int gradient = p->form == GEMM_TN;
+    p->weights = !gradient ? experts * s.n * s.k : p->g ? experts * s.n * s.k : s.m * s.n;
+    p->copies = cold ? 1 + (int)(COLD_BYTES / 4 / p->weights) : 1;
+    const int64_t all = p->copies * p->weights;
+    const int64_t a = s.m * (p->g ? wider : s.k), b = gradient ? (p->g ? s.m * wider : s.n * s.k) : all;
+    const int64_t c = gradient ? all : s.m * s.n;
+    arena memory = arena_create("a benchmark's matrices", (size_t)(a + b + c + 64) * sizeof(float));
+    p->a = random_buffer(&memory, a);
+    p->b = random_buffer(&memory, b);
+    p->c = random_buffer(&memory, c);
     printf("%-15s %s %6ld %6ld %6ld ", name, form_name[p->form], (long)s.m, (long)s.n, (long)s.k);
     for (int threads = 1; threads <= 2; threads++) {
         p->kernel = &kernel[threads - 1];
@@ -114,28 +134,27 @@ static void bench(product *p, const char *name, const kernels *kernel, const dou
     }
     printf("\n");
     fflush(stdout);
-    mem_free(p->a);
-    mem_free(p->b);
-    mem_free(p->c);
+    arena_destroy(&memory);
 }
 
 int main(int argc, char **argv) {
     const int wide = argc > 1 ? strcmp(argv[1], "avx2") != 0 : __builtin_cpu_supports("avx512vl");
-    const double budget = argc > 2 ? atof(argv[2]) : 0.05;
+    const int cold = argc > 2 && strcmp(argv[2], "cold") == 0;
+    const double budget = argc > 3 ? atof(argv[3]) : 0.05;
     kernels kernel[2] = {{0}, {0}};
     double peak[2];
     for (int threads = 1; threads <= 2; threads++) {
         (wide ? kernels_cpu_avx512 : kernels_cpu_avx2)(&kernel[threads - 1], threads);
         peak[threads - 1] = kernels_measure_peak(wide ? "avx512" : "avx2", threads);
     }
-    printf("%s, fused multiply-add peak %.1f GFLOP/s on one thread, %.1f on two\n", wide ? "avx512" : "avx2",
-           1e-9 * peak[0], 1e-9 * peak[1]);
+    printf("%s, %s, fused multiply-add peak %.1f GFLOP/s on one thread, %.1f on two\n",
+           wide ? "avx512" : "avx2", cold ? "cold" : "warm", 1e-9 * peak[0], 1e-9 * peak[1]);
     printf("%-15s %s %6s %6s %6s  %8s %6s %8s %6s\n", "", "  ", "M", "N", "K", "1 thread", "", "2", "");
     for (size_t i = 0; i < sizeof dense / sizeof *dense; i++) {
         for (gemm_form form = GEMM_NT; form <= GEMM_TN; form++) {
             static const char *names[] = {"NT", "NN", "TN"};
             product p = {.form = form, .s = dense[i]};
-            if (strstr(dense[i].forms, names[form])) bench(&p, "gemm", kernel, peak, budget);
+            if (strstr(dense[i].forms, names[form])) bench(&p, "gemm", kernel, peak, cold, budget);
         }
     }
     for (size_t i = 0; i < sizeof grouped / sizeof *grouped; i++) {
@@ -145,7 +164,7 @@ int main(int argc, char **argv) {
                 p.segments[e] = (segment){p.s.m, grouped[i].rows[e], e};
                 p.s.m += grouped[i].rows[e];
             }
-            bench(&p, grouped[i].name, kernel, peak, budget);
+            bench(&p, grouped[i].name, kernel, peak, cold, budget);
         }
     }
     for (int i = 0; i < 2; i++) kernels_close(&kernel[i]);

@@ -13,12 +13,13 @@
 enum {
     COLUMN_BLOCK = 8 * PANEL, /* columns of B that are packed at one time */
     ROW_BLOCK = 20,           /* tiles */
-    LINE = 16,                /* floats of a cache line */
-    /* With more rows than this a B whose panels can be read in place is packed too; sooner where its rows are
-     * a multiple of 4 KiB apart and share the sets of L1. */
-    PACK_ROWS = 256,
-    PACK_ROWS_ALIASED = 4 * TILE_ROWS,
+    PACK_ROWS = 256, /* with more rows than this a B whose panels can be read in place is packed too */
+    LINE = 16,       /* floats of a cache line */
+    /* Rows a multiple of 4 KiB apart share the sets of L1, which hold some 12 lines each: B is packed sooner,
+     * and fewer rows of A are read side by side. */
     ALIASED = 1024,
+    PACK_ROWS_ALIASED = 4 * TILE_ROWS,
+    TILE_ROWS_ALIASED = TILE_ROWS < 10 ? TILE_ROWS : 10,
 };
 
 /* What lies in a thread's scratch. */
@@ -35,7 +36,7 @@ typedef struct tiling {
     int64_t head, heads, height, taller, tiles;
 } tiling;
 
-/* Memory that will be needed soon: `columns` (at most two) times `rows` cache lines. */
+/* Memory that will be needed soon: `columns` times `rows` cache lines. */
 typedef struct region {
     const float *x;
     int64_t rows, row_step, columns, column_step;
@@ -58,7 +59,8 @@ static tiling tiling_for(const gemm_problem *g) {
     tiling t = {0};
     if (g->form == GEMM_NT && g->k % 8 == 0) t.head = min64(FUSED_ROWS, g->m);
     t.heads = t.head > 0;
-    const int64_t rows = g->m - t.head, tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    const int64_t most = g->form == GEMM_TN || g->lda % ALIASED ? TILE_ROWS : TILE_ROWS_ALIASED;
+    const int64_t rows = g->m - t.head, tiles = (rows + most - 1) / most;
     if (tiles) {
         t.height = rows / tiles;
         t.taller = rows % tiles;
@@ -94,11 +96,17 @@ static region next_region(const gemm_problem *g, const gemm_problem *next, int64
     return next ? panel_region(next, 0, 0) : (region){0};
 }
 
+/* The rows of A under the tiles [begin, end). */
+static region rows_region(const gemm_problem *g, const tiling *t, int64_t p, int64_t begin, int64_t end) {
+    const int64_t k = min64(GEMM_K_BLOCK, g->k - p), i = tile_row(t, begin);
+    return (region){g->a + i * g->lda + p, tile_row(t, end) - i, g->lda, (k + LINE - 1) / LINE, LINE};
+}
+
 /* The part of the region that tile number `tile` of its panel asks for, or something at hand. */
 static void set_fetch(gemm_tile *t, const region *soon, int64_t tile) {
-    const int64_t line = tile * t->k, column = line >= soon->rows;
-    if (column < soon->columns && line < soon->columns * soon->rows) {
-        t->fetch = soon->x + column * soon->column_step + (line - column * soon->rows) * soon->row_step;
+    const int64_t line = tile * t->k, column = soon->rows ? line / soon->rows : soon->columns;
+    if (column < soon->columns) {
+        t->fetch = soon->x + column * soon->column_step + line % soon->rows * soon->row_step;
         t->fetch_step = soon->row_step;
     } else {
         t->fetch = t->c;
@@ -194,8 +202,11 @@ static void column_block(gemm_scratch *scratch, const gemm_problem *g, const gem
             w.begin = block * tiles.tiles / blocks;
             w.end = (block + 1) * tiles.tiles / blocks;
             w.fused = block == 0 && tiles.heads && w.columns == PANEL;
-            /* later row blocks find B in L2, and what follows is needed after the last of them */
-            if (block == 0 || (block == blocks - 1 && j + PANEL >= j1)) w.soon = next_region(g, next, p, j);
+            const int last_panel = j + PANEL >= j1, last_block = block == blocks - 1;
+            if (last_panel && !last_block && g->form != GEMM_TN)
+                w.soon = rows_region(g, &tiles, p, w.end, (block + 2) * tiles.tiles / blocks);
+            else if (block == 0 || (last_panel && last_block)) /* later row blocks find B in L2 */
+                w.soon = next_region(g, next, p, j);
             panel_tiles(scratch, g, &tiles, &w, scratch->panel + (blocks > 1 ? (j - j0) * w.k : 0));
         }
     }
