@@ -26,29 +26,31 @@ static gemm_problem segment_problem(const grouped_problem *q, const segment *s) 
     return g;
 }
 
-static int64_t next_segment(const grouped_problem *q, int64_t i) {
+/* The first segment from i on that has rows. */
+static int64_t segment_from(const grouped_problem *q, int64_t i) {
     while (i < q->segments && q->s[i].rows == 0) i++;
     return i;
 }
 
 static void grouped_part(void *scratch, const grouped_problem *q, gemm_grid grid, int part) {
-    int64_t i = next_segment(q, 0);
-    gemm_problem whole = segment_problem(q, &q->s[i]), mine = CPU_(gemm_part)(&whole, grid, part), next;
-    while (i < q->segments) {
-        i = next_segment(q, i + 1);
-        const int more = i < q->segments;
-        if (more) {
-            whole = segment_problem(q, &q->s[i]);
-            next = CPU_(gemm_part)(&whole, grid, part);
+    for (int64_t i = segment_from(q, 0), after; i < q->segments; i = after) {
+        after = segment_from(q, i + 1);
+        const gemm_problem whole = segment_problem(q, &q->s[i]), mine = CPU_(gemm_part)(&whole, grid, part);
+        if (after < q->segments) {
+            const gemm_problem whole_next = segment_problem(q, &q->s[after]);
+            const gemm_problem next = CPU_(gemm_part)(&whole_next, grid, part);
+            CPU_(gemm_serial)(scratch, &mine, &next);
+        } else {
+            CPU_(gemm_serial)(scratch, &mine, NULL);
         }
-        CPU_(gemm_serial)(scratch, &mine, more ? &next : NULL);
-        mine = next;
     }
 }
 
+/* m is the height of a typical C, rows the rows of all segments. */
 static void grouped_run(kernel_context *ctx, const grouped_problem *q, int64_t m, int64_t rows) {
     if (rows == 0) return;
-    const int threads = CPU_(gemm_threads)(ctx, rows, q->common.n, q->common.k + q->common.m);
+    const int64_t inner = q->common.form == GEMM_TN ? q->common.m : q->common.k;
+    const int threads = CPU_(gemm_threads)(ctx, rows, q->common.n, inner);
     if (threads == 1) {
         grouped_part(thread_scratch(ctx), q, (gemm_grid){1, 1}, 0);
         return;
