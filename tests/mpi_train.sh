@@ -5,7 +5,7 @@ set -u
 top=$(cd "$(dirname "$0")/.." && pwd)
 caracal=$(cd "$top" && cd "${CARACAL_BUILD:-build}" && pwd)/caracal
 out=$(mktemp -d)
-trap 'rm -rf "$out"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$out"' EXIT
 cd "$out" || exit 2
 
 check() { # name, command...: ok when the command succeeds
@@ -89,13 +89,13 @@ sed 's/code.train/cut.train/' tiny.yaml >cut.yaml
 refuses "a truncated token file" 3 "cut.train.idx" "$caracal" train cut.yaml --run.dir=bad
 
 interrupted() { # SIGINT: out at once, with a word about what is safe
-    train 1 interrupted --train.steps=100000 --checkpoint.every=0 >interrupted.log 2>&1 &
+    "$caracal" train tiny.yaml --run.dir=interrupted --train.steps=100000 --checkpoint.every=0 >interrupted.log 2>&1 &
     local run=$!
     for _ in $(seq 100); do
         sleep 0.1
         grep -q '^step' interrupted.log && break
     done
-    pkill -INT -f "$caracal train tiny.yaml --run.dir=interrupted"
+    kill -INT $run
     wait $run
     code=$?
     cat interrupted.log
@@ -125,7 +125,9 @@ killed() { # one of two ranks dies: the run ends within 10 s with exit code 9
         sleep 0.1
         grep -q '^step' killed.log && break
     done
-    victim=$(pgrep -n -f "$caracal train tiny.yaml --run.dir=killed")
+    victim=$(for p in /proc/[0-9]*; do
+        tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -q "^$caracal train .*--run.dir=killed" && echo "${p#/proc/}"
+    done | tail -n 1)
     kill -9 "$victim"
     began=$SECONDS
     wait $run
