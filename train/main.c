@@ -47,8 +47,12 @@ static void usage(FILE *out) {
  * run-time reads this once, before main, so the program starts itself again. */
 static void spin_shortly(char **argv) {
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0) return;
+    self[n] = 0;
     setenv("GOMP_SPINCOUNT", "10000", 1);
-    execv("/proc/self/exe", argv);
+    execv(self, argv);
 }
 
 int main(int argc, char **argv) {
