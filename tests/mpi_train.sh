@@ -88,13 +88,16 @@ head -c 100 code.train.idx >cut.train.idx && cp code.train.bin cut.train.bin
 sed 's/code.train/cut.train/' tiny.yaml >cut.yaml
 refuses "a truncated token file" 3 "cut.train.idx" "$caracal" train cut.yaml --run.dir=bad
 
+under_way() { # log: waits until the first step is told, for ten seconds at most
+    for _ in $(seq 100); do
+        sleep 0.1
+        grep -q '^step' "$1" && break
+    done
+}
 interrupted() { # SIGINT: out at once, with a word about what is safe
     "$caracal" train tiny.yaml --run.dir=interrupted --train.steps=100000 --checkpoint.every=0 >interrupted.log 2>&1 &
     local run=$!
-    for _ in $(seq 100); do
-        sleep 0.1
-        grep -q '^step' interrupted.log && break
-    done
+    under_way interrupted.log
     kill -INT $run
     wait $run
     code=$?
@@ -106,10 +109,7 @@ asked() { # USR1: a checkpoint at the next step boundary, exit code 75; the same
     "$top/launch/run" -np 2 "$caracal" train tiny.yaml --run.dir=asked --train.steps=100000 --checkpoint.every=0 \
         >asked.log 2>&1 &
     local run=$!
-    for _ in $(seq 100); do
-        sleep 0.1
-        grep -q '^step' asked.log && break
-    done
+    under_way asked.log
     kill -USR1 $run
     wait $run
     code=$?
@@ -121,10 +121,7 @@ check "asked to leave" asked
 killed() { # one of two ranks dies: the run ends within 10 s with exit code 9
     train 2 killed --train.steps=100000 --checkpoint.every=0 >killed.log 2>&1 &
     local run=$! victim began
-    for _ in $(seq 100); do
-        sleep 0.1
-        grep -q '^step' killed.log && break
-    done
+    under_way killed.log
     victim=$(for p in /proc/[0-9]*; do
         tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -q "^$caracal train .*--run.dir=killed" && echo "${p#/proc/}"
     done | tail -n 1)

@@ -92,7 +92,6 @@ void console_step(console *o, const state *s, const step_result *r, const step_t
     char eta[32];
     double now = comm_clock();
     int due = s->step % c->log_every == 0 || s->step == c->steps || s->step == o->first_step + 1;
-    o->seconds += t->step_seconds;
     if (o->terminal ? now - o->last < 0.2 && !due : !due) return;
     o->last = now;
     double left = (double)(c->steps - s->step) * (now - o->start) / (double)(s->step - o->first_step);

@@ -9,7 +9,6 @@ typedef struct console {
     int terminal, line_open;
     double start, last; /* comm_clock: of the run, and of the last line */
     int64_t first_step;
-    double seconds; /* spent in steps since the run's start */
 } console;
 
 console console_open(int64_t first_step);

@@ -18,11 +18,3 @@ int option_integer(const char *value, const char *name, long long min, long long
     fprintf(stderr, "caracal: --%s=%s: a whole number from %lld to %lld is wanted\n", name, value, min, max);
     return 0;
 }
-
-int option_real(const char *value, const char *name, double min, double max, double *out) {
-    char *end;
-    *out = strtod(value, &end);
-    if (end != value && !*end && *out >= min && *out <= max) return 1;
-    fprintf(stderr, "caracal: --%s=%s: a number from %g to %g is wanted\n", name, value, min, max);
-    return 0;
-}

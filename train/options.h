@@ -6,6 +6,5 @@
 const char *option_value(const char *arg, const char *name);
 /* --name=N as an integer in [min, max]; prints what is allowed and returns 0 when it is not one. */
 int option_integer(const char *value, const char *name, long long min, long long max, long long *out);
-int option_real(const char *value, const char *name, double min, double max, double *out);
 
 #endif

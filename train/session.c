@@ -54,12 +54,10 @@ int session_open(session *x, const char *config_path, int overrides, char **over
     state_create(&x->s, &x->c, x->world, tokenizer_eos(x->tokenizer), e);
     if (agree(x, OPEN_STATE, e)) goto failed;
     return 0;
-failed:;
-    error why = *e;
-    int rank = comm_rank(x->world);
-    if (rank == 0) fprintf(stderr, "caracal: %s\n", why.text);
+failed:
+    session_report(x, e);
     session_close(x);
-    return why.code;
+    return e->code;
 }
 
 void session_close(session *x) {
