@@ -23,6 +23,7 @@ typedef struct train_config {
 
 typedef struct metrics_config {
     int64_t digest_every; /* steps between digests of all parameters; 0: never */
+    int tensorboard;      /* event files beside the .jsonl */
 } metrics_config;
 
 typedef struct config {

@@ -111,6 +111,7 @@ const config_key config_keys[] = {
     INT(checkpoint.shards, 1, 65536, "4", FREE, "files of a checkpoint"),
 
     INT(metrics.digest_every, 0, ANY, "100", FREE, "steps between digests of all parameters; 0: never"),
+    BOOL(metrics.tensorboard, "false", FREE, "event files for TensorBoard in RUN_DIR/tensorboard"),
 };
 const int config_key_count = sizeof config_keys / sizeof *config_keys;
 _Static_assert(sizeof config_keys / sizeof *config_keys <= CONFIG_MAX_KEYS, "raise CONFIG_MAX_KEYS");

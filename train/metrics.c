@@ -40,12 +40,12 @@ static FILE *open_record(const char *run_dir, const char *name, int64_t step, er
     return f;
 }
 
-int metrics_open(metrics *m, const char *run_dir, int64_t step, error *e) {
+int metrics_open(metrics *m, const char *run_dir, int with_tensorboard, int64_t step, error *e) {
     *m = (metrics){.run_dir = mem_string(run_dir)};
     m->metrics = open_record(run_dir, "metrics.jsonl", step, e);
     m->timing = m->metrics ? open_record(run_dir, "timing.jsonl", step, e) : NULL;
     m->eval = m->timing ? open_record(run_dir, "eval.jsonl", step, e) : NULL;
-    if (!m->eval) {
+    if (!m->eval || (with_tensorboard && tensorboard_open(&m->tensorboard, run_dir, step, e))) {
         metrics_close(m);
         return e->code;
     }
@@ -56,15 +56,19 @@ void metrics_close(metrics *m) {
     FILE *all[] = {m->metrics, m->timing, m->eval};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]) fclose(all[i]);
+    tensorboard_close(&m->tensorboard);
     mem_free(m->run_dir);
     *m = (metrics){0};
 }
 
-static int write_line(const metrics *m, FILE *f, const char *name, json_t *line, error *e) {
+/* NAME.jsonl gets the line, TensorBoard its numbers under NAME/.  Takes the line. */
+static int write_line(metrics *m, FILE *f, const char *name, json_t *line, error *e) {
     int failed =
         json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(9)) || fputc('\n', f) < 0 || fflush(f);
+    int code = failed ? error_set(e, EXIT_IO, "%s/%s.jsonl: %s", m->run_dir, name, strerror(errno)) : 0;
+    if (!code && m->tensorboard.file) code = tensorboard_row(&m->tensorboard, name, line, e);
     json_decref(line);
-    return failed ? error_set(e, EXIT_IO, "%s/%s: %s", m->run_dir, name, strerror(errno)) : 0;
+    return code;
 }
 
 /* ---- lines ---- */
@@ -129,7 +133,7 @@ int metrics_step(metrics *m, const state *s, const step_result *r, const uint64_
     set(j, "bias_min", r->bias_min);
     set(j, "bias_max", r->bias_max);
     if (digests) set_digests(j, digests);
-    return write_line(m, m->metrics, "metrics.jsonl", j, e);
+    return write_line(m, m->metrics, "metrics", j, e);
 }
 
 int metrics_timing(metrics *m, int64_t step, const step_timing *t, error *e) {
@@ -140,7 +144,7 @@ int metrics_timing(metrics *m, int64_t step, const step_timing *t, error *e) {
     set(j, "step_seconds", t->step_seconds);
     set(j, "comm_exposed_seconds", t->comm_exposed_seconds);
     json_object_set_new(j, "peak_memory", json_integer(t->peak_memory));
-    return write_line(m, m->timing, "timing.jsonl", j, e);
+    return write_line(m, m->timing, "timing", j, e);
 }
 
 int metrics_eval(metrics *m, int64_t step, const data_config *d, const double *loss, double total, error *e) {
@@ -150,7 +154,7 @@ int metrics_eval(metrics *m, int64_t step, const data_config *d, const double *l
     set(each, "total", total);
     json_object_set_new(j, "step", json_integer(step));
     json_object_set_new(j, "loss", each);
-    return write_line(m, m->eval, "eval.jsonl", j, e);
+    return write_line(m, m->eval, "eval", j, e);
 }
 
 double metrics_flops_per_token(const config *c) {

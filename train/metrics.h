@@ -7,9 +7,11 @@
 #include <stdio.h>
 
 #include "train/step.h"
+#include "train/tensorboard.h"
 
 typedef struct metrics {
     FILE *metrics, *timing, *eval;
+    tensorboard tensorboard; /* open when metrics.tensorboard asks for it */
     char *run_dir;
 } metrics;
 
@@ -20,7 +22,7 @@ typedef struct step_timing {
 
 /* Opens the files for appending after cutting them back to lines of at most `step`: a resumed run has no
  * doubled and no missing step.  Rank 0 only. */
-int metrics_open(metrics *m, const char *run_dir, int64_t step, error *e);
+int metrics_open(metrics *m, const char *run_dir, int with_tensorboard, int64_t step, error *e);
 void metrics_close(metrics *m);
 
 /* One line each, flushed.  digests: parameter digests (weights, first and second moments), or NULL. */

@@ -84,7 +84,7 @@ static int start(trainer *t, const char *resume, const char *init_from, error *e
 static int open_records(trainer *t, error *e) {
     const config *c = &t->x.c;
     if (t->x.s.mesh.rank == 0 && !make_directories(c->run_dir, e) && !write_resolved_config(c, e))
-        metrics_open(&t->out, c->run_dir, t->x.s.step, e);
+        metrics_open(&t->out, c->run_dir, c->metrics.tensorboard, t->x.s.step, e);
     return comm_agree(t->x.world, e);
 }
 
