@@ -7,12 +7,14 @@
 #include "ckpt/manifest.h"
 #include "ckpt/verify.h"
 #include "launch/memory.h"
+#include "launch/options.h"
 
-static int usage(const char *command) {
-    fprintf(stderr,
-            "usage: caracal %s CKPT    (CKPT: a directory such as runs/NAME/checkpoints/step-00000200)\n",
-            command);
-    return EXIT_USAGE;
+#define CKPT_HELP "CKPT    (a directory such as runs/NAME/checkpoints/step-00000200)\n"
+
+/* Both commands take one word: 0 when there is nothing to do but return o->code. */
+static int read_line(options *o, const char *usage, int argc, char **argv) {
+    *o = (options){.usage = usage, .min_words = 1, .max_words = 1};
+    return options_read(o, argc, argv);
 }
 
 static int report(const error *e) {
@@ -63,11 +65,13 @@ int ckpt_inspect_command(int argc, char **argv) {
     manifest m;
     char hex[33];
     int64_t stored = 0, raw = 0;
-    if (argc != 2 || argv[1][0] == '-') return usage(argv[0]);
-    if (manifest_load(&m, argv[1], &e)) return report(&e);
+    options o;
+    if (!read_line(&o, "usage: caracal inspect " CKPT_HELP, argc, argv)) return o.code;
+    const char *path = o.word[0];
+    if (manifest_load(&m, path, &e)) return report(&e);
     for (int64_t i = 0; i < m.n_files; i++) stored += m.file[i].bytes;
     for (int64_t i = 0; i < m.n_tensors; i++) raw += (int64_t)ckpt_bytes(&m.tensor[i]);
-    printf("%s: step %lld, format version %d\n", argv[1], (long long)m.step, CKPT_VERSION);
+    printf("%s: step %lld, format version %d\n", path, (long long)m.step, CKPT_VERSION);
     printf("%lld tensors of %lld bytes in %lld files of %lld bytes (%.3f to 1)\n", (long long)m.n_tensors,
            (long long)raw, (long long)m.n_files, (long long)stored,
            stored ? (double)raw / (double)stored : 1.0);
@@ -108,11 +112,13 @@ int ckpt_verify_command(int argc, char **argv) {
     error e = {0};
     manifest m;
     int code = 0;
-    if (argc != 2 || argv[1][0] == '-') return usage(argv[0]);
-    if (manifest_load(&m, argv[1], &e)) return report(&e);
+    options o;
+    if (!read_line(&o, "usage: caracal verify " CKPT_HELP, argc, argv)) return o.code;
+    const char *path = o.word[0];
+    if (manifest_load(&m, path, &e)) return report(&e);
     for (int64_t i = 0; i < m.n_files; i++) {
         error why = {0};
-        if (!check_shard(argv[1], &m, i, &why)) {
+        if (!check_shard(path, &m, i, &why)) {
             printf("ok       %s\n", m.file[i].name);
             continue;
         }
@@ -122,7 +128,7 @@ int ckpt_verify_command(int argc, char **argv) {
         if (!code) code = why.code;
     }
     if (!code)
-        printf("%s: step %lld verifies: %lld tensors in %lld files\n", argv[1], (long long)m.step,
+        printf("%s: step %lld verifies: %lld tensors in %lld files\n", path, (long long)m.step,
                (long long)m.n_tensors, (long long)m.n_files);
     manifest_free(&m);
     return code;

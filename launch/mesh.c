@@ -1,8 +1,8 @@
 #include "launch/mesh.h"
 
-int mesh_open(mesh *m, comm *world, const parallel_config *c, int64_t micro_batches, int64_t experts,
+int mesh_plan(mesh *m, int64_t ranks, const parallel_config *c, int64_t micro_batches, int64_t experts,
               error *e) {
-    int64_t ranks = comm_size(world), replicas = c->expert_replicas;
+    int64_t replicas = c->expert_replicas;
     int64_t ep = c->expert_parallel ? c->expert_parallel : ranks % replicas ? ranks : ranks / replicas;
     if (micro_batches % ranks)
         return error_set(e, EXIT_USAGE,
@@ -27,14 +27,20 @@ int mesh_open(mesh *m, comm *world, const parallel_config *c, int64_t micro_batc
         return error_set(e, EXIT_USAGE,
                          "parallel.expert_replicas = %lld does not divide train.micro_batches = %lld",
                          (long long)replicas, (long long)micro_batches);
-    *m = (mesh){.world = world,
-                .ranks = (int)ranks,
-                .rank = comm_rank(world),
+    *m = (mesh){.ranks = (int)ranks,
                 .expert_parallel = (int)ep,
                 .groups = (int)groups,
                 .replica_classes = (int)replicas,
                 .micro_batches = micro_batches,
                 .turns = micro_batches / ranks};
+    return 0;
+}
+
+int mesh_open(mesh *m, comm *world, const parallel_config *c, int64_t micro_batches, int64_t experts,
+              error *e) {
+    if (mesh_plan(m, comm_size(world), c, micro_batches, experts, e)) return e->code;
+    m->world = world;
+    m->rank = comm_rank(world);
     m->expert_rank = m->rank % m->expert_parallel;
     m->group = m->rank / m->expert_parallel;
     m->experts = comm_split(world, m->group, m->expert_rank);

@@ -28,7 +28,11 @@ typedef struct mesh {
     int64_t micro_batches, turns;
 } mesh;
 
-/* Checks that the numbers fit (naming keys and what is allowed) and splits the groups. */
+/* The numbers of a mesh of so many ranks, without communicators and without a place in it, after checking
+ * that they fit (naming keys and what is allowed). */
+int mesh_plan(mesh *m, int64_t ranks, const parallel_config *c, int64_t micro_batches, int64_t experts,
+              error *e);
+/* The same for this world, with its groups. */
 int mesh_open(mesh *m, comm *world, const parallel_config *c, int64_t micro_batches, int64_t experts,
               error *e);
 void mesh_close(mesh *m);

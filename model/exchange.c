@@ -307,9 +307,7 @@ void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t 
     x->homeward[c] = start_messages(x, p, r, c, "combine", 1, weight_Q != NULL);
 }
 
-void exchange_collect(exchange *x, const exchange_plan *p, int64_t r, int64_t c) {
-    (void)p;
-    (void)r;
+void exchange_collect(exchange *x, int64_t c) {
     comm_wait(x->group, x->homeward[c]);
     x->homeward[c] = NULL;
 }

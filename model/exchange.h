@@ -78,7 +78,7 @@ void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, 
                      real *weight_Q);
 void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_QH,
                         const real *weight_Q);
-void exchange_collect(exchange *x, const exchange_plan *p, int64_t r, int64_t c);
+void exchange_collect(exchange *x, int64_t c);
 
 /* The runs of rows of a piece on this holder, by (expert, source); of a whole round when c < 0.  `expert`
  * counts this rank's experts; class_of[source] filters by class unless NULL.  Returns how many. */

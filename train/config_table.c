@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "launch/options.h"
+
 /* Keys are named as the fields they fill, so the name is the field's own text. */
 #define FIELD(field) offsetof(config, field), sizeof(((config *)0)->field)
 #define INT(field, min, max, standard, decides, doc)                                                         \
@@ -131,26 +133,6 @@ int config_key_find(const config_key *keys, int count, const char *name) {
     return -1;
 }
 
-/* Levenshtein's distance, one row of the table at a time. */
-static int edit_distance(const char *a, const char *b) {
-    enum { LONGEST = 63 };
-    size_t n = strnlen(a, LONGEST), m = strnlen(b, LONGEST);
-    int row[LONGEST + 1];
-    for (size_t j = 0; j <= m; j++) row[j] = (int)j;
-    for (size_t i = 1; i <= n; i++) {
-        int diagonal = row[0];
-        row[0] = (int)i;
-        for (size_t j = 1; j <= m; j++) {
-            int best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[m];
-}
-
 static const char *after_section(const char *name) {
     const char *dot = strchr(name, '.');
     return dot ? dot + 1 : name;
@@ -160,9 +142,9 @@ const char *config_key_nearest(const config_key *keys, int count, const char *na
     const char *leaf = after_section(name), *nearest = NULL;
     int best = 2 + (int)(strlen(leaf) / 4);
     for (int i = 0; i < count; i++) {
-        int distance = edit_distance(keys[i].name, name);
+        int distance = name_distance(keys[i].name, name);
         /* the right key in the wrong section is one slip */
-        int elsewhere = 1 + edit_distance(after_section(keys[i].name), leaf);
+        int elsewhere = 1 + name_distance(after_section(keys[i].name), leaf);
         if (elsewhere < distance) distance = elsewhere;
         if (distance < best) best = distance, nearest = keys[i].name;
     }

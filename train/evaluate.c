@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "launch/memory.h"
+#include "launch/options.h"
 #include "train/checkpoint.h"
-#include "train/options.h"
 #include "train/session.h"
 
 /* A sample's place in the list of all: sources one after the other. */
@@ -69,7 +69,7 @@ void evaluate(state *s, const loader *held_out, int64_t samples, int32_t *tokens
 
 /* ---- caracal evaluate ---- */
 
-static int run(session *x, const char *path, long long samples, error *e) {
+static int run(session *x, const char *path, int64_t samples, error *e) {
     const train_config *c = &x->c.train;
     ckpt *k;
     if (!x->valid)
@@ -95,29 +95,21 @@ static int run(session *x, const char *path, long long samples, error *e) {
 }
 
 int evaluate_command(int argc, char **argv) {
-    char **override = mem_alloc((size_t)argc * sizeof *override, "options"), config_path[4096];
-    const char *path = NULL, *value;
-    long long samples = INT64_MAX;
-    int overrides = 0, bad = 0;
-    for (int i = 1; i < argc; i++) {
-        if ((value = option_value(argv[i], "samples")))
-            bad |= !option_integer(value, "samples", 1, INT64_MAX, &samples);
-        else if (!strncmp(argv[i], "--", 2)) override[overrides++] = argv[i];
-        else if (!path) path = argv[i];
-        else bad = 1;
-    }
-    if (!path || bad) {
-        fprintf(stderr, "usage: caracal evaluate CKPT [--samples=N] [--section.key=value ...]\n");
-        mem_free(override);
-        return EXIT_USAGE;
-    }
+    int64_t samples = INT64_MAX;
+    const option known[] = {{"samples", .integer = &samples, .min = 1, .max = INT64_MAX}, {0}};
+    options o = {.usage = "usage: caracal evaluate CKPT [--samples=N] [--section.key=value ...]\n",
+                 .known = known,
+                 .min_words = 1,
+                 .max_words = 1,
+                 .config = 1};
+    if (!options_read(&o, argc, argv)) return o.code;
+    char config_path[4096];
     session x;
     error e;
-    session_config_of(path, config_path, sizeof config_path);
-    int code = session_open(&x, config_path, overrides, override, SESSION_VALID, &e);
-    mem_free(override);
+    session_config_of(o.word[0], config_path, sizeof config_path);
+    int code = session_open(&x, config_path, o.overrides, o.override, SESSION_VALID, &e);
     if (code) return code;
-    code = run(&x, path, samples, &e);
+    code = run(&x, o.word[0], samples, &e);
     session_report(&x, &e);
     session_close(&x);
     return code;

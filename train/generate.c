@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "launch/memory.h"
+#include "launch/options.h"
 #include "train/checkpoint.h"
-#include "train/options.h"
 #include "train/session.h"
 
 enum { MAX_PROMPTS = 64 };
@@ -65,32 +65,27 @@ static int run(session *x, const char *path, int prompts, const char *const *pro
 }
 
 int generate_command(int argc, char **argv) {
-    char **override = mem_alloc((size_t)argc * sizeof *override, "options"), config_path[4096];
-    const char *path = NULL, *value, *prompt[MAX_PROMPTS];
-    long long count = 64;
-    int overrides = 0, prompts = 0, bad = 0;
-    for (int i = 1; i < argc; i++) {
-        if ((value = option_value(argv[i], "tokens")))
-            bad |= !option_integer(value, "tokens", 1, 1 << 20, &count);
-        else if ((value = option_value(argv[i], "prompt")) && prompts < MAX_PROMPTS)
-            prompt[prompts++] = value;
-        else if (!strncmp(argv[i], "--", 2)) override[overrides++] = argv[i];
-        else if (!path) path = argv[i];
-        else bad = 1;
-    }
-    if (!path || !prompts || bad) {
-        fprintf(stderr, "usage: caracal generate CKPT --prompt=TEXT [--prompt=TEXT ...] [--tokens=64] "
-                        "[--section.key=value ...]\n");
-        mem_free(override);
-        return EXIT_USAGE;
-    }
+    const char *prompt[MAX_PROMPTS];
+    int64_t count = 64;
+    int prompts = 0;
+    const option known[] = {{"tokens", .integer = &count, .min = 1, .max = 1 << 20},
+                            {"prompt", .text = prompt, .most = MAX_PROMPTS, .given = &prompts},
+                            {0}};
+    options o = {.usage = "usage: caracal generate CKPT --prompt=TEXT [--prompt=TEXT ...] [--tokens=64] "
+                          "[--section.key=value ...]\n",
+                 .known = known,
+                 .min_words = 1,
+                 .max_words = 1,
+                 .config = 1};
+    if (!options_read(&o, argc, argv)) return o.code;
+    if (!prompts) return options_refuse(&o, "generate: --prompt=TEXT is missing");
+    char config_path[4096];
     session x;
     error e;
-    session_config_of(path, config_path, sizeof config_path);
-    int code = session_open(&x, config_path, overrides, override, 0, &e);
-    mem_free(override);
+    session_config_of(o.word[0], config_path, sizeof config_path);
+    int code = session_open(&x, config_path, o.overrides, o.override, 0, &e);
     if (code) return code;
-    code = run(&x, path, prompts, prompt, count, &e);
+    code = run(&x, o.word[0], prompts, prompt, count, &e);
     session_report(&x, &e);
     session_close(&x);
     return code;

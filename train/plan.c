@@ -1,12 +1,10 @@
 #include "train/plan.h"
 
 #include <stdio.h>
-#include <string.h>
 
-#include "launch/memory.h"
+#include "launch/options.h"
 #include "train/console.h"
 #include "train/metrics.h"
-#include "train/options.h"
 #include "train/state.h"
 
 static void print_counts(const config *c) {
@@ -22,34 +20,23 @@ static void print_counts(const config *c) {
 }
 
 /* A rank's memory: as state_create would lay it out on `ranks` ranks. */
-static int print_memory(const config *c, int ranks, error *e) {
-    int64_t replicas = c->parallel.expert_replicas;
-    int64_t ep = c->parallel.expert_parallel ? c->parallel.expert_parallel
-                 : ranks % replicas          ? ranks
-                                             : ranks / replicas;
-    if (c->train.micro_batches % ranks || ranks % ep || c->model.n_routed_experts % ep)
-        return error_set(e, EXIT_USAGE,
-                         "%d ranks do not fit: they must divide train.micro_batches = %lld, and the "
-                         "expert-parallel ranks (%lld) model.n_routed_experts = %lld",
-                         ranks, (long long)c->train.micro_batches, (long long)ep,
-                         (long long)c->model.n_routed_experts);
+static int print_memory(const config *c, int64_t ranks, error *e) {
+    mesh m;
+    if (mesh_plan(&m, ranks, &c->parallel, c->train.micro_batches, c->model.n_routed_experts, e))
+        return e->code;
     params p;
     kernels none = {0};
     char a[32], b[32], d[32], f[32];
-    mesh m = {.ranks = ranks,
-              .expert_parallel = (int)ep,
-              .groups = (int)(ranks / ep),
-              .replica_classes = (int)replicas};
     params_create(&p, &c->model, c->loss.mtp_coef > 0, m.expert_parallel, 0);
     double dense = 0, experts = 0;
     for (int64_t i = 0; i < p.buckets; i++) {
         dense += (double)p.bucket[i].dense_count;
         experts += (double)p.bucket[i].expert_count;
     }
-    double owned = dense / ranks + experts / m.groups, classes = (double)(replicas / m.groups);
+    double owned = dense / m.ranks + experts / m.groups, classes = (double)m.replica_classes / m.groups;
     model_config_all all = state_model_config(c, -1), worst = all;
     worst.slack = 1e9;
-    printf("on %d ranks (experts over %lld, %d groups), a rank:\n", ranks, (long long)ep, m.groups);
+    printf("on %d ranks (experts over %d, %d groups), a rank:\n", m.ranks, m.expert_parallel, m.groups);
     printf("  weights                   %s (dense %s, experts %s)\n", console_bytes(a, 4 * (dense + experts)),
            console_bytes(b, 4 * dense), console_bytes(d, 4 * experts));
     printf("  moments                   %s\n", console_bytes(a, 8 * owned));
@@ -62,31 +49,22 @@ static int print_memory(const config *c, int ranks, error *e) {
 }
 
 int plan_command(int argc, char **argv) {
-    char **override = mem_alloc((size_t)argc * sizeof *override, "options");
-    const char *path = NULL, *value;
-    long long ranks = 0;
-    int overrides = 0, bad = 0;
-    for (int i = 1; i < argc; i++) {
-        if ((value = option_value(argv[i], "ranks")))
-            bad |= !option_integer(value, "ranks", 1, 1 << 20, &ranks);
-        else if (!strncmp(argv[i], "--", 2)) override[overrides++] = argv[i];
-        else if (!path) path = argv[i];
-        else bad = 1;
-    }
+    int64_t ranks = 0;
+    const option known[] = {{"ranks", .integer = &ranks, .min = 1, .max = 1 << 20}, {0}};
+    options o = {.usage = "usage: caracal plan CONFIG [--ranks=N] [--section.key=value ...]\n",
+                 .known = known,
+                 .min_words = 1,
+                 .max_words = 1,
+                 .config = 1};
+    if (!options_read(&o, argc, argv)) return o.code;
     config c;
     error e = {0};
-    if (!path || bad) {
-        fprintf(stderr, "usage: caracal plan CONFIG [--ranks=N] [--section.key=value ...]\n");
-        mem_free(override);
-        return EXIT_USAGE;
-    }
-    int code = config_load(&c, path, overrides, override, &e);
-    mem_free(override);
+    int code = config_load(&c, o.word[0], o.overrides, o.override, &e);
     if (!code) {
         print_counts(&c);
         if (!ranks)
             ranks = c.parallel.expert_parallel ? c.parallel.expert_parallel * c.parallel.expert_replicas : 1;
-        code = print_memory(&c, (int)ranks, &e);
+        code = print_memory(&c, ranks, &e);
         config_free(&c);
     }
     if (code) fprintf(stderr, "caracal: %s\n", e.text);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "launch/memory.h"
+#include "launch/options.h"
 #include "train/jsonl.h"
 #include "train/report_parts.h"
 #include "train/svg.h"
@@ -173,28 +174,26 @@ static int parse_mark(report_marks *marks, const char *text, error *e) {
     double loss = colon ? strtod(colon + 1, &end) : NAN;
     if (!colon || colon == text || end == colon + 1 || *end || !isfinite(loss))
         return error_set(e, EXIT_USAGE, "--mark=%s: must be --mark=LABEL:LOSS", text);
-    if (marks->n == REPORT_MARKS) return error_set(e, EXIT_USAGE, "more than %d marks", REPORT_MARKS);
     snprintf(marks->mark[marks->n].label, sizeof marks->mark[0].label, "%.*s", (int)(colon - text), text);
     marks->mark[marks->n++].loss = loss;
     return 0;
 }
 
 int report_command(int argc, char **argv) {
-    static const char usage[] =
-        "usage: caracal report RUN_DIR [--mark=LABEL:LOSS ...]\n"
-        "Writes RUN_DIR/report.html and RUN_DIR/loss.svg; a mark is a line in the loss curve.";
+    const char *mark[REPORT_MARKS];
+    int n = 0;
+    const option known[] = {{"mark", .text = mark, .most = REPORT_MARKS, .given = &n}, {0}};
+    options o = {.usage =
+                     "usage: caracal report RUN_DIR [--mark=LABEL:LOSS ...]\n"
+                     "Writes RUN_DIR/report.html and RUN_DIR/loss.svg; a mark is a line in the loss curve.\n",
+                 .known = known,
+                 .min_words = 1,
+                 .max_words = 1};
+    if (!options_read(&o, argc, argv)) return o.code;
     report_marks marks = {0};
-    const char *run_dir = NULL;
     error e = {0};
-    for (int i = 1; i < argc && !e.code; i++) {
-        if (!strcmp(argv[i], "--help")) return puts(usage), 0;
-        if (!strncmp(argv[i], "--mark=", 7)) parse_mark(&marks, argv[i] + 7, &e);
-        else if (argv[i][0] == '-' || run_dir)
-            error_set(&e, EXIT_USAGE, "%s: not understood\n%s", argv[i], usage);
-        else run_dir = argv[i];
-    }
-    if (!e.code && !run_dir) error_set(&e, EXIT_USAGE, "%s", usage);
-    if (!e.code && !report_write(run_dir, &marks, &e)) printf("%s/report.html\n", run_dir);
+    for (int i = 0; i < n && !e.code; i++) parse_mark(&marks, mark[i], &e);
+    if (!e.code && !report_write(o.word[0], &marks, &e)) printf("%s/report.html\n", o.word[0]);
     if (e.code) fprintf(stderr, "caracal: %s\n", e.text);
     return e.code;
 }

@@ -9,11 +9,11 @@
 #include <unistd.h>
 
 #include "launch/memory.h"
+#include "launch/options.h"
 #include "train/checkpoint.h"
 #include "train/console.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
-#include "train/options.h"
 #include "train/report.h"
 #include "train/session.h"
 #include "train/signals.h"
@@ -227,37 +227,22 @@ static int loop(trainer *t, error *e) {
     return 0;
 }
 
-static void usage(FILE *out) {
-    fprintf(out, "usage: caracal train CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] "
-                 "[--section.key=value ...]\n");
-}
-
 int train_command(int argc, char **argv) {
-    const char *resume = "auto", *init_from = NULL, *path = NULL, *value;
-    char **override = mem_alloc((size_t)argc * sizeof *override, "options");
-    int overrides = 0;
-    if (argc > 1 && !strcmp(argv[1], "--help")) {
-        usage(stdout);
-        config_help(stdout);
-        mem_free(override);
-        return 0;
-    }
-    for (int i = 1; i < argc; i++) {
-        if ((value = option_value(argv[i], "resume"))) resume = value;
-        else if ((value = option_value(argv[i], "init-from"))) init_from = value;
-        else if (!strncmp(argv[i], "--", 2)) override[overrides++] = argv[i];
-        else if (!path) path = argv[i];
-        else overrides = -argc;
-    }
-    if (!path || overrides < 0) {
-        usage(stderr);
-        mem_free(override);
-        return EXIT_USAGE;
+    const char *resume = "auto", *init_from = NULL;
+    const option known[] = {{"resume", .text = &resume}, {"init-from", .text = &init_from}, {0}};
+    options o = {.usage = "usage: caracal train CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] "
+                          "[--section.key=value ...]\n",
+                 .known = known,
+                 .min_words = 1,
+                 .max_words = 1,
+                 .config = 1};
+    if (!options_read(&o, argc, argv)) {
+        if (!o.code) config_help(stdout);
+        return o.code;
     }
     trainer t = {.signals = signals_open(getenv("OMPI_COMM_WORLD_RANK") != NULL)};
     error e;
-    int code = session_open(&t.x, path, overrides, override, SESSION_TRAIN | SESSION_VALID, &e);
-    mem_free(override);
+    int code = session_open(&t.x, o.word[0], o.overrides, o.override, SESSION_TRAIN | SESSION_VALID, &e);
     if (code) return code;
     if (comm_rank(t.x.world) == 0) console_header(&t.x);
     code = open_trainer(&t, resume, init_from, &e);
