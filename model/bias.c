@@ -8,6 +8,11 @@ static double rate(const router_config *c, int64_t step) {
     return c->bias_rate * 0.5 * (1 + fixed_cos(3.14159265358979323846 * (done < 1 ? done : 1)));
 }
 
+static double clamped(double b, double bound) {
+    if (!bound) return b;
+    return b > bound ? bound : b < -bound ? -bound : b;
+}
+
 void bias_step(const model_config *m, const router_config *c, int64_t step, const int64_t *count,
                int64_t tokens, bias_history *h, real *bias) {
     int64_t n = m->n_routed_experts;
@@ -19,8 +24,10 @@ void bias_step(const model_config *m, const router_config *c, int64_t step, cons
         double e = c->expected_ffn_experts / (k * (double)n) -
                    (double)h->waiting_N[i] / (k * (double)h->waiting_tokens);
         double e1 = h->e1_N[i], e2 = h->e2_N[i];
-        double move = c->bias_kp * (e - e1) + c->bias_ki * e + c->bias_kd * (e - 2 * e1 + e2);
-        bias[i] = (real)((double)bias[i] + mu * move);
+        double move = c->controller == CONTROLLER_SIGN
+                          ? (e > 0) - (e < 0)
+                          : c->bias_kp * (e - e1) + c->bias_ki * e + c->bias_kd * (e - 2 * e1 + e2);
+        bias[i] = (real)clamped((double)bias[i] + mu * move, c->bias_clamp);
         h->e2_N[i] = e1;
         h->e1_N[i] = e;
         h->waiting_N[i] = 0;

@@ -1,4 +1,7 @@
-/* The router-bias controller (report Eq. 2 in PID velocity form): a pure function of the counts. */
+/* The router-bias controller (report Eq. 2 in PID velocity form): a pure function of the counts.
+ *
+ * In velocity form the bias itself is the integral, so the clamp is the anti-windup as well: nothing is
+ * summed up behind a bias that stands at its bound, and it leaves as soon as the error turns. */
 #ifndef CARACAL_MODEL_BIAS_H
 #define CARACAL_MODEL_BIAS_H
 
@@ -14,6 +17,7 @@ typedef struct bias_history {
 
 /* One step (counted from 0) of one layer.  count_E: selections over the global batch of `tokens` tokens.
  *   e_i = K_e/(K N) - T_i/(K T_all);  b_i += mu(step) (kp (e - e') + ki e + kd (e - 2e' + e''))
+ * or, with the sign rule that others use, b_i += mu(step) sign(e_i); then |b_i| is held to bias_clamp.
  * bias_E: the FFN experts' entries move, the identity experts' stay zero. */
 void bias_step(const model_config *m, const router_config *c, int64_t step, const int64_t *count_E,
                int64_t tokens, bias_history *h, real *bias_E);

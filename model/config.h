@@ -18,6 +18,8 @@ typedef struct model_config {
     int recompute;                           /* keep a layer's input, routing and received rows only */
 } model_config;
 
+enum controller { CONTROLLER_PID, CONTROLLER_SIGN }; /* of the router biases */
+
 typedef struct init_config {
     double embedding_std, hidden_std, unembedding_std;
 } init_config;
@@ -26,7 +28,9 @@ typedef struct router_config {
     double expected_ffn_experts; /* K_e */
     int64_t lb_groups;           /* D */
     double lb_alpha;
+    int controller; /* enum controller */
     double bias_rate, bias_kp, bias_ki, bias_kd;
+    double bias_clamp;            /* no bias beyond +- this; 0: no bound */
     int64_t bias_decay_steps;     /* cosine to zero over so many steps; 0: held */
     int64_t bias_update_interval; /* counts of so many steps are gathered before a move */
 } router_config;

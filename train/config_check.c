@@ -41,6 +41,10 @@ static int check_model(const config *c, const config_origin *o, error *e) {
     if (m->n_routed_experts % c->router.lb_groups)
         return refuse(c, o, "router.lb_groups", e, "must divide model.n_routed_experts = %" PRId64,
                       m->n_routed_experts);
+    const router_config *r = &c->router;
+    if (r->controller == CONTROLLER_SIGN && (r->bias_kp != 0 || r->bias_kd != 0 || r->bias_ki != 1))
+        return refuse(c, o, "router.controller", e,
+                      "has no gains: leave router.bias_kp, bias_ki and bias_kd alone");
     if (m->qk_rope_head_dim % 2)
         return refuse(c, o, "model.qk_rope_head_dim", e, "must be even: RoPE turns pairs");
     return 0;

@@ -65,10 +65,13 @@ const config_key config_keys[] = {
     REAL(router.expected_ffn_experts, POSITIVE, ANY, KEY_REQUIRED, "K_e, FFN experts expected among the K"),
     INT(router.lb_groups, 1, 1048576, "1", DECIDES, "expert groups of the load-balance loss; divides N"),
     REAL(router.lb_alpha, 0, ANY, "1e-4", "coefficient of the load-balance loss"),
+    ENUM(router.controller, "pid|sign", "pid", DECIDES,
+         "how biases move; sign: by mu, whatever the error's size"),
     REAL(router.bias_rate, 0, ANY, "1e-3", "mu, speed of the bias controller"),
     REAL(router.bias_kp, 0, ANY, "0", "proportional gain"),
     REAL(router.bias_ki, 0, ANY, "1", "integral gain; (0, 1, 0) is the report's rule"),
     REAL(router.bias_kd, 0, ANY, "0", "derivative gain"),
+    REAL(router.bias_clamp, 0, ANY, "0", "no bias beyond +- this; 0: no bound"),
     INT(router.bias_decay_steps, 0, ANY, "0", DECIDES, "cosine of mu to zero; 0: mu is held"),
     INT(router.bias_update_interval, 1, ANY, "1", DECIDES, "steps whose counts make one move"),
 
