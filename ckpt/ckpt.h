@@ -48,9 +48,11 @@ typedef struct ckpt_slice {
 int ckpt_save(comm *c, const char *directory, int64_t step, int64_t shards, const ckpt_tensor *tensors,
               int64_t n_tensors, const ckpt_slice *slices, int64_t n_slices, const json_t *state, error *e);
 
-/* Retention, after a successful save: removes complete checkpoints of `directory` that the config does not
- * keep. Rank 0 only.  Damaged ones, unknown names and files that this program did not write stay. */
-int ckpt_retain(const char *directory, const checkpoint_config *config, error *e);
+/* Retention, after step `saved` was saved: removes complete checkpoints older than it that the config does
+ * not keep.  Rank 0 only.  What stays, and is not counted: newer ones (the run went back to before them),
+ * damaged ones, those of a run with another state.config_digest, links, unknown names, and every file that
+ * this program did not write. */
+int ckpt_retain(const char *directory, int64_t saved, const checkpoint_config *config, error *e);
 
 /* An open checkpoint: manifest, sizes and digests of every file were verified before anything is used. */
 typedef struct ckpt ckpt;

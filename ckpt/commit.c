@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,10 +51,16 @@ int step_below(const char *directory, const char *suffix, int64_t bound, int64_t
     return 0;
 }
 
-/* Removes our files in a directory, and the directory if nothing else is in it. */
+/* Removes our files in a directory, and the directory if nothing else is in it.  Not through a link: what
+ * lies behind it is not ours, whatever its names. */
 static int remove_ours(const char *path, error *e) {
-    DIR *d = opendir(path);
-    if (!d) return errno == ENOENT ? 0 : failed(e, path, "cannot be read");
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d) {
+        int code = errno == ENOENT ? 0 : failed(e, path, "cannot be read");
+        if (fd >= 0) close(fd);
+        return code;
+    }
     int code = 0;
     for (struct dirent *entry = readdir(d); entry && !code; entry = readdir(d)) {
         if (!written_by_us(entry->d_name)) continue;

@@ -18,7 +18,7 @@ static void test_retention(void **state) {
     snprintf(strange, sizeof strange, "%s/step-00000010-copy", f->path);
     assert_int_equal(mkdir(strange, 0777), 0);
 
-    assert_int_equal(ckpt_retain(f->path, &config, &e), 0);
+    assert_int_equal(ckpt_retain(f->path, 80, &config, &e), 0);
     static const int there[] = {0, 1, 1, 1, 1, 0, 1, 1, 1}; /* 10, 20, ... 90 */
     for (int i = 0; i < 9; i++) {
         char *path = step_file(f, 10 * (i + 1), "");
@@ -33,6 +33,77 @@ static void test_retention(void **state) {
     assert_holds(f, 40, &c);
     assert_holds(f, 70, &c);
     assert_holds(f, 80, &c);
+    content_free(&c);
+}
+
+/* What this run did not write, and what is not whole, neither goes away nor counts. */
+static void test_retention_of_others(void **state) {
+    fixture *f = *state;
+    content c = few_new(1);
+    error e = {0};
+    checkpoint_config config = {.keep = 1};
+    for (int64_t step = 1; step <= 5; step++) save_well(f, &c, step, 2);
+    /* step 2: of another run */
+    json_t *other = json_pack("{ss}", "config_digest", "another");
+    assert_int_equal(ckpt_save(f->world, f->path, 2, 2, c.tensor, c.n, c.whole, c.n, other, &e), 0);
+    json_decref(other);
+    /* step 3: a link to a whole checkpoint that lies elsewhere */
+    char elsewhere[256];
+    snprintf(elsewhere, sizeof elsewhere, "%s/elsewhere", f->root);
+    assert_int_equal(rename(step_file(f, 3, ""), elsewhere), 0);
+    assert_int_equal(symlink(elsewhere, step_file(f, 3, "")), 0);
+    /* step 4: cut short */
+    assert_int_equal(truncate(step_file(f, 4, "shard-00001.h5"), 1000), 0);
+    /* step 5: damaged where only reading all of it would show; the run went back to before it and saved 1 */
+    flip(step_file(f, 5, "shard-00001.h5"), 3000);
+    /* a directory, a file and a name that only look like checkpoints */
+    assert_int_equal(mkdir(step_file(f, 0, ""), 0777), 0);
+    spill(step_file(f, 6, ""), "mine", 4);
+    char strange[256];
+    snprintf(strange, sizeof strange, "%s/step-x", f->path);
+    assert_int_equal(mkdir(strange, 0777), 0);
+
+    for (int64_t saved = 1; saved <= 7; saved += 6) { /* twice: back at 1, and past everything */
+        if (saved == 7) save_well(f, &c, 7, 2);
+        assert_int_equal(ckpt_retain(f->path, saved, &config, &e), 0);
+        for (int64_t step = 0; step <= 6; step++) {
+            int gone = saved == 7 && (step == 1 || step == 5);
+            if (exists(step_file(f, step, "")) == gone)
+                fail_msg("step %d after %d: %s", (int)step, (int)saved, gone ? "is still there" : "is gone");
+        }
+        assert_true(exists(strange));
+        assert_holds(f, 3, &c); /* through the link */
+    }
+    assert_holds(f, 7, &c);
+
+    /* what cannot be removed is named, and the others go nevertheless */
+    for (int64_t step = 8; step <= 10; step++) save_well(f, &c, step, 2);
+    assert_int_equal(mkdir(step_file(f, 9, ".tmp"), 0777), 0);
+    snprintf(strange, sizeof strange, "%s/notes.txt", step_file(f, 9, ".tmp"));
+    spill(strange, "mine", 4);
+    assert_int_equal(ckpt_retain(f->path, 10, &config, &e), EXIT_IO);
+    assert_non_null(strstr(e.text, "step-00000009"));
+    assert_holds(f, 9, &c);
+    assert_holds(f, 10, &c);
+    assert_false(exists(step_file(f, 8, "")));
+    assert_true(exists(strange));
+    content_free(&c);
+}
+
+/* A link under the name of an unfinished save: what lies behind it is not ours to clear away. */
+static void test_linked_leftover(void **state) {
+    fixture *f = *state;
+    content c = few_new(1);
+    error e = {0};
+    char elsewhere[256];
+    save_well(f, &c, 1, 2);
+    snprintf(elsewhere, sizeof elsewhere, "%s/elsewhere", f->root);
+    assert_int_equal(rename(step_file(f, 1, ""), elsewhere), 0);
+    assert_int_equal(symlink(elsewhere, step_file(f, 1, ".tmp")), 0);
+    assert_int_equal(save(f, &c, 2, 2, &e), EXIT_IO);
+    assert_non_null(strstr(e.text, "step-00000001.tmp"));
+    assert_int_equal(rename(elsewhere, step_file(f, 1, "")), 0);
+    assert_holds(f, 1, &c);
     content_free(&c);
 }
 
@@ -141,7 +212,8 @@ static void test_leftovers(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(retention), TEST(full_disk), TEST(bad_places), TEST(same_step_again), TEST(leftovers),
+        TEST(retention),  TEST(retention_of_others), TEST(linked_leftover), TEST(full_disk),
+        TEST(bad_places), TEST(same_step_again),     TEST(leftovers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,8 +108,11 @@ int checkpoint_save(state *s, const char *tokenizer_digest, error *e) {
                          t.slice, t.slices, about, e);
     json_decref(about);
     list_free(&t);
-    if (!code && s->mesh.rank == 0) ckpt_retain(directory, &s->c.checkpoint, e);
-    return comm_agree(s->mesh.world, e);
+    error why = {0};
+    /* what cannot be removed is in nobody's way but the disk's */
+    if (!code && s->mesh.rank == 0 && ckpt_retain(directory, s->step, &s->c.checkpoint, &why))
+        fprintf(stderr, "caracal: checkpoint.keep: an older checkpoint stays: %s\n", why.text);
+    return code;
 }
 
 /* ---- loading ---- */
