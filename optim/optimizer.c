@@ -1,6 +1,7 @@
 #include "optim/optimizer.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <xxhash.h>
 
 #include "kernels/math.h"
@@ -54,6 +55,16 @@ static int64_t first_block(const optimizer *o, const piece *q) {
     return o->p->param[q->param].first_block + q->offset / SUM_BLOCK;
 }
 
+/* A bucket's dense parameters or its experts, in words. */
+static void name_group(const params *p, int64_t number, int experts, char *text, size_t size) {
+    if (number == BUCKET_EMBEDDING) snprintf(text, size, "the embedding");
+    else if (number == bucket_head(p)) snprintf(text, size, "the head");
+    else if (p->mtp && number == bucket_mtp(p)) snprintf(text, size, "the MTP head");
+    else
+        snprintf(text, size, "%s layer %lld", experts ? "the experts of" : "the dense parameters of",
+                 (long long)(number - BUCKET_LAYER_0));
+}
+
 gradient_figures optimizer_gradient(optimizer *o) {
     const params *p = o->p;
     for (int64_t i = 0; i < p->blocks; i++) o->block_sums[i] = 0;
@@ -78,7 +89,10 @@ gradient_figures optimizer_gradient(optimizer *o) {
         for (int kind = 0; kind < 2; kind++) {
             if (!count[kind]) continue;
             double rms = sqrt(sum[kind] / count[kind]);
-            f.rms_min = rms < f.rms_min ? rms : f.rms_min;
+            if (rms < f.rms_min) {
+                f.rms_min = rms;
+                name_group(p, b, kind, f.rms_min_group, sizeof f.rms_min_group);
+            }
             f.rms_max = rms > f.rms_max ? rms : f.rms_max;
         }
     }

@@ -30,6 +30,7 @@ typedef struct optimizer {
 typedef struct gradient_figures {
     double norm;             /* of the whole gradient, before clipping */
     double rms_min, rms_max; /* over the groups of parameters: each bucket's dense ones and its experts */
+    char rms_min_group[64];  /* whose rms_min is, in words */
     int finite;
 } gradient_figures;
 

@@ -73,6 +73,13 @@ check "everything else on, 2 ranks" variant kinds1 2 kinds2 $kinds
 check "everything else on, 2 x 2" variant kinds1 4 kinds4 $kinds --parallel.expert_parallel=2
 check "everything else on, 1 x 2" variant kinds1 2 kinds12 $kinds --parallel.expert_parallel=2
 check "everything else on, recomputation" variant kinds1 2 kindsr $kinds --model.recompute=true
+small_gradients() { # one warning, with the group and both numbers, and a note in the report; none at the usual eps
+    train 2 eps --optim.eps=1 --train.steps=3 >eps.log && cat eps.log &&
+        [ "$(grep -c 'warning: step 1: optim.eps = 1 exceeds a hundredth of the gradient RMS of the ' eps.log)" = 1 ] &&
+        [ "$(grep -c optim.eps eps.log)" = 1 ] && grep -q 'optim.eps = 1 exceeds a hundredth' eps/report.html &&
+        ! grep -q 'optim.eps = ' base/report.html
+}
+check "eps above the gradients" small_gradients
 check "weights of another run" train 2 from --init-from=base/checkpoints --train.steps=1
 check "evaluate" "$caracal" evaluate base/checkpoints
 check "generate" "$caracal" generate base/checkpoints --prompt='int main(' --tokens=8

@@ -104,6 +104,16 @@ void console_step(console *o, const state *s, const step_result *r, const step_t
     fflush(stdout);
 }
 
+void console_epsilon(console *o, const state *s, const step_result *r) {
+    double eps = s->c.optim.eps, rms = r->grad_rms_min;
+    if (o->epsilon_told || !r->finite || !(rms > 0) || eps <= 0.01 * rms) return;
+    o->epsilon_told = 1;
+    console_line(o,
+                 "warning: step %lld: optim.eps = %.3g exceeds a hundredth of the gradient RMS of %s, %.3g: "
+                 "AdamW's updates there shrink with the gradient; lower optim.eps",
+                 (long long)s->step, eps, r->grad_rms_min_group, rms);
+}
+
 void console_eval(console *o, const state *s, const double *loss, double total, double seconds) {
     const data_config *d = &s->c.data;
     close_line(o);

@@ -6,7 +6,7 @@
 #include "train/session.h"
 
 typedef struct console {
-    int terminal, line_open;
+    int terminal, line_open, epsilon_told;
     double start, last; /* comm_clock: of the run, and of the last line */
     int64_t first_step;
 } console;
@@ -15,6 +15,9 @@ console console_open(int64_t first_step);
 /* The run in a few lines: model, ranks, memory. */
 void console_header(const session *x);
 void console_step(console *o, const state *s, const step_result *r, const step_timing *t);
+/* Warns, once a run, when AdamW's eps exceeds a hundredth of the smallest group's gradient RMS: from there on
+ * that group's updates depend on the gradient's scale.  A group without any gradient is no reason to. */
+void console_epsilon(console *o, const state *s, const step_result *r);
 void console_eval(console *o, const state *s, const double *loss, double total, double seconds);
 /* Ends an open progress line and prints a line of its own. */
 void console_line(console *o, const char *format, ...) __attribute__((format(printf, 2, 3)));

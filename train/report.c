@@ -76,6 +76,7 @@ static int run_read(run_data *r, const char *run_dir, error *e) {
     static const char *const metrics[] = {"loss",
                                           "tokens",
                                           "grad_norm",
+                                          "grad_rms_min",
                                           "lr",
                                           "ffn_experts_mean",
                                           "expert_load_max_over_mean",

@@ -46,6 +46,20 @@ static void summary(FILE *out, const run_data *r) {
             r->c.train.micro_batches * r->c.train.micro_batch_size * r->c.train.seq_len);
 }
 
+/* What console_epsilon warned of, if it did. */
+static void epsilon_note(FILE *out, const run_data *r) {
+    const column *rms = series_find(&r->metrics, "grad_rms_min");
+    double least = INFINITY;
+    for (int64_t b = 0; rms && rms->width == 1 && b < r->metrics.bins; b++)
+        if (rms->low[b] > 0 && rms->low[b] < least) least = rms->low[b];
+    if (!r->has_config || r->c.optim.eps <= 0.01 * least) return;
+    fprintf(
+        out,
+        "<p>optim.eps = %.3g exceeds a hundredth of the smallest group's gradient RMS, which fell to %.3g: "
+        "AdamW's updates there shrink with the gradient. A lower optim.eps avoids it.</p>\n",
+        r->c.optim.eps, least);
+}
+
 static void section(FILE *out, const run_data *r, const char *title, const char *class,
                     void (*charts)(FILE *, const run_data *)) {
     char *text = NULL;
@@ -72,6 +86,7 @@ void page_write(FILE *out, const run_data *r) {
         fputs("<h2>No step yet</h2>\n<p>The run has not finished its first step.</p>\n", out);
     } else {
         facts(out, r);
+        epsilon_note(out, r);
         fputs("<figure>\n", out);
         charts_loss(out, r, 1132, 400, "wide", NULL);
         charts_loss(out, r, 720, 340, "middle", NULL);

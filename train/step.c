@@ -1,6 +1,7 @@
 #include "train/step.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "launch/memory.h"
 #include "train/figures.h"
@@ -62,6 +63,7 @@ void step_run(state *s, const int32_t *tokens, step_result *r) {
     r->grad_norm = f.norm;
     r->grad_rms_min = f.rms_min;
     r->grad_rms_max = f.rms_max;
+    memcpy(r->grad_rms_min_group, f.rms_min_group, sizeof r->grad_rms_min_group);
     r->lr = optimizer_learning_rate(&c->optim, s->step);
     r->finite = f.finite && isfinite(r->loss);
     if (r->finite) {

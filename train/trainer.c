@@ -152,6 +152,7 @@ static int record(trainer *t, const step_timing *timing, error *e) {
     if (s->mesh.rank == 0) {
         if (!metrics_step(&t->out, s, &t->r, with_digests ? digests : NULL, e))
             metrics_timing(&t->out, s->step, timing, e);
+        console_epsilon(&t->console, s, &t->r);
         console_step(&t->console, s, &t->r, timing);
     }
     return comm_agree(s->mesh.world, e);
