@@ -103,6 +103,15 @@ int write_file(const char *path, const void *data, size_t bytes, error *e) {
     return code;
 }
 
+int probe_directory(const char *path, error *e) {
+    if (make_directories(path, e)) return e->code;
+    char *name = text_of("%s/.probe", path); /* what a run that was killed just here left is overwritten */
+    int code = write_file(name, "", 0, e);
+    if (!code && unlink(name)) code = failed(e, name, "cannot be removed");
+    mem_free(name);
+    return code;
+}
+
 int read_file(const char *path, char **data, size_t *bytes, error *e) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return failed(e, path, "cannot be opened");

@@ -23,6 +23,8 @@ int move_into_place(const char *temporary, const char *path, error *e);
 int write_all(int fd, const void *data, size_t bytes);
 /* Writes a file whole: under a temporary name, synced, renamed, the directory synced. */
 int write_file(const char *path, const void *data, size_t bytes, error *e);
+/* Makes the directory if it is missing and tries it out: a file is written, synced, renamed and removed. */
+int probe_directory(const char *path, error *e);
 /* Reads a file whole: *data (mem_free) ends with a zero that *bytes does not count. */
 int read_file(const char *path, char **data, size_t *bytes, error *e);
 /* Size and XXH3-128 of a file's bytes. */

@@ -36,6 +36,38 @@ static void test_retention(void **state) {
     content_free(&c);
 }
 
+/* Before the first step: can checkpoints be written here, and is there room for two? */
+static void test_preflight(void **state) {
+    fixture *f = *state;
+    content c = few_new(1);
+    error e = {0};
+    const int64_t most = (int64_t)1 << 27;
+    const ckpt_tensor huge = {"huge", CKPT_F32, 2, {most, most}};
+    assert_int_equal(ckpt_preflight(f->path, c.tensor, c.n, &e), 0);
+    assert_true(exists(f->path)); /* made, and nothing left in it */
+    assert_int_equal(rmdir(f->path), 0);
+    assert_int_equal(ckpt_preflight(f->path, &huge, 1, &e), EXIT_IO);
+    assert_non_null(strstr(e.text, f->path));
+    /* 4 * 2^54 bytes twice */
+    assert_non_null(strstr(e.text, "2 more of up to 68719476736.0 MiB need 137438953472.0 MiB"));
+    assert_non_null(strstr(e.text, "MiB are missing"));
+    /* one that is there tells the size, and is one of the two; a damaged one tells nothing */
+    save_well(f, &c, 1, 2);
+    assert_int_equal(ckpt_preflight(f->path, &huge, 1, &e), 0);
+    flip(step_file(f, 1, "manifest.json"), 300);
+    assert_int_equal(ckpt_preflight(f->path, &huge, 1, &e), EXIT_IO);
+
+    char path[256];
+    snprintf(path, sizeof path, "%s/file", f->root);
+    spill(path, "mine", 4);
+    assert_int_equal(ckpt_preflight(path, c.tensor, c.n, &e), EXIT_IO);
+    assert_non_null(strstr(e.text, path));
+    assert_non_null(strstr(e.text, "Not a directory"));
+    assert_int_equal(ckpt_preflight("/proc/checkpoints", c.tensor, c.n, &e), EXIT_IO);
+    assert_non_null(strstr(e.text, "/proc/checkpoints"));
+    content_free(&c);
+}
+
 /* What this run did not write, and what is not whole, neither goes away nor counts. */
 static void test_retention_of_others(void **state) {
     fixture *f = *state;
@@ -212,8 +244,8 @@ static void test_leftovers(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(retention),  TEST(retention_of_others), TEST(linked_leftover), TEST(full_disk),
-        TEST(bad_places), TEST(same_step_again),     TEST(leftovers),
+        TEST(preflight), TEST(retention),  TEST(retention_of_others), TEST(linked_leftover),
+        TEST(full_disk), TEST(bad_places), TEST(same_step_again),     TEST(leftovers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,6 +99,15 @@ static json_t *describe(const state *s, const char *tokenizer_digest) {
                      config_deciding(&s->c));
 }
 
+int checkpoint_preflight(const state *s, error *e) {
+    char directory[4096];
+    snprintf(directory, sizeof directory, "%s/checkpoints", s->c.run_dir);
+    tensor_list t = list_create(s);
+    int code = ckpt_preflight(directory, t.tensor, t.tensors, e);
+    list_free(&t);
+    return code;
+}
+
 int checkpoint_save(state *s, const char *tokenizer_digest, error *e) {
     char directory[4096];
     snprintf(directory, sizeof directory, "%s/checkpoints", s->c.run_dir);

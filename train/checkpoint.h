@@ -4,6 +4,9 @@
 
 #include "train/state.h"
 
+/* Before the first step, on rank 0: can checkpoints be written under run.dir, and is there room for them? */
+int checkpoint_preflight(const state *s, error *e);
+
 /* Saves the state after step s->step under run.dir/checkpoints, then drops what retention drops.
  * tokenizer_digest: 32 hex digits.  Collective. */
 int checkpoint_save(state *s, const char *tokenizer_digest, error *e);

@@ -48,6 +48,8 @@ int config_load(config *c, const char *path, int overrides, char **override, err
 void config_free(config *c);
 /* Writes the resolved config as YAML: config_load of the output gives the same config. */
 int config_write(const config *c, FILE *out);
+/* The same as DIRECTORY/config.yaml, whole or not at all. */
+int config_save(const config *c, const char *directory, error *e);
 /* One line a key, for `caracal train --help`. */
 void config_help(FILE *out);
 /* XXH3-128 (32 hex digits and a zero) of those keys that decide numbers: not paths, rank counts, devices,

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "ckpt/files.h"
 #include "launch/memory.h"
 #include "train/config_table.h"
 
@@ -57,6 +58,17 @@ int config_write(const config *c, FILE *out) {
         if (!strcmp(key->name, "data.tokenizer")) write_sources(out, &c->data);
     }
     return ferror(out) ? -1 : 0;
+}
+
+int config_save(const config *c, const char *directory, error *e) {
+    char *text = NULL, *path = text_of("%s/config.yaml", directory);
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (!out || config_write(c, out) || fclose(out)) FAULT(EXIT_NO_MEMORY, "out of memory: %s", path);
+    int code = write_file(path, text, bytes, e);
+    mem_free(text);
+    mem_free(path);
+    return code;
 }
 
 void config_help(FILE *out) {

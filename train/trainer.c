@@ -1,13 +1,12 @@
 #include "train/trainer.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "ckpt/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "train/checkpoint.h"
@@ -28,32 +27,6 @@ typedef struct trainer {
     double *eval_loss;
     double flops_per_token, peak_flops; /* of all ranks */
 } trainer;
-
-/* ---- the run directory ---- */
-
-static int make_directories(const char *path, error *e) {
-    char part[4096];
-    for (size_t i = 1; i <= strlen(path); i++) {
-        if (path[i] != '/' && path[i]) continue;
-        snprintf(part, sizeof part, "%.*s", (int)i, path);
-        if (mkdir(part, 0777) && errno != EEXIST)
-            return error_set(e, EXIT_IO, "%s: %s", part, strerror(errno));
-    }
-    return 0;
-}
-
-static int write_resolved_config(const config *c, error *e) {
-    char path[4096], temporary[4200];
-    snprintf(path, sizeof path, "%s/config.yaml", c->run_dir);
-    snprintf(temporary, sizeof temporary, "%s.tmp", path);
-    FILE *f = fopen(temporary, "w");
-    int failed = !f || config_write(c, f);
-    if (f && fclose(f)) failed = 1;
-    if (!failed && !rename(temporary, path)) return 0;
-    error_set(e, EXIT_IO, "%s: %s", path, strerror(errno));
-    unlink(temporary);
-    return e->code;
-}
 
 /* ---- start: fresh, from another model, or where a checkpoint stands ---- */
 
@@ -81,10 +54,13 @@ static int start(trainer *t, const char *resume, const char *init_from, error *e
     return 0;
 }
 
+/* What is missing is missed before the first step, and before an older run's files are touched. */
 static int open_records(trainer *t, error *e) {
     const config *c = &t->x.c;
-    if (t->x.s.mesh.rank == 0 && !make_directories(c->run_dir, e) && !write_resolved_config(c, e))
-        metrics_open(&t->out, c->run_dir, c->metrics.tensorboard, t->x.s.step, e);
+    const state *s = &t->x.s;
+    if (s->mesh.rank == 0 && !probe_directory(c->run_dir, e) && !checkpoint_preflight(s, e) &&
+        !config_save(c, c->run_dir, e))
+        metrics_open(&t->out, c->run_dir, c->metrics.tensorboard, s->step, e);
     return comm_agree(t->x.world, e);
 }
 
