@@ -6,6 +6,7 @@
 #include "model/model.h"
 #include "optim/optimizer.h"
 #include "train/config.h"
+#include "train/sdc.h"
 
 typedef struct state {
     config c; /* borrowed strings; the caller keeps the original */
@@ -15,8 +16,9 @@ typedef struct state {
     gradients gradients;
     optimizer optimizer;
     bias_history *history; /* [layers] */
-    int64_t step;          /* steps done */
-    int64_t position;      /* samples used: the loader's counter */
+    sdc sdc;
+    int64_t step;     /* steps done */
+    int64_t position; /* samples used: the loader's counter */
     /* figures of a step, folded in the order of the micro-batches */
     int64_t figures;
     double *figure, *figure_all, *figure_sum; /* [n], [P][n], [n] */

@@ -50,6 +50,7 @@ void step_run(state *s, const int32_t *tokens, step_result *r) {
     const config *c = &s->c;
     int64_t stride = c->train.micro_batch_size * (c->train.seq_len + 2);
 
+    sdc_begin(s);
     gradients_begin(&s->gradients);
     figures_begin(s);
     for (int64_t turn = 0; turn < s->mesh.turns; turn++) {

@@ -69,6 +69,8 @@ static int open_trainer(trainer *t, const char *resume, const char *init_from, e
     const train_config *c = &x->c.train;
     int64_t row = c->micro_batch_size * (c->seq_len + 2);
     if (start(t, resume, init_from, e) || open_records(t, e)) return e->code;
+    sdc_open(&x->s, e);
+    if (comm_agree(x->world, e)) return e->code;
     step_result_create(&t->r, &x->c.model);
     t->tokens = mem_alloc((size_t)(x->s.mesh.turns * row) * sizeof *t->tokens, "tokens");
     t->held_out = mem_alloc((size_t)row * sizeof *t->held_out, "tokens");
