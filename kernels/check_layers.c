@@ -185,23 +185,24 @@ typedef struct attention_sizes {
 
 static attention_sizes attention_sizes_of(kernel_context *x, attention_shape s, const real *q, const real *kv,
                                           const real *k_rope, int64_t ld_k_rope) {
-    int64_t rows = s.batch * s.seq * s.heads, width = s.nope + s.rope;
-    double nope = largest_norm(x, rows, s.nope, kv, s.nope + s.v, 1);
-    double rope = largest_norm(x, s.batch * s.seq, s.rope, k_rope, ld_k_rope, 1);
-    attention_sizes z = {.query = largest_norm(x, rows, width, q, width, 1),
+    int64_t seen = s.past + s.seq, keys = s.batch * seen, width = s.nope + s.rope;
+    double nope = largest_norm(x, keys * s.heads, s.nope, kv, s.nope + s.v, 1);
+    double rope = largest_norm(x, keys, s.rope, k_rope, ld_k_rope, 1);
+    attention_sizes z = {.query = largest_norm(x, s.batch * s.seq * s.heads, width, q, width, 1),
                          .key = sqrt(nope * nope + rope * rope),
-                         .value = largest_norm(x, rows, s.v, kv + s.nope, s.nope + s.v, 1)};
-    z.score = (2 * sqrt((double)width) + 8) * z.query * z.key / sqrt((double)width) +
-              2 * log((double)s.seq + 1) + 8;
-    z.sums = 2 * sqrt((double)s.seq) + 8;
+                         .value = largest_norm(x, keys * s.heads, s.v, kv + s.nope, s.nope + s.v, 1)};
+    z.score =
+        (2 * sqrt((double)width) + 8) * z.query * z.key / sqrt((double)width) + 2 * log((double)seen + 1) + 8;
+    z.sums = 2 * sqrt((double)seen) + 8;
     return z;
 }
 
 void check_attention_forward(kernel_context *x, attention_shape s, real *o, real *lse, const real *q,
                              const real *kv, const real *k_rope, int64_t ld_k_rope,
                              const int32_t *first_key) {
-    check_begin(x, "attention_forward",
-                CHECK_SIZES(s.batch, s.seq, s.heads, s.nope, s.rope, s.v, ld_k_rope, first_key != NULL));
+    check_begin(
+        x, "attention_forward",
+        CHECK_SIZES(s.batch, s.seq, s.past, s.heads, s.nope, s.rope, s.v, ld_k_rope, first_key != NULL));
     int64_t rows = s.batch * s.seq;
     real *want_o = check_expect(x, CHECK_WRITES, o, rows, s.heads * s.v, s.heads * s.v);
     real *want_lse = check_expect(x, CHECK_WRITES, lse, rows, s.heads, s.heads);

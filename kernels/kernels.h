@@ -53,6 +53,7 @@ typedef struct attention_shape {
     int64_t batch, seq;    /* T = batch * seq rows; sequences do not see one another */
     int64_t heads;         /* */
     int64_t nope, rope, v; /* per-head dimensions; keys are nope + rope wide */
+    int64_t past;          /* keys of each sequence before its first query; forward only */
 } attention_shape;
 
 typedef struct router_shape {
@@ -118,6 +119,8 @@ typedef struct kernels {
      * q [T, heads*(nope+rope)], kv [T, heads*(nope+v)] (a head's k_nope, then its v), k_rope [T, rope] with
      * ld ld_k_rope, shared by all heads.  first_key [T]: the first key a row may see, counted inside its own
      * sequence (the start of its document), non-decreasing within a sequence; NULL means 0.
+     * When past > 0 (text that is continued) kv and k_rope have past + seq rows a sequence, and query i of a
+     * sequence stands at position past + i: its bits are those of row past + i with all queries given.
      * o [T, heads*v] =, lse [T, heads] = log of the sum of exp of the scaled scores.  Memory linear in T.
      * The softmax runs over key blocks of ATTENTION_KEY_BLOCK counted from key 0 of the sequence. */
     void (*attention_forward)(kernel_context *, attention_shape s, real *o, real *lse, const real *q,

@@ -45,10 +45,19 @@ static int take(options *o, const option *p, const char *value) {
         char *end;
         errno = 0;
         long long n = strtoll(value, &end, 10);
-        if (end == value || *end || errno || n < p->min || n > p->max)
-            return options_refuse(o, "--%s=%s: a whole number from %lld to %lld is wanted", p->name, value,
-                                  (long long)p->min, (long long)p->max);
+        if (end == value || *end || errno || (double)n < p->min || (double)n > p->max)
+            return options_refuse(o, "--%s=%s: a whole number from %.0f to %.0f is wanted", p->name, value,
+                                  p->min, p->max);
         *p->integer = n;
+        return 0;
+    }
+    if (p->real) {
+        char *end;
+        double x = strtod(value, &end);
+        if (end == value || *end || !(x >= p->min && x <= p->max))
+            return options_refuse(o, "--%s=%s: a number from %g to %g is wanted", p->name, value, p->min,
+                                  p->max);
+        *p->real = x;
         return 0;
     }
     if (p->most && *p->given == p->most)

@@ -4,13 +4,14 @@
 
 #include <stdint.h>
 
-/* One option of a command, --name=VALUE.  The value goes to *text, or as a whole number of [min, max] to
- * *integer; where it is given again the last counts.  With `most` it may be given that often, and text[0 ..
- * *given) are all the values. */
+/* One option of a command, --name=VALUE.  The value goes to *text, as a whole number of [min, max] to
+ * *integer, or as a number of [min, max] to *real; where it is given again the last counts.  With `most` it
+ * may be given that often, and text[0 .. *given) are all the values. */
 typedef struct option {
     const char *name;
     const char **text;
-    int64_t *integer, min, max;
+    int64_t *integer;
+    double *real, min, max;
     int most, *given;
 } option;
 

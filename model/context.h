@@ -35,6 +35,7 @@ typedef struct context {
     router_config router;
     loss_config loss;
     int64_t batch, seq, tokens; /* of the micro-batch at hand; tokens = batch * seq */
+    int64_t past;               /* tokens before it, when text is continued (model_extend); 0 in training */
     int64_t max_batch, max_seq; /* what the arenas have room for */
     const int32_t *first_key;   /* [T] where each token's document starts, NULL: one document */
     real *cosine, *sine;        /* [max_seq, rope / 2] */

@@ -23,11 +23,24 @@ static attention_shape shape_of(const context *x) {
                              .heads = c->num_attention_heads,
                              .nope = c->qk_nope_head_dim,
                              .rope = c->qk_rope_head_dim,
-                             .v = c->v_head_dim};
+                             .v = c->v_head_dim,
+                             .past = x->past};
 }
 
 static double alpha(int on, int64_t hidden, int64_t rank) {
     return on ? sqrt((double)hidden / (double)rank) : 1.0;
+}
+
+/* Puts the latents of this call's rows behind those of the past; returns how many there are then.  Keys and
+ * values of the past are expanded again from their latents: that keeps the bits that a forward over all rows
+ * gives. */
+static int64_t latents_join(const context *x, mla_saved *s, const real *k_rope, int64_t ld) {
+    const kernels *k = x->k;
+    int64_t kl = x->c.kv_lora_rank, rope = x->c.qk_rope_head_dim;
+    k->copy(k->ctx, x->tokens * kl, s->past_ckv + x->past * kl, s->ckv);
+    for (int64_t i = 0; i < x->tokens; i++)
+        k->copy(k->ctx, rope, s->past_k_rope + (x->past + i) * rope, k_rope + i * ld);
+    return x->past + x->tokens;
 }
 
 void mla_forward(const context *x, real *out, const real *residual, mla_saved *s, const mla_tensors *w,
@@ -38,6 +51,7 @@ void mla_forward(const context *x, real *out, const real *residual, mla_saved *s
             heads = c->num_attention_heads, nope = c->qk_nope_head_dim, rope = c->qk_rope_head_dim,
             v = c->v_head_dim, r = attention_rank(c);
     real *k_rope = s->a_TR + ql + kl;
+    const real *cosine = x->cosine + x->past * rope / 2, *sine = x->sine + x->past * rope / 2;
 
     linear_forward(x, r, h, s->a_TR, NULL, n, w->a);
     k->rms_norm_forward(k->ctx, t, ql, c->latent_norm_eps, alpha(c->mla_scale_q_lora, h, ql), s->cq, ql,
@@ -45,11 +59,22 @@ void mla_forward(const context *x, real *out, const real *residual, mla_saved *s
     k->rms_norm_forward(k->ctx, t, kl, c->latent_norm_eps, alpha(c->mla_scale_kv_lora, h, kl), s->ckv, kl,
                         s->rstd_kv, s->a_TR + ql, r, w->kv_a_norm);
     linear_forward(x, heads * (nope + rope), ql, s->q, NULL, s->cq, w->q_b);
-    linear_forward(x, heads * (nope + v), kl, s->kv, NULL, s->ckv, w->kv_b);
-    k->rope(k->ctx, t, x->seq, heads, rope / 2, 0, s->q + nope, heads * (nope + rope), nope + rope, x->cosine,
-            x->sine);
-    k->rope(k->ctx, t, x->seq, 1, rope / 2, 0, k_rope, r, rope, x->cosine, x->sine);
-    k->attention_forward(k->ctx, shape_of(x), s->o, s->lse, s->q, s->kv, k_rope, r, x->first_key);
+    k->rope(k->ctx, t, x->seq, heads, rope / 2, 0, s->q + nope, heads * (nope + rope), nope + rope, cosine,
+            sine);
+    k->rope(k->ctx, t, x->seq, 1, rope / 2, 0, k_rope, r, rope, cosine, sine);
+
+    int64_t keys = t, ld_k_rope = r;
+    const real *ckv = s->ckv;
+    if (s->past_ckv) {
+        keys = latents_join(x, s, k_rope, r);
+        ckv = s->past_ckv;
+        k_rope = s->past_k_rope;
+        ld_k_rope = rope;
+    }
+    k->gemm(k->ctx, GEMM_NT, keys, heads * (nope + v), kl, s->kv, heads * (nope + v), NULL, ckv, kl, w->kv_b,
+            kl);
+    context_progress(x);
+    k->attention_forward(k->ctx, shape_of(x), s->o, s->lse, s->q, s->kv, k_rope, ld_k_rope, x->first_key);
     context_progress(x);
     linear_forward(x, h, heads * v, out, residual, s->o, w->o);
 }

@@ -12,11 +12,14 @@ typedef struct mla_saved {
     real *ckv, *rstd_kv; /* alpha_kv RMSNorm(.) [T, kv_lora] */
     real *q, *kv;        /* [T, heads*(nope+rope)], [T, heads*(nope+v)] */
     real *o, *lse;       /* [T, heads*v], [T, heads] */
+    /* when text is continued, the latents of all positions so far: [max_seq, kv_lora], [max_seq, rope] */
+    real *past_ckv, *past_k_rope;
 } mla_saved;
 
 void mla_saved_create(mla_saved *s, arena *a, const context *x);
 
-/* out_TH = residual_TH + MLA(n_TH) */
+/* out_TH = residual_TH + MLA(n_TH).  With past_ckv, the rows stand at positions x->past and on: their latents
+ * join those that are there, and they attend to all. */
 void mla_forward(const context *x, real *out_TH, const real *residual_TH, mla_saved *s, const mla_tensors *w,
                  const real *n_TH);
 /* dn_TH = gradient of the input n_TH; g = gradients of the weights (overwritten) */

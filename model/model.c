@@ -123,6 +123,7 @@ void model_destroy(model *m) {
     mem_free(m->weights);
     mem_free(m->layer);
     mem_free(m->router_bias_LE);
+    mem_free(m->latents);
     arena_destroy(&m->kept);
     arena_destroy(&m->shared);
     *m = (model){0};
@@ -156,23 +157,67 @@ static void read_tokens(model *m, const int32_t *tokens) {
     x->first_key = mask ? m->first_key_T : NULL;
 }
 
-void model_forward(model *m, const int32_t *tokens, int64_t batch, int64_t seq, double loss_scale) {
+/* From m->ids_T to m->final_TH. */
+static void forward(model *m) {
     context *x = &m->x;
     const kernels *k = x->k;
     int64_t layers = x->c.num_layers, h = x->c.hidden_size;
+    k->embedding_forward(k->ctx, x->tokens, h, m->saved[0].x_TH, m->embedding_VH, m->ids_T);
+    for (int64_t l = 0; l < layers; l++) {
+        real *out = l + 1 < layers ? m->saved[l + 1].x_TH : m->hidden_TH;
+        layer_forward(x, &m->saved[l], &m->layer[l], m->router_bias_LE + l * experts_total(&x->c),
+                      m->loss_scale, out);
+    }
+    norm_forward(x, m->final_TH, m->rstd_final_T, m->hidden_TH, m->head.norm);
+}
+
+void model_forward(model *m, const int32_t *tokens, int64_t batch, int64_t seq, double loss_scale) {
+    context *x = &m->x;
+    REQUIRE(!m->latents);
     x->batch = batch;
     x->seq = seq;
     x->tokens = batch * seq;
     m->loss_scale = loss_scale;
     read_tokens(m, tokens);
-    k->embedding_forward(k->ctx, x->tokens, h, m->saved[0].x_TH, m->embedding_VH, m->ids_T);
-    for (int64_t l = 0; l < layers; l++) {
-        real *out = l + 1 < layers ? m->saved[l + 1].x_TH : m->hidden_TH;
-        layer_forward(x, &m->saved[l], &m->layer[l], m->router_bias_LE + l * experts_total(&x->c), loss_scale,
-                      out);
-    }
-    norm_forward(x, m->final_TH, m->rstd_final_T, m->hidden_TH, m->head.norm);
+    forward(m);
 }
+
+/* ---- continuing a text ---- */
+
+void model_continue(model *m) {
+    context *x = &m->x;
+    int64_t kl = x->c.kv_lora_rank, rope = x->c.qk_rope_head_dim, attentions = 2 * x->c.num_layers;
+    if (!m->latents)
+        m->latents =
+            mem_alloc((size_t)(attentions * x->max_seq * (kl + rope)) * sizeof(real), "latents of the past");
+    real *at = m->latents;
+    for (int64_t l = 0; l < x->c.num_layers; l++)
+        for (int i = 0; i < 2; i++) {
+            m->saved[l].mla[i].past_ckv = at;
+            m->saved[l].mla[i].past_k_rope = at + x->max_seq * kl;
+            at += x->max_seq * (kl + rope);
+        }
+    x->past = x->tokens = 0;
+    m->document_start = 0;
+}
+
+void model_extend(model *m, const int32_t *ids, int64_t n) {
+    context *x = &m->x;
+    x->past += x->tokens;
+    REQUIRE(m->latents && n > 0 && x->past + n <= x->max_seq);
+    x->batch = 1;
+    x->seq = x->tokens = n;
+    m->loss_scale = 0;
+    for (int64_t i = 0; i < n; i++) {
+        m->ids_T[i] = ids[i];
+        m->first_key_T[i] = m->document_start;
+        if (ids[i] == m->eos) m->document_start = (int32_t)(x->past + i + 1);
+    }
+    x->first_key = x->c.document_mask ? m->first_key_T : NULL;
+    forward(m);
+}
+
+/* ---- losses ---- */
 
 static double mean(const real *x, int64_t n, int64_t counted) {
     double sum = 0;

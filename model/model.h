@@ -37,6 +37,7 @@ typedef struct model {
     head_tensors head;
     mtp_tensors mtp;
     real *router_bias_LE; /* state, not parameters */
+    real *latents;        /* of a text that is continued (model_continue); NULL in training */
 
     arena kept, shared; /* activations */
     layer_saved *saved;
@@ -44,6 +45,7 @@ typedef struct model {
     real *hidden_TH, *final_TH, *rstd_final_T, *dhidden_TH, *d_TH[2], *logits;
     real *loss_T, *z_T, *sum_sq_T, *max_T;
     int32_t *ids_T, *next_T, *target_T, *target2_T, *first_key_T;
+    int32_t document_start;    /* of the last token read */
     int64_t counted, counted2; /* targets of the LM and of the MTP loss */
     double loss_scale;
     model_stats stats;
@@ -59,6 +61,13 @@ void model_destroy(model *m);
 /* Forward to m->hidden_TH of tokens [batch, seq + 2] (host).  loss_scale: this micro-batch's share of the
  * step's loss. */
 void model_forward(model *m, const int32_t *tokens, int64_t batch, int64_t seq, double loss_scale);
+
+/* Continuing a text: model_continue starts an empty one of at most seq tokens (it may be called again); then
+ * model_extend reads n more and computes only them, the past being kept as its attentions' latents
+ * (kv_lora + rope numbers a token and attention).  Afterwards rows 0..n-1 of m->final_TH and model_logits are
+ * those of the new tokens, with the bits that model_forward over the whole text gives. */
+void model_continue(model *m);
+void model_extend(model *m, const int32_t *ids, int64_t n);
 
 /* Losses (m->stats) and no gradients; loss_T (host, may be NULL) = the LM loss of every position, 0 where it
  * is not counted; best_T likewise the most likely next token. */

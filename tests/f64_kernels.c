@@ -151,7 +151,7 @@ static void test_attention(void **state) {
     const kernels *k = &b->k;
     for (uint64_t seed = 7; seed < 11; seed++) {
         begin(b, seed);
-        attention_shape s = {2, seed % 2 ? 7 : 67, 2, 4, seed == 9 ? 0 : 2, 3};
+        attention_shape s = {2, seed % 2 ? 7 : 67, 2, 4, seed == 9 ? 0 : 2, 3, 0};
         int64_t t = s.batch * s.seq, wq = s.heads * (s.nope + s.rope), wkv = s.heads * (s.nope + s.v);
         int64_t ld = s.rope + 3;
         int32_t *first = own(b, t, sizeof *first);

@@ -73,7 +73,7 @@ static void rope(const kernels *k) {
 
 /* Three tokens, of which the last starts a document. */
 static void attention(const kernels *k) {
-    const attention_shape s = {1, 3, 1, 2, 2, 1};
+    const attention_shape s = {1, 3, 1, 2, 2, 1, 0};
     const real q[] = {1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
     const real kv[] = {2, 5, 10, 0, 0, 20, 1, 1, 30}, k_rope[] = {0, 0, 3, 4, 1, 1};
     const int32_t first_key[] = {0, 0, 2};

@@ -139,7 +139,7 @@ enum {
 };
 
 static void attention(const sheet *s, int64_t from, int64_t n) {
-    attention_shape shape = {n / SEQ, SEQ, HEADS, NOPE, ROPE, VALUE};
+    attention_shape shape = {n / SEQ, SEQ, HEADS, NOPE, ROPE, VALUE, 0};
     const real *q = s->x_RD + from * WIDTH_Q, *kv = s->x_RD + (R + from) * WIDTH_KV,
                *k_rope = s->y_RW + from * ROPE;
     real *o = s->out_RD[0] + from * HEADS * VALUE, *lse = s->out_RD[1] + from * HEADS;
@@ -188,17 +188,37 @@ static void expect_rows_alone(const kernels *k) {
     }
 }
 
-/* Causal: what a row gives does not depend on the rows after it, not even in which block of keys they lie. */
+/* Causal: what a row gives does not depend on the rows after it, not even in which block of keys they lie;
+ * nor on whether the rows before it are asked for again or only their keys are there. */
 static void expect_prefix(const kernels *k) {
     enum { LONG = 190, SHORT = 101 };
     sheet s = new_sheet(k);
     real *q = values(LONG * WIDTH_Q), *kv = values(LONG * WIDTH_KV), *k_rope = values(LONG * ROPE);
     for (int i = 0; i < 2; i++) {
-        attention_shape shape = {1, i ? SHORT : LONG, HEADS, NOPE, ROPE, VALUE};
+        attention_shape shape = {1, i ? SHORT : LONG, HEADS, NOPE, ROPE, VALUE, 0};
         k->attention_forward(k->ctx, shape, s.out_RD[2 * i], s.out_RD[2 * i + 1], q, kv, k_rope, ROPE, NULL);
     }
     assert_memory_equal(s.out_RD[0], s.out_RD[2], SHORT * HEADS * VALUE * sizeof(real));
     assert_memory_equal(s.out_RD[1], s.out_RD[3], SHORT * HEADS * sizeof(real));
+    int32_t first_key[LONG];
+    for (int32_t i = 0; i < LONG; i++) first_key[i] = i / 70 * 70;
+    for (int masked = 0; masked < 2; masked++) {
+        const int32_t *first = masked ? first_key : NULL;
+        attention_shape all = {1, LONG, HEADS, NOPE, ROPE, VALUE, 0}, rest = all;
+        k->attention_forward(k->ctx, all, s.out_RD[0], s.out_RD[1], q, kv, k_rope, ROPE, first);
+        for (rest.past = 1; rest.past < LONG; rest.past += 11) {
+            int64_t past = rest.past;
+            rest.seq = LONG - past < 3 ? LONG - past : past % 3 + 1;
+            rest.seq = past % 2 ? LONG - past : rest.seq;
+            /* kv holds rows up to the last query's only */
+            k->attention_forward(k->ctx, rest, s.out_RD[2], s.out_RD[3], q + past * WIDTH_Q, kv, k_rope, ROPE,
+                                 first ? first + past : NULL);
+            assert_memory_equal(s.out_RD[2], s.out_RD[0] + past * HEADS * VALUE,
+                                (size_t)(rest.seq * HEADS * VALUE) * sizeof(real));
+            assert_memory_equal(s.out_RD[3], s.out_RD[1] + past * HEADS,
+                                (size_t)(rest.seq * HEADS) * sizeof(real));
+        }
+    }
     mem_free(q);
     mem_free(kv);
     mem_free(k_rope);

@@ -170,8 +170,8 @@ static void bench_memory(const machine *m, float **x, int32_t *ids) {
 
 static void bench_attention(const machine *m, float **x) {
     static const attention_shape shape[] = {
-        {1, 256, 4, 32, 16, 32},  {4, 256, 4, 32, 16, 32},  {1, 1024, 8, 48, 16, 64},
-        {1, 2048, 8, 48, 16, 64}, {1, 4096, 8, 48, 16, 64}, {1, 2048, 8, 128, 64, 128},
+        {1, 256, 4, 32, 16, 32, 0},  {4, 256, 4, 32, 16, 32, 0},  {1, 1024, 8, 48, 16, 64, 0},
+        {1, 2048, 8, 48, 16, 64, 0}, {1, 4096, 8, 48, 16, 64, 0}, {1, 2048, 8, 128, 64, 128, 0},
     };
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
         attention_shape s = shape[i];

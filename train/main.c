@@ -27,7 +27,8 @@ static const struct command {
 } commands[] = {
     {"train", "CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] [--section.key=value ...]", train_command},
     {"evaluate", "CKPT [--samples=N]", evaluate_command},
-    {"generate", "CKPT --prompt=TEXT [--tokens=64]", generate_command},
+    {"generate", "CKPT --prompt=TEXT [--tokens=64] [--temperature=0] [--top-p=1] [--seed=1]",
+     generate_command},
     {"plan", "CONFIG [--ranks=N]", plan_command},
     {"tokenizer", "train|encode|decode ...", data_tokenizer_command},
     {"data", "build|ngram ...", data_command},

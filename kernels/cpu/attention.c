@@ -11,16 +11,17 @@ enum { QUERIES = 256 }; /* rows for which a block of keys is packed once; decide
 attention_head CPU_(attention_head_of)(attention_shape s, int64_t b, int64_t h, const float *q,
                                        const float *kv, const float *k_rope, int64_t ld_k_rope,
                                        const int32_t *first_key) {
-    int64_t width = s.nope + s.rope, row = b * s.seq;
-    attention_head a = {.seq = s.seq, .nope = s.nope, .rope = s.rope, .v = s.v, .width = width};
+    int64_t width = s.nope + s.rope, keys = s.past + s.seq;
+    attention_head a = {
+        .keys = keys, .past = s.past, .nope = s.nope, .rope = s.rope, .v = s.v, .width = width};
     a.ld_q = s.heads * width;
     a.ld_kv = s.heads * (s.nope + s.v);
     a.ld_k_rope = ld_k_rope;
-    a.q = q + row * a.ld_q + h * width;
-    a.k = kv + row * a.ld_kv + h * (s.nope + s.v);
+    a.q = q + b * s.seq * a.ld_q + h * width;
+    a.k = kv + b * keys * a.ld_kv + h * (s.nope + s.v);
     a.value = a.k + s.nope;
-    a.k_rope = k_rope + row * ld_k_rope;
-    a.first_key = first_key ? first_key + row : NULL;
+    a.k_rope = k_rope + b * keys * ld_k_rope;
+    a.first_key = first_key ? first_key + b * s.seq : NULL;
     a.scale = (float)(1 / sqrt((double)width));
     return a;
 }
@@ -76,7 +77,8 @@ static void meet_keys(const attention_head *a, int64_t row, int64_t m, int64_t k
     int64_t padded = whole_lanes(a->v);
     int64_t seen = min64(KEYS, row + m - key), computed = whole_lanes(seen); /* by the tile's last row */
     float most[LANES] = {0};
-    tile_product(GEMM_NN, m, computed, a->width, scores, KEYS, 0, a->q + row * a->ld_q, a->ld_q, keys, KEYS);
+    tile_product(GEMM_NN, m, computed, a->width, scores, KEYS, 0, a->q + (row - a->past) * a->ld_q, a->ld_q,
+                 keys, KEYS);
     for (int64_t i = 0; i < m; i++)
         most[i] = mask_row(scores + i * KEYS, computed, first_key_of(a, row + i) - key, row + i + 1 - key);
     softmax_tile(m, scores, computed, most, a->scale, padded, r);
@@ -114,7 +116,7 @@ static void forward_queries(const kernel_context *ctx, const attention_head *a, 
     for (int64_t i = 0; i < rows; i++) r.top[i] = -FLT_MAX;
 
     for (int64_t key = first_key_of(a, row) / KEYS * KEYS; key < row + rows; key += KEYS) {
-        int64_t n = min64(KEYS, a->seq - key);
+        int64_t n = min64(KEYS, a->keys - key);
         pack_keys(a, key, n, keys);
         pack_rows(values, n, a->v, a->value + key * a->ld_kv, a->ld_kv);
         int64_t next = key + KEYS, coming = min64(KEYS, row + rows - next);
@@ -141,7 +143,7 @@ void CPU_(attention_forward)(kernel_context *ctx, attention_shape s, float *o, f
         int64_t b = head / s.heads, h = head % s.heads, row = block * QUERIES;
         attention_head a = CPU_(attention_head_of)(s, b, h, q, kv, k_rope, ld_k_rope, first_key);
         int64_t at = (b * s.seq + row) * s.heads + h;
-        forward_queries(ctx, &a, row, min64(QUERIES, s.seq - row), o + at * s.v, s.heads * s.v, lse + at,
-                        s.heads);
+        forward_queries(ctx, &a, s.past + row, min64(QUERIES, s.seq - row), o + at * s.v, s.heads * s.v,
+                        lse + at, s.heads);
     }
 }

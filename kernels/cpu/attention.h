@@ -11,9 +11,11 @@
 
 enum { KEYS = ATTENTION_KEY_BLOCK };
 
-/* One head of one sequence.  Rows of each matrix are counted from the sequence's first token. */
+/* One head of one sequence.  A row is a position, counted from the sequence's first token; the first query
+ * stands at `past`. */
 typedef struct attention_head {
-    int64_t seq, nope, rope, v, width; /* width = nope + rope */
+    int64_t keys, past;           /* rows of k; of these before the first row of q */
+    int64_t nope, rope, v, width; /* width = nope + rope */
     const float *q, *k, *value, *k_rope;
     int64_t ld_q, ld_kv, ld_k_rope;
     const int32_t *first_key; /* NULL: 0 */
@@ -31,7 +33,7 @@ static inline int64_t whole_lanes(int64_t n) {
     return (n + LANES - 1) / LANES * LANES;
 }
 static inline int64_t first_key_of(const attention_head *a, int64_t row) {
-    return a->first_key ? a->first_key[row] : 0;
+    return a->first_key ? a->first_key[row - a->past] : 0;
 }
 
 /* The next n floats of a thread's scratch. */

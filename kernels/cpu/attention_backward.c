@@ -195,11 +195,11 @@ static void backward_span(const attention_head *a, const gradients *g, blocks *x
                           float *dk_rope) {
     for (int64_t key = begin; key < end; key += KEYS)
         load_keys(a, key, min64(KEYS, end - key), block_of(x, a, (key - begin) / KEYS));
-    for (int64_t row = begin; row < a->seq; row += QUERIES) {
-        int64_t rows = min64(QUERIES, a->seq - row), next = row + rows;
+    for (int64_t row = begin; row < a->keys; row += QUERIES) {
+        int64_t rows = min64(QUERIES, a->keys - row), next = row + rows;
         if (first_key_of(a, row) >= end) break; /* later documents */
         load_queries(a, g, row, rows, x);
-        fetch_queries(a, g, next, min64(QUERIES, a->seq - next));
+        fetch_queries(a, g, next, min64(QUERIES, a->keys - next));
         meet_span(a, x, row, rows, begin, end);
         store_queries(a, row, rows, x, g->dq);
     }

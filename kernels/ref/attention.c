@@ -1,6 +1,7 @@
 /* Causal attention of MLA shape: every score is computed from its definition, as often as it is needed.
  *
- * b sequence of the batch, h head, i query and j key inside the sequence; p = exp(score - lse). */
+ * b sequence of the batch, h head, i query and j key inside the sequence (query i stands at position past +
+ * i); p = exp(score - lse). */
 #include <math.h>
 #include <omp.h>
 
@@ -19,13 +20,13 @@ static const real *query(const inputs *x, int64_t b, int64_t h, int64_t i) {
     return x->q + ((b * x->s.seq + i) * x->s.heads + h) * (x->s.nope + x->s.rope);
 }
 static const real *key_nope(const inputs *x, int64_t b, int64_t h, int64_t j) {
-    return x->kv + ((b * x->s.seq + j) * x->s.heads + h) * (x->s.nope + x->s.v);
+    return x->kv + ((b * (x->s.past + x->s.seq) + j) * x->s.heads + h) * (x->s.nope + x->s.v);
 }
 static const real *value(const inputs *x, int64_t b, int64_t h, int64_t j) {
     return key_nope(x, b, h, j) + x->s.nope;
 }
 static const real *key_rope(const inputs *x, int64_t b, int64_t j) {
-    return x->k_rope + (b * x->s.seq + j) * x->ld_k_rope;
+    return x->k_rope + (b * (x->s.past + x->s.seq) + j) * x->ld_k_rope;
 }
 /* Index of (b, h, i) in lse; times v, that of its row in o. */
 static int64_t out_row(const inputs *x, int64_t b, int64_t h, int64_t i) {
@@ -51,21 +52,21 @@ void ref_attention_forward(kernel_context *ctx, attention_shape s, real *o, real
                            const real *kv, const real *k_rope, int64_t ld_k_rope, const int32_t *first_key) {
     inputs x = {.s = s, .q = q, .kv = kv, .k_rope = k_rope, .ld_k_rope = ld_k_rope, .first_key = first_key};
     x.scale = 1 / sqrt((double)(s.nope + s.rope));
-    double *scratch = ref_scratch(ctx, s.seq);
+    double *scratch = ref_scratch(ctx, s.past + s.seq);
 #pragma omp parallel for num_threads(ctx->threads) schedule(static, 1)
     for (int64_t r = 0; r < s.batch * s.seq; r++) {
-        double *p = scratch + omp_get_thread_num() * s.seq;
-        int64_t b = r / s.seq, i = r % s.seq, from = first(&x, b, i);
+        double *p = scratch + omp_get_thread_num() * (s.past + s.seq);
+        int64_t b = r / s.seq, i = r % s.seq, from = first(&x, b, i), to = s.past + i;
         for (int64_t h = 0; h < s.heads; h++) {
             double top = -INFINITY, sum = 0;
-            for (int64_t j = from; j <= i; j++) {
+            for (int64_t j = from; j <= to; j++) {
                 p[j] = score(&x, b, h, i, j);
                 top = fmax(top, p[j]);
             }
-            for (int64_t j = from; j <= i; j++) sum += p[j] = fixed_exp(p[j] - top);
+            for (int64_t j = from; j <= to; j++) sum += p[j] = fixed_exp(p[j] - top);
             for (int64_t c = 0; c < s.v; c++) {
                 double out = 0;
-                for (int64_t j = from; j <= i; j++) out += p[j] * value(&x, b, h, j)[c];
+                for (int64_t j = from; j <= to; j++) out += p[j] * value(&x, b, h, j)[c];
                 o[out_row(&x, b, h, i) * s.v + c] = (real)(out / sum);
             }
             lse[out_row(&x, b, h, i)] = (real)(top + fixed_log(sum));

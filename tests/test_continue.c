@@ -1,0 +1,104 @@
+/* Continuing a text from its latents gives the bits that computing all of it again gives. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "launch/error.h"
+#include "launch/memory.h"
+#include "launch/random.h"
+#include "model/init.h"
+#include "model/model.h"
+
+enum { SEQ = 150, VOCAB = 37, WIDTH = 40, EOS = 3 };
+
+static model_config_all config_of(int sequential, int mask, int recompute) {
+    return (model_config_all){.model = {.vocab_size = VOCAB,
+                                        .hidden_size = WIDTH,
+                                        .num_layers = 3,
+                                        .num_attention_heads = 3,
+                                        .q_lora_rank = 24,
+                                        .kv_lora_rank = 12,
+                                        .qk_nope_head_dim = 10,
+                                        .qk_rope_head_dim = 6,
+                                        .v_head_dim = 9,
+                                        .ffn_hidden_size = 50,
+                                        .expert_ffn_hidden_size = 20,
+                                        .n_routed_experts = 6,
+                                        .zero_expert_num = 2,
+                                        .moe_topk = 3,
+                                        .routed_scaling_factor = 2,
+                                        .rms_norm_eps = 1e-5,
+                                        .latent_norm_eps = 1e-6,
+                                        .rope_theta = 1e4,
+                                        .mla_scale_q_lora = 1,
+                                        .mla_scale_kv_lora = 1,
+                                        .moe_input = sequential ? MOE_SEQUENTIAL : MOE_SHORTCUT,
+                                        .document_mask = mask,
+                                        .recompute = recompute},
+                              .router = {.expected_ffn_experts = 2, .lb_groups = 1},
+                              .batch = 1,
+                              .seq = SEQ,
+                              .chunks = 2,
+                              .eos = EOS,
+                              .slack = 1.5};
+}
+
+static void open_model(model *m, const model_config_all *c, const kernels *k, const mesh *ranks) {
+    const init_config init = {.embedding_std = 1, .hidden_std = 0.2, .unembedding_std = 0.2};
+    model_create(m, c, k, ranks);
+    init_weights(&m->p, &init, 5, m->weights, 1);
+}
+
+/* A text of random tokens with ends of documents in it, in pieces of 1, 2, 3, ... tokens. */
+static void compare(model *whole, model *pieces) {
+    int32_t tokens[SEQ + 2] = {0};
+    real want[VOCAB], got[VOCAB];
+    for (uint64_t i = 0; i < SEQ; i++) tokens[i] = (int32_t)(random_bits(9, 1, i) % VOCAB);
+    model_continue(pieces);
+    for (int64_t at = 0, n = 1; at + n <= SEQ; at += n, n = n % 40 + 1) {
+        int32_t cut[SEQ + 2] = {0};
+        memcpy(cut, tokens, (size_t)(at + n) * sizeof *cut);
+        model_forward(whole, cut, 1, at + n, 1);
+        model_extend(pieces, tokens + at, n);
+        assert_memory_equal(whole->final_TH + at * WIDTH, pieces->final_TH,
+                            (size_t)(n * WIDTH) * sizeof(real));
+        model_logits(whole, at + n - 1, want);
+        model_logits(pieces, n - 1, got);
+        assert_memory_equal(want, got, sizeof want);
+    }
+}
+
+static void test_bits(void **unused) {
+    (void)unused;
+    error e;
+    comm *world;
+    mesh ranks;
+    parallel_config p = {.expert_replicas = 1};
+    kernels_config kc = {.device = "cpu", .isa = "auto", .threads = 1};
+    kernels k;
+    assert_int_equal(comm_open(&world, 60, &e), 0);
+    assert_int_equal(mesh_open(&ranks, world, &p, 1, 6, &e), 0);
+    assert_int_equal(kernels_open(&k, &kc, &e), 0);
+    for (int i = 0; i < 8; i++) {
+        model_config_all c = config_of(i & 1, i >> 1 & 1, i >> 2 & 1);
+        model whole, pieces;
+        open_model(&whole, &c, &k, &ranks);
+        open_model(&pieces, &c, &k, &ranks);
+        compare(&whole, &pieces);
+        compare(&whole, &pieces); /* another text forgets the first */
+        model_destroy(&whole);
+        model_destroy(&pieces);
+    }
+    kernels_close(&k);
+    mesh_close(&ranks);
+    comm_close(world);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
