@@ -41,7 +41,7 @@ BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64
 # keep the tests' objects: make would delete them as intermediate
 .SECONDARY:
 .PHONY: all deps demo check test lint format install clean
-all: $B/caracal $B/libH5Zzstd.so $(BINS)
+all: $B/caracal $B/libH5Zzstd.so $B/tests/shim_fs.so $(BINS)
 
 deps:
 	@launch/setup.sh
@@ -84,6 +84,12 @@ $B/tests/%: $B/obj/tests/tool_%.o $(LIB)
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
+
+# stands between a program and the file system (tests only, through LD_PRELOAD)
+$B/tests/shim_fs.so: tests/shim_fs.c tests/shim_fs.h
+	@mkdir -p $(@D)
+	@echo '  CC   $@'
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -fPIC -shared $(WARN) -I. -o $@ $< -ldl -lpthread
 
 demo: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
