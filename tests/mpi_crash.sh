@@ -40,7 +40,7 @@ at_every_call() { # ranks, the rank that counts, stride, action
         deaths=$((deaths + 1))
         call=$((call + 1 + (stride > 1 ? RANDOM % (2 * stride - 1) : 0)))
     done
-    check "$action at $deaths calls of one save, rank $rank of $ranks" finished "$run"
+    check "$action at $deaths calls of one save, rank $rank of $ranks" finished "$run" 1
     died=$((died + deaths))
     rm -rf "$run"
 }
@@ -98,7 +98,7 @@ while [ $((died + lives)) -lt "$kills" ] && [ $failed = 0 ]; do
     unset SHIM_RULES SHIM_RANK
     [ $failed = 0 ] || break
     train ${rank_choice[RANDOM % 8]} run-$runs $steps >log 2>&1
-    check "run $runs, $((died + lives)) kills so far" finished run-$runs
+    check "run $runs, $((died + lives)) kills so far" finished run-$runs 1
     rm -rf run-$runs
 done
 [ $failed = 0 ] && ok "$lives kills at random instants of $runs runs, $died at calls of one save"

@@ -1,74 +1,42 @@
 #include "train/metrics.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <unistd.h>
+#include <stdio.h>
 
 #include "launch/memory.h"
 
 /* ---- files ---- */
 
-/* Where the lines of steps beyond `step` begin.  Lines are in order; one that was cut short by a crash ends
- * the file. */
-static int64_t keep_until(FILE *f, int64_t step) {
-    char *line = NULL;
-    size_t room = 0;
-    int64_t keep = 0;
-    for (ssize_t n; (n = getline(&line, &room, f)) > 0; keep += n) {
-        json_t *j = line[n - 1] == '\n' ? json_loads(line, 0, NULL) : NULL;
-        const json_t *at = json_object_get(j, "step");
-        int stays = json_is_integer(at) && json_integer_value(at) <= step;
-        json_decref(j);
-        if (!stays) break;
-    }
-    mem_free(line);
-    return keep;
-}
-
-static FILE *open_record(const char *run_dir, const char *name, int64_t step, error *e) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%s", run_dir, name);
-    int fd = open(path, O_RDWR | O_CREAT, 0666);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "r+");
-    int64_t keep = f ? keep_until(f, step) : 0;
-    if (!f || ftruncate(fd, keep) || fseek(f, 0, SEEK_END)) {
-        error_set(e, EXIT_IO, "%s: %s", path, strerror(errno));
-        if (f) fclose(f);
-        return NULL;
-    }
-    return f;
-}
-
 int metrics_open(metrics *m, const char *run_dir, int with_tensorboard, int64_t step, error *e) {
-    *m = (metrics){.run_dir = mem_string(run_dir)};
-    m->metrics = open_record(run_dir, "metrics.jsonl", step, e);
-    m->timing = m->metrics ? open_record(run_dir, "timing.jsonl", step, e) : NULL;
-    m->eval = m->timing ? open_record(run_dir, "eval.jsonl", step, e) : NULL;
-    if (!m->eval || (with_tensorboard && tensorboard_open(&m->tensorboard, run_dir, step, e))) {
+    *m = (metrics){0};
+    if (record_open(&m->metrics, run_dir, "metrics.jsonl", step, e) ||
+        record_open(&m->timing, run_dir, "timing.jsonl", step, e) ||
+        record_open(&m->eval, run_dir, "eval.jsonl", step, e) ||
+        (with_tensorboard && tensorboard_open(&m->tensorboard, run_dir, step, e)))
         metrics_close(m);
-        return e->code;
-    }
-    return 0;
+    return e->code;
 }
 
 void metrics_close(metrics *m) {
-    FILE *all[] = {m->metrics, m->timing, m->eval};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (all[i]) fclose(all[i]);
+    record_close(&m->metrics);
+    record_close(&m->timing);
+    record_close(&m->eval);
     tensorboard_close(&m->tensorboard);
-    mem_free(m->run_dir);
     *m = (metrics){0};
 }
 
-/* NAME.jsonl gets the line, TensorBoard its numbers under NAME/.  Takes the line. */
-static int write_line(metrics *m, FILE *f, const char *name, json_t *line, error *e) {
-    int failed =
-        json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(9)) || fputc('\n', f) < 0 || fflush(f);
-    int code = failed ? error_set(e, EXIT_IO, "%s/%s.jsonl: %s", m->run_dir, name, strerror(errno)) : 0;
-    if (!code && m->tensorboard.file) code = tensorboard_row(&m->tensorboard, name, line, e);
+int metrics_sync(metrics *m, error *e) {
+    return record_sync(&m->metrics, e) ? e->code : record_sync(&m->eval, e);
+}
+
+/* The record gets the line, TensorBoard its numbers under `name`/.  Takes the line. */
+static void write_line(metrics *m, record *r, const char *name, json_t *line) {
+    error e = {0};
+    record_line(r, line);
+    if (m->tensorboard.file && tensorboard_row(&m->tensorboard, name, line, &e)) {
+        fprintf(stderr, "caracal: %s; TensorBoard gets no more of this run\n", e.text);
+        tensorboard_close(&m->tensorboard);
+    }
     json_decref(line);
-    return code;
 }
 
 /* ---- lines ---- */
@@ -105,7 +73,7 @@ static void set_digests(json_t *j, const uint64_t *digests) {
     json_object_set_new(j, "digests", d);
 }
 
-int metrics_step(metrics *m, const state *s, const step_result *r, const uint64_t *digests, error *e) {
+void metrics_step(metrics *m, const state *s, const step_result *r, const uint64_t *digests) {
     const config *c = &s->c;
     json_t *j = json_object();
     int64_t tokens = c->train.micro_batches * c->train.micro_batch_size * c->train.seq_len,
@@ -133,10 +101,10 @@ int metrics_step(metrics *m, const state *s, const step_result *r, const uint64_
     set(j, "bias_min", r->bias_min);
     set(j, "bias_max", r->bias_max);
     if (digests) set_digests(j, digests);
-    return write_line(m, m->metrics, "metrics", j, e);
+    write_line(m, &m->metrics, "metrics", j);
 }
 
-int metrics_timing(metrics *m, int64_t step, const step_timing *t, error *e) {
+void metrics_timing(metrics *m, int64_t step, const step_timing *t) {
     json_t *j = json_object();
     json_object_set_new(j, "step", json_integer(step));
     set(j, "tokens_per_second", t->tokens_per_second);
@@ -144,17 +112,17 @@ int metrics_timing(metrics *m, int64_t step, const step_timing *t, error *e) {
     set(j, "step_seconds", t->step_seconds);
     set(j, "comm_exposed_seconds", t->comm_exposed_seconds);
     json_object_set_new(j, "peak_memory", json_integer(t->peak_memory));
-    return write_line(m, m->timing, "timing", j, e);
+    write_line(m, &m->timing, "timing", j);
 }
 
-int metrics_eval(metrics *m, int64_t step, const data_config *d, const double *loss, double total, error *e) {
+void metrics_eval(metrics *m, int64_t step, const data_config *d, const double *loss, double total) {
     json_t *j = json_object(), *each = json_object();
     for (int64_t i = 0; i < d->sources; i++)
         if (loss[i] == loss[i]) set(each, d->source[i].name, loss[i]);
     set(each, "total", total);
     json_object_set_new(j, "step", json_integer(step));
     json_object_set_new(j, "loss", each);
-    return write_line(m, m->eval, "eval", j, e);
+    write_line(m, &m->eval, "eval", j);
 }
 
 double metrics_flops_per_token(const config *c) {

@@ -4,13 +4,12 @@
 #ifndef CARACAL_TRAIN_METRICS_H
 #define CARACAL_TRAIN_METRICS_H
 
-#include <stdio.h>
-
+#include "train/record.h"
 #include "train/step.h"
 #include "train/tensorboard.h"
 
 typedef struct metrics {
-    FILE *metrics, *timing, *eval;
+    record metrics, timing, eval;
     tensorboard tensorboard; /* open when metrics.tensorboard asks for it */
     char *run_dir;
 } metrics;
@@ -25,11 +24,14 @@ typedef struct step_timing {
 int metrics_open(metrics *m, const char *run_dir, int with_tensorboard, int64_t step, error *e);
 void metrics_close(metrics *m);
 
-/* One line each, flushed.  digests: parameter digests (weights, first and second moments), or NULL. */
-int metrics_step(metrics *m, const state *s, const step_result *r, const uint64_t *digests, error *e);
-int metrics_timing(metrics *m, int64_t step, const step_timing *t, error *e);
+/* One line each; a disk that does not take it does not stop the run (record.h).  digests: parameter digests
+ * (weights, first and second moments), or NULL. */
+void metrics_step(metrics *m, const state *s, const step_result *r, const uint64_t *digests);
+void metrics_timing(metrics *m, int64_t step, const step_timing *t);
 /* Held-out loss of each source, and of all. */
-int metrics_eval(metrics *m, int64_t step, const data_config *d, const double *loss, double total, error *e);
+void metrics_eval(metrics *m, int64_t step, const data_config *d, const double *loss, double total);
+/* Before a checkpoint: a run resumed from it, even after a power loss, finds all lines up to its step. */
+int metrics_sync(metrics *m, error *e);
 
 /* Model FLOPs of one token: 6 (parameters active at K_e, without the input embedding) + the causal half of
  * attention, forward and backward. */

@@ -121,30 +121,28 @@ static int gather_timing(trainer *t, double seconds, double exposed, step_timing
     return told[0] > 0;
 }
 
-static int record(trainer *t, const step_timing *timing, error *e) {
+static void write_records(trainer *t, const step_timing *timing) {
     state *s = &t->x.s;
     int64_t every = s->c.metrics.digest_every;
     uint64_t digests[3];
     int with_digests = every && (s->step % every == 0 || s->step == s->c.train.steps);
     for (int i = 0; with_digests && i < 3; i++) digests[i] = optimizer_digest(&s->optimizer, i);
     if (s->mesh.rank == 0) {
-        if (!metrics_step(&t->out, s, &t->r, with_digests ? digests : NULL, e))
-            metrics_timing(&t->out, s->step, timing, e);
+        metrics_step(&t->out, s, &t->r, with_digests ? digests : NULL);
+        metrics_timing(&t->out, s->step, timing);
         console_epsilon(&t->console, s, &t->r);
         console_step(&t->console, s, &t->r, timing);
     }
-    return comm_agree(s->mesh.world, e);
 }
 
-static int validate(trainer *t, error *e) {
+static void validate(trainer *t) {
     state *s = &t->x.s;
     double total, began = comm_clock();
     evaluate(s, t->x.valid, s->c.train.eval_samples, t->held_out, t->eval_loss, &total);
     if (s->mesh.rank == 0) {
         console_eval(&t->console, s, t->eval_loss, total, comm_clock() - began);
-        metrics_eval(&t->out, s->step, &s->c.data, t->eval_loss, total, e);
+        metrics_eval(&t->out, s->step, &s->c.data, t->eval_loss, total);
     }
-    return comm_agree(s->mesh.world, e);
 }
 
 /* A failed save is reported and the run goes on: older checkpoints are intact. */
@@ -152,7 +150,9 @@ static int save(trainer *t) {
     state *s = &t->x.s;
     error e = {0};
     double began = comm_clock();
-    int code = checkpoint_save(s, tokenizer_digest(t->x.tokenizer), &e);
+    if (s->mesh.rank == 0) metrics_sync(&t->out, &e);
+    int code = comm_agree(s->mesh.world, &e);
+    if (!code) code = checkpoint_save(s, tokenizer_digest(t->x.tokenizer), &e);
     if (s->mesh.rank) return code;
     if (code)
         fprintf(stderr, "caracal: checkpoint of step %lld not written: %s\n", (long long)s->step, e.text);
@@ -193,11 +193,10 @@ static int loop(trainer *t, error *e) {
         step_run(s, t->tokens, &t->r);
         int asked =
             gather_timing(t, comm_clock() - began, comm_exposed_seconds(t->x.world) - waited, &timing);
-        if (record(t, &timing, e)) return e->code;
+        write_records(t, &timing);
         if (!t->r.finite && nonfinite(t, e)) return e->code;
         int last = s->step == c->steps;
-        if (t->x.valid && (last || (c->eval_every && s->step % c->eval_every == 0)) && validate(t, e))
-            return e->code;
+        if (t->x.valid && (last || (c->eval_every && s->step % c->eval_every == 0))) validate(t);
         int64_t every = s->c.checkpoint.every;
         int code = last || asked || (every && s->step % every == 0) ? save(t) : 0;
         if (asked)
