@@ -70,12 +70,18 @@ int ckpt_open(comm *c, const char *path, ckpt **out, error *e);
  * program's checkpoint is an error too: an older one would only hide it.  Collective. */
 int ckpt_newest(comm *c, const char *directory, ckpt **out, error *e);
 void ckpt_close(ckpt *k);
+/* The steps of `directory`'s checkpoints, ascending, damaged ones too (*steps: mem_free). */
+int ckpt_steps(const char *directory, int64_t **steps, int64_t *n, error *e);
 
 const char *ckpt_path(const ckpt *k);    /* borrowed */
 const json_t *ckpt_state(const ckpt *k); /* borrowed */
 int64_t ckpt_step(const ckpt *k);
 int64_t ckpt_tensors(const ckpt *k, const ckpt_tensor **tensors); /* borrowed; returns how many */
 int64_t ckpt_find(const ckpt *k, const char *name);               /* index, or -1 */
+int64_t ckpt_files(const ckpt *k);                                /* how many hold its tensors */
+/* Type and shape; and the digests of two tensors' elements, which the manifests hold. */
+int ckpt_same_shape(const ckpt_tensor *x, const ckpt_tensor *y);
+int ckpt_same_digest(const ckpt *a, int64_t i, const ckpt *b, int64_t j);
 /* Reads elements into each slice (tensor = index into ckpt_tensors).  Not collective.  Verifies every chunk's
  * checksum and, where a slice is a whole tensor, its digest. */
 int ckpt_read(ckpt *k, const ckpt_slice *slices, int64_t n_slices, error *e);

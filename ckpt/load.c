@@ -123,6 +123,27 @@ int ckpt_newest(comm *c, const char *directory, ckpt **out, error *e) {
     return e->code;
 }
 
+int ckpt_steps(const char *directory, int64_t **steps, int64_t *n, error *e) {
+    int64_t step = INT64_MAX;
+    *steps = NULL;
+    *n = 0;
+    for (;;) {
+        if (step_below(directory, "", step, &step, e)) {
+            mem_free(*steps);
+            return e->code;
+        }
+        if (step < 0) break;
+        *steps = mem_grow(*steps, (size_t)(*n + 1) * sizeof **steps, "a directory's steps");
+        (*steps)[(*n)++] = step;
+    }
+    for (int64_t i = 0; i < *n / 2; i++) { /* the newest came first */
+        int64_t newer = (*steps)[i];
+        (*steps)[i] = (*steps)[*n - 1 - i];
+        (*steps)[*n - 1 - i] = newer;
+    }
+    return 0;
+}
+
 /* ---- what is in it ---- */
 
 const char *ckpt_path(const ckpt *k) {
@@ -150,6 +171,19 @@ int64_t ckpt_find(const ckpt *k, const char *name) {
         else low = middle + 1;
     }
     return -1;
+}
+
+int64_t ckpt_files(const ckpt *k) {
+    return k->m.n_files;
+}
+
+int ckpt_same_shape(const ckpt_tensor *x, const ckpt_tensor *y) {
+    return x->type == y->type && x->rank == y->rank &&
+           !memcmp(x->shape, y->shape, (size_t)x->rank * sizeof *x->shape);
+}
+
+int ckpt_same_digest(const ckpt *a, int64_t i, const ckpt *b, int64_t j) {
+    return XXH128_isEqual(a->m.digest[i], b->m.digest[j]);
 }
 
 /* ---- reading ---- */

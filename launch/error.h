@@ -10,6 +10,7 @@
 
 enum exit_code {
     EXIT_DONE = 0,
+    EXIT_DIFFERENT = 1,     /* `caracal diff`: the two are not identical */
     EXIT_USAGE = 2,         /* config or command line */
     EXIT_CORRUPT = 3,       /* damaged data or checkpoint */
     EXIT_TIMED_OUT = 4,     /* a wait passed its deadline */

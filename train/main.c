@@ -8,6 +8,7 @@
 #include "ckpt/ckpt.h"
 #include "data/commands.h"
 #include "launch/error.h"
+#include "train/diff.h"
 #include "train/evaluate.h"
 #include "train/generate.h"
 #include "train/plan.h"
@@ -35,6 +36,7 @@ static const struct command {
     {"report", "RUN_DIR [--mark=LABEL:LOSS ...]", report_command},
     {"inspect", "CKPT", ckpt_inspect_command},
     {"verify", "CKPT", ckpt_verify_command},
+    {"diff", "A B", diff_command},
 };
 
 static void usage(FILE *out) {
