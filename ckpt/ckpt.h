@@ -86,6 +86,15 @@ int ckpt_same_digest(const ckpt *a, int64_t i, const ckpt *b, int64_t j);
  * checksum and, where a slice is a whole tensor, its digest. */
 int ckpt_read(ckpt *k, const ckpt_slice *slices, int64_t n_slices, error *e);
 
+/* How many layers an open checkpoint has: tensors named PREFIX/model.layers.K.REST, K = 0 .. layers - 1. */
+int64_t ckpt_layers(const ckpt *k);
+/* Growth: saves under `directory` (created if missing), as the same step, the checkpoint with its layers
+ * stacked `times` times (1..n, 1..n, ...) and everything else as it is; `state` takes the place of its state.
+ * The files are those that a training run of the larger model would write.  For one process.  EXIT_USAGE: no
+ * layers, or the step is there already, which stays as it is; EXIT_IO: nothing new is there. */
+int ckpt_stack(const ckpt *k, const char *directory, int64_t times, int64_t shards, const json_t *state,
+               error *e);
+
 /* `caracal inspect CKPT` and `caracal verify CKPT`: argv[0] is the command's name.  Return an exit code. */
 int ckpt_inspect_command(int argc, char **argv);
 int ckpt_verify_command(int argc, char **argv);

@@ -156,6 +156,10 @@ int64_t ckpt_step(const ckpt *k) {
     return k->m.step;
 }
 
+const manifest *ckpt_manifest(const ckpt *k) {
+    return &k->m;
+}
+
 int64_t ckpt_tensors(const ckpt *k, const ckpt_tensor **tensors) {
     *tensors = k->m.tensor;
     return k->m.n_tensors;

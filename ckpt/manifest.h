@@ -8,6 +8,8 @@
 
 #include "ckpt/ckpt.h"
 
+/* The manifest's first lines and its last one stay as they are in every version, so that an older program can
+ * tell a newer checkpoint from a damaged one. */
 enum { CKPT_VERSION = 1 }; /* of the manifest and of what layout.h and shard.h put into the files */
 
 #define MANIFEST_NAME "manifest.json"
@@ -39,5 +41,8 @@ int manifest_parse(manifest *m, const char *text, size_t bytes, const char *path
 /* Reads directory/manifest.json as text (mem_free), or parses it too. */
 int manifest_read_text(const char *directory, char **text, size_t *bytes, error *e);
 int manifest_load(manifest *m, const char *directory, error *e);
+
+/* Of an open checkpoint; borrowed. */
+const manifest *ckpt_manifest(const ckpt *k);
 
 #endif

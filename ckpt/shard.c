@@ -240,6 +240,26 @@ static int read_frame(shard *s, const chunk_span *chunk, size_t *bytes, int64_t 
     return 0;
 }
 
+/* Says which chunk an error is about. */
+static int chunk_error(const shard *s, const ckpt_tensor *t, const chunk_grid *g, int64_t index, size_t bytes,
+                       int64_t address, error *e) {
+    chunk_span chunk = chunk_at(t, g, index);
+    return error_within(e,
+                        "%s: dataset /%s, chunk %lld of %lld (elements %lld..%lld; %zu bytes at byte %lld)",
+                        s->path, t->name, (long long)index, (long long)g->chunks, (long long)chunk.offset,
+                        (long long)(chunk.offset + chunk.count - 1), bytes, (long long)address);
+}
+
+int shard_frame(shard *s, const ckpt_tensor *t, const chunk_grid *g, int64_t index, const void **frame,
+                size_t *bytes, error *e) {
+    chunk_span chunk = chunk_at(t, g, index);
+    int64_t address = -1;
+    *bytes = 0;
+    if (read_frame(s, &chunk, bytes, &address, e)) return chunk_error(s, t, g, index, *bytes, address, e);
+    *frame = s->frame;
+    return 0;
+}
+
 int shard_read(shard *s, chunk_codec *codec, const ckpt_tensor *t, const chunk_grid *g, int64_t index,
                const void **values, error *e) {
     chunk_span chunk = chunk_at(t, g, index);
@@ -248,8 +268,5 @@ int shard_read(shard *s, chunk_codec *codec, const ckpt_tensor *t, const chunk_g
     if (!read_frame(s, &chunk, &bytes, &address, e) &&
         !chunk_decode(codec, ckpt_type_size(t->type), s->frame, bytes, (size_t)g->full, values, e))
         return 0;
-    return error_within(e,
-                        "%s: dataset /%s, chunk %lld of %lld (elements %lld..%lld; %zu bytes at byte %lld)",
-                        s->path, t->name, (long long)index, (long long)g->chunks, (long long)chunk.offset,
-                        (long long)(chunk.offset + chunk.count - 1), bytes, (long long)address);
+    return chunk_error(s, t, g, index, bytes, address, e);
 }

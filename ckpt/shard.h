@@ -24,6 +24,9 @@ int shard_select(shard *s, const ckpt_tensor *t, const chunk_grid *g, error *e);
  * names the file, the dataset, the chunk and where it lies. */
 int shard_read(shard *s, chunk_codec *codec, const ckpt_tensor *t, const chunk_grid *g, int64_t index,
                const void **values, error *e);
+/* The same chunk as it is stored: a frame, valid until the next read. */
+int shard_frame(shard *s, const ckpt_tensor *t, const chunk_grid *g, int64_t index, const void **frame,
+                size_t *bytes, error *e);
 void shard_close(shard *s); /* NULL is allowed */
 
 #endif

@@ -87,16 +87,30 @@ static tensor_list list_create(const state *s) {
     return t;
 }
 
+/* What a resume compares with its own config. */
+static void say_config(json_t *about, const config *c) {
+    char digest[33];
+    config_digest(c, digest);
+    json_object_set_new(about, "seed", json_integer(c->train.seed));
+    json_object_set_new(about, "config_digest", json_string(digest));
+    json_object_set_new(about, "config", config_deciding(c));
+}
+
 /* Everything that is not a tensor. */
 static json_t *describe(const state *s, const char *tokenizer_digest) {
-    char digest[33];
-    config_digest(&s->c, digest);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o}", "step", (json_int_t)s->step, "position",
-                     (json_int_t)s->position, "adam_steps", (json_int_t)s->optimizer.steps, "mtp_adam_steps",
-                     (json_int_t)s->optimizer.mtp_steps, "controller_waiting_tokens",
-                     (json_int_t)s->history[0].waiting_tokens, "seed", (json_int_t)s->c.train.seed,
-                     "tokenizer_digest", tokenizer_digest, "config_digest", digest, "config",
-                     config_deciding(&s->c));
+    json_t *about =
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:s}", "step", (json_int_t)s->step, "position",
+                  (json_int_t)s->position, "adam_steps", (json_int_t)s->optimizer.steps, "mtp_adam_steps",
+                  (json_int_t)s->optimizer.mtp_steps, "controller_waiting_tokens",
+                  (json_int_t)s->history[0].waiting_tokens, "tokenizer_digest", tokenizer_digest);
+    say_config(about, &s->c);
+    return about;
+}
+
+json_t *checkpoint_state_with(const json_t *about, const config *c) {
+    json_t *copy = json_copy((json_t *)about); /* reads it only */
+    say_config(copy, c);
+    return copy;
 }
 
 int checkpoint_preflight(const state *s, error *e) {

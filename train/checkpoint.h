@@ -16,6 +16,10 @@ int checkpoint_save(state *s, const char *tokenizer_digest, error *e);
  * Collective. */
 int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e);
 
+/* The state of an open checkpoint (ckpt_state) as that of one made with config c: the counters stay.  A new
+ * reference. */
+json_t *checkpoint_state_with(const json_t *about, const config *c);
+
 /* Takes only the model from a checkpoint (weights and router biases); the optimizer and all counters stay
  * fresh.  Shapes must match; anything else may differ.  Collective. */
 int checkpoint_init_from(state *s, ckpt *k, error *e);

@@ -11,6 +11,7 @@
 #include "train/diff.h"
 #include "train/evaluate.h"
 #include "train/generate.h"
+#include "train/grow.h"
 #include "train/plan.h"
 #include "train/report.h"
 #include "train/trainer.h"
@@ -30,6 +31,7 @@ static const struct command {
     {"evaluate", "CKPT [--samples=N]", evaluate_command},
     {"generate", "CKPT --prompt=TEXT [--tokens=64] [--temperature=0] [--top-p=1] [--seed=1]",
      generate_command},
+    {"grow", "CKPT OUT [--times=2]", grow_command},
     {"plan", "CONFIG [--ranks=N]", plan_command},
     {"tokenizer", "train|encode|decode ...", data_tokenizer_command},
     {"data", "build|ngram ...", data_command},

@@ -77,20 +77,22 @@ int session_report(const session *x, const error *e) {
     return e->code;
 }
 
-static int is_checkpoint(const char *path) {
-    char manifest[4200];
-    snprintf(manifest, sizeof manifest, "%s/manifest.json", path);
-    return access(manifest, F_OK) == 0;
+static int has(const char *path, const char *name) {
+    char file[4200];
+    snprintf(file, sizeof file, "%s/%s", path, name);
+    return access(file, F_OK) == 0;
 }
 
 int session_checkpoint(session *x, const char *path, ckpt **out, error *e) {
+    char directory[4200];
     *out = NULL;
-    if (is_checkpoint(path)) return ckpt_open(x->world, path, out, e);
-    if (ckpt_newest(x->world, path, out, e)) return e->code;
+    if (has(path, "manifest.json")) return ckpt_open(x->world, path, out, e);
+    snprintf(directory, sizeof directory, "%s%s", path, has(path, "checkpoints") ? "/checkpoints" : "");
+    if (ckpt_newest(x->world, directory, out, e)) return e->code;
     return *out ? 0 : error_set(e, EXIT_USAGE, "%s: there is no checkpoint here", path);
 }
 
 void session_config_of(const char *ckpt, char *path, size_t size) {
-    const char *up = is_checkpoint(ckpt) ? "/../../config.yaml" : "/../config.yaml";
-    snprintf(path, size, "%s%s", ckpt, up);
+    const char *run = has(ckpt, "manifest.json") ? "/../.." : has(ckpt, "checkpoints") ? "" : "/..";
+    snprintf(path, size, "%s%s/config.yaml", ckpt, run);
 }

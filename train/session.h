@@ -24,10 +24,10 @@ void session_close(session *x);
 /* Prints "caracal: ..." on rank 0 and returns the code. */
 int session_report(const session *x, const error *e);
 
-/* Opens the checkpoint at `path` (a step-N directory, or a directory of them: the newest that verifies).
- * Collective. */
+/* Opens the checkpoint at `path`: a step-N directory, or a directory of them or a run directory: the newest
+ * that verifies.  Collective. */
 int session_checkpoint(session *x, const char *path, ckpt **out, error *e);
-/* The config.yaml of the run that a checkpoint belongs to: CKPT/../../config.yaml. */
+/* The config.yaml of the run that such a path belongs to. */
 void session_config_of(const char *ckpt, char *path, size_t size);
 
 #endif
