@@ -11,7 +11,6 @@
 struct chunk_codec {
     ZSTD_CCtx *compressor;
     ZSTD_DCtx *decompressor;
-    unsigned char *padded;   /* a short chunk, filled up */
     unsigned char *shuffled; /* between shuffle and zstd */
     unsigned char *out;      /* frame or values */
 };
@@ -23,7 +22,6 @@ chunk_codec *chunk_codec_new(void) {
     if (!k->compressor || !k->decompressor) FAULT(EXIT_NO_MEMORY, "out of memory: zstd's contexts");
     ZSTD_CCtx_setParameter(k->compressor, ZSTD_c_compressionLevel, FILTER_ZSTD_LEVEL);
     ZSTD_CCtx_setParameter(k->compressor, ZSTD_c_checksumFlag, 1);
-    k->padded = mem_alloc(CHUNK_BYTES, "a chunk");
     k->shuffled = mem_alloc(CHUNK_BYTES, "a chunk");
     k->out = mem_alloc(ZSTD_compressBound(CHUNK_BYTES), "a compressed chunk");
     return k;
@@ -33,27 +31,29 @@ void chunk_codec_free(chunk_codec *k) {
     if (!k) return;
     ZSTD_freeCCtx(k->compressor);
     ZSTD_freeDCtx(k->decompressor);
-    mem_free(k->padded);
     mem_free(k->shuffled);
     mem_free(k->out);
     mem_free(k);
 }
 
-/* Byte j of element i goes to j * n + i.  A word at a time, which the compiler turns into vector code. */
-static void shuffle4(unsigned char *restrict out, const unsigned char *restrict in, size_t n) {
+/* Byte j of element i goes to j * full + i; after n elements come zeros.  A word at a time, which the
+ * compiler turns into vector code. */
+static void shuffle4(unsigned char *restrict out, const unsigned char *restrict in, size_t n, size_t full) {
     for (size_t i = 0; i < n; i++) {
         uint32_t v;
         memcpy(&v, in + 4 * i, 4);
-        for (size_t j = 0; j < 4; j++) out[j * n + i] = (unsigned char)(v >> (8 * j));
+        for (size_t j = 0; j < 4; j++) out[j * full + i] = (unsigned char)(v >> (8 * j));
     }
+    for (size_t j = 0; j < 4; j++) memset(out + j * full + n, 0, full - n);
 }
 
-static void shuffle8(unsigned char *restrict out, const unsigned char *restrict in, size_t n) {
+static void shuffle8(unsigned char *restrict out, const unsigned char *restrict in, size_t n, size_t full) {
     for (size_t i = 0; i < n; i++) {
         uint64_t v;
         memcpy(&v, in + 8 * i, 8);
-        for (size_t j = 0; j < 8; j++) out[j * n + i] = (unsigned char)(v >> (8 * j));
+        for (size_t j = 0; j < 8; j++) out[j * full + i] = (unsigned char)(v >> (8 * j));
     }
+    for (size_t j = 0; j < 8; j++) memset(out + j * full + n, 0, full - n);
 }
 
 static void unshuffle4(unsigned char *restrict out, const unsigned char *restrict in, size_t n) {
@@ -76,12 +76,7 @@ size_t chunk_encode(chunk_codec *k, size_t size, const void *values, size_t elem
                     const void **frame) {
     size_t bytes = full * size;
     REQUIRE((size == 4 || size == 8) && elements <= full && bytes <= CHUNK_BYTES);
-    if (elements < full) {
-        memcpy(k->padded, values, elements * size);
-        memset(k->padded + elements * size, 0, bytes - elements * size);
-        values = k->padded;
-    }
-    (size == 4 ? shuffle4 : shuffle8)(k->shuffled, values, full);
+    (size == 4 ? shuffle4 : shuffle8)(k->shuffled, values, elements, full);
     size_t made = ZSTD_compress2(k->compressor, k->out, ZSTD_compressBound(CHUNK_BYTES), k->shuffled, bytes);
     if (ZSTD_isError(made))
         FAULT(EXIT_NO_MEMORY, "zstd cannot compress %zu bytes: %s", bytes, ZSTD_getErrorName(made));

@@ -16,9 +16,10 @@
 
 typedef struct checkpoint_config {
     int64_t every;      /* steps between checkpoints; 0: only at the end */
-    int64_t keep;       /* the newest so many stay */
+    int64_t keep;       /* the newest so many stay; 0, which no config file can say: all */
     int64_t keep_every; /* and every one whose step is a multiple of this; 0: none */
     int64_t shards;     /* files per checkpoint */
+    int64_t threads;    /* of each rank that compress; at least one */
 } checkpoint_config;
 
 enum ckpt_type { CKPT_F32, CKPT_F64, CKPT_I64 };
@@ -37,14 +38,57 @@ typedef struct ckpt_slice {
     void *data;
 } ckpt_slice;
 
-/* Saves step `step` under `directory` (created if missing).  Every element of every tensor is given by
- * exactly one slice of exactly one rank; slices of one rank are sorted by (tensor, offset).  `state` (rank
- * 0's counts) is the JSON object of everything that is not a tensor; the manifest holds it under "state".
+/* ---- saving while training goes on ---- */
+
+/* Saves the same tensors again and again, one save at a time.  What a save needs is allocated here, once: on
+ * each rank the snapshot, which is as large as the tensors of the files that the rank writes (with ranks P,
+ * the files r, r + P, ... of rank r), and frames for the threads that compress. */
+typedef struct ckpt_saver ckpt_saver;
+
+/* What became of a save. */
+typedef struct ckpt_outcome {
+    int64_t step;
+    error failure;         /* code 0: step-N is complete and durable; otherwise the same on all ranks */
+    error retention;       /* on rank 0: an older checkpoint could not be removed */
+    double stalled;        /* seconds that the caller spent in ckpt_start and ckpt_poll, */
+    double waited;         /* and in ckpt_finish; */
+    double seconds;        /* and from the start to the end */
+    int64_t bytes, stored; /* of the tensors, of the files */
+} ckpt_outcome;
+
+/* Every element of every tensor is given by exactly one slice of exactly one rank; slices of one rank are
+ * sorted by (tensor, offset).  Everything is copied but the slices' data, which every save reads anew.
+ * Collective. */
+ckpt_saver *ckpt_saver_open(comm *c, const char *directory, const checkpoint_config *config,
+                            const ckpt_tensor *tensors, int64_t n_tensors, const ckpt_slice *slices,
+                            int64_t n_slices);
+/* No save may be under way.  NULL is allowed. */
+void ckpt_saver_close(ckpt_saver *s);
+/* The most memory that a rank of `ranks` needs for that, in bytes. */
+size_t ckpt_saver_bytes(const ckpt_tensor *tensors, int64_t n_tensors, const checkpoint_config *config,
+                        int ranks);
+
+/* Starts saving the tensors as they are now as step `step` under the directory, which is created if missing;
+ * no save may be under way.  When it returns, the slices' data may change again.  `state` is the JSON object
+ * of everything that is not a tensor; the manifest holds it under "state".
  *
- * Collective.  All ranks return the same code; on failure (EXIT_IO: full disk, permission, I/O error) older
- * checkpoints are intact and there is no new step-N.  A step-N that exists already is replaced; one that does
- * not verify is kept as step-N.damaged.  Ranks wait for one another no longer than one window (layout.h)
- * takes to write, or one file to sync and read back: the group's deadline must allow that. */
+ * Collective.  All ranks return the same code; on failure (EXIT_IO) nothing is under way. */
+int ckpt_start(ckpt_saver *s, int64_t step, const json_t *state, error *e);
+/* How a save that is under way comes on: call it now and then, at the same places on all ranks.  It does not
+ * wait for any disk.  1: the save has ended, and *outcome says how; 0: there is none, or it is not done.
+ *
+ * The new step-N appears when all files are durable: on failure (EXIT_IO: full disk, permission, I/O error)
+ * older checkpoints are intact and there is no new step-N.  A step-N that exists already is replaced; one
+ * that does not verify is kept as step-N.damaged.  Then retention does its work.
+ *
+ * While a save is under way, the process may not open or read checkpoints: HDF5 belongs to the saving thread.
+ */
+int ckpt_poll(ckpt_saver *s, ckpt_outcome *outcome);
+/* Waits until the save under way has ended; returns and fills as ckpt_poll.  Ranks wait for one another's
+ * disks for as long as those take: the group's deadline does not count here. */
+int ckpt_finish(ckpt_saver *s, ckpt_outcome *outcome);
+
+/* All of the above for one save, without retention. */
 int ckpt_save(comm *c, const char *directory, int64_t step, int64_t shards, const ckpt_tensor *tensors,
               int64_t n_tensors, const ckpt_slice *slices, int64_t n_slices, const json_t *state, error *e);
 
@@ -58,6 +102,8 @@ int ckpt_preflight(const char *directory, const ckpt_tensor *tensors, int64_t n_
  * damaged ones, those of a run with another state.config_digest, links, unknown names, and every file that
  * this program did not write. */
 int ckpt_retain(const char *directory, int64_t saved, const checkpoint_config *config, error *e);
+
+/* ---- reading ---- */
 
 /* An open checkpoint: manifest, sizes and digests of every file were verified before anything is used. */
 typedef struct ckpt ckpt;

@@ -8,7 +8,7 @@
 
 enum {
     CHUNK_BYTES = 4 << 20,   /* a chunk's limit; larger tensors are cut into chunks of 1 to 4 MiB */
-    WINDOW_BYTES = 32 << 20, /* what a file's owner holds of it at one time, before compression */
+    WINDOW_BYTES = 32 << 20, /* what travels to a file's owner at one time */
     WINDOW_SPANS = 1024,     /* tensors that one window may touch */
 };
 

@@ -117,6 +117,7 @@ static void add_receives(route *r, const window *w, char *staging) {
 int route_next(route *r, window *out, void *staging, comm_request **request) {
     int me = comm_rank(r->c), any = 0;
     out->spans = 0;
+    out->bytes = 0;
     *request = NULL;
     r->parts = 0;
     for (int q = 0; q < r->files; q++) {

@@ -1,5 +1,5 @@
 /* Takes the elements of logical tensors from the ranks that hold them to the ranks that write them, a window
- * of every file at a time, so that nobody holds a whole file.
+ * of every file at a time, so that messages under way need little room.
  */
 #ifndef CARACAL_CKPT_ROUTE_H
 #define CARACAL_CKPT_ROUTE_H
@@ -29,8 +29,8 @@ void route_close(route *r);
 
 /* Begins a round of at most as many files as ranks; file q holds the tensors first[q] .. first[q + 1] - 1. */
 void route_begin(route *r, int files, const int64_t *first);
-/* Starts the exchange of the next window of each file; *out is my file's (spans == 0: none), which will be in
- * `staging` (WINDOW_BYTES) after comm_wait.  Returns 0 when no file of the round has a window left. */
+/* Starts the exchange of the next window of each file; *out is my file's (no bytes: none), which will be in
+ * `staging` after comm_wait.  Returns 0 when no file of the round has a window left. */
 int route_next(route *r, window *out, void *staging, comm_request **request);
 
 #endif

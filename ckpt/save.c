@@ -1,109 +1,119 @@
-#include <stdlib.h>
+/* A save has three parts:
+ *
+ *   snapshot     ckpt_start: the ranks stand still while every element goes to the rank that will write it;
+ *   background   a thread of each rank writes its files from the snapshot while training goes on;
+ *   commit       when the files of all ranks are on disk, they share their digests, and a thread of rank 0
+ *                writes the manifest, renames, and drops what retention drops.
+ *
+ * ckpt_poll goes from one part to the next.  It asks whether every rank's thread is done, so that all ranks
+ * go on at the same call: no collective operation is ever left open.  MPI is called from the caller's thread
+ * alone; HDF5, which is not thread-safe, from the background thread alone.
+ */
 #include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
-#include "ckpt/chunk.h"
 #include "ckpt/commit.h"
 #include "ckpt/files.h"
-#include "ckpt/manifest.h"
-#include "ckpt/route.h"
+#include "ckpt/saver.h"
 #include "ckpt/shard.h"
+#include "ckpt/verify.h"
 #include "launch/memory.h"
 
-/* One save under way. */
-typedef struct saver {
-    comm *c;
-    const char *directory; /* step-N.tmp */
-    const ckpt_tensor *tensors;
-    manifest m;     /* each owner fills in its own files and tensors */
-    int64_t *first; /* [files + 1] the tensors of a file */
-    route route;
-    chunk_codec *codec;
-    XXH3_state_t *digest; /* of the tensor being written */
-    shard *shard;         /* the file being written, NULL when this rank has none in this round */
-    window *window[2];    /* one is on its way while the other is written */
-    char *staging[2];
-} saver;
+enum { NICENESS = 10 }; /* of the threads: training goes first */
 
-/* Writes one window: begins the datasets that start in it, stores their chunks, completes their digests. */
-static int store_window(saver *s, const window *w, const char *staging, error *e) {
-    for (int i = 0; i < w->spans; i++) {
-        const window_span *span = &w->span[i];
-        const ckpt_tensor *t = &s->tensors[span->tensor];
-        const char *values = staging + span->at;
-        size_t size = ckpt_type_size(t->type);
-        chunk_grid g = chunk_grid_of(t);
-        if (span->chunk == 0) {
-            XXH3_128bits_reset(s->digest);
-            if (shard_add(s->shard, t, &g, e)) return e->code;
-        }
-        XXH3_128bits_update(s->digest, values, (size_t)span->count * size);
-        for (int64_t k = 0; k < span->chunks; k++) {
-            const void *frame;
-            chunk_span chunk = chunk_at(t, &g, span->chunk + k);
-            size_t bytes = chunk_encode(s->codec, size, values + (size_t)(chunk.offset - span->offset) * size,
-                                        (size_t)chunk.count, (size_t)g.full, &frame);
-            if (shard_put(s->shard, &chunk, frame, bytes, e)) return e->code;
-            comm_progress(s->c);
-        }
-        if (span->chunk + span->chunks == g.chunks)
-            s->m.digest[span->tensor] = XXH3_128bits_digest(s->digest);
-    }
-    return 0;
-}
+/* ---- snapshot ---- */
 
-/* Moves and writes all windows of a round.  The ranks agree after every window: a full disk on one of them
- * stops all, and no rank waits for another longer than one window takes. */
-static int store_round(saver *s, error *e) {
-    comm_request *request[2];
-    int more = route_next(&s->route, s->window[0], s->staging[0], &request[0]);
-    for (int k = 0; more; k = !k) {
-        comm_wait(s->c, request[k]);
-        more = route_next(&s->route, s->window[!k], s->staging[!k], &request[!k]);
-        if (s->window[k]->spans) store_window(s, s->window[k], s->staging[k], e);
-        if (comm_agree(s->c, e)) {
-            comm_wait(s->c, request[!k]);
-            return e->code;
-        }
-    }
-    return 0;
-}
-
-/* Closes the file, makes it durable and notes its digest. */
-static int finish_file(saver *s, const char *path, ckpt_file *f, error *e) {
-    shard *done = s->shard;
-    s->shard = NULL;
-    if (shard_finish(done, e) || sync_path(path, e)) return e->code;
-    return digest_file(path, &f->bytes, &f->digest, e);
-}
-
-/* As many files at a time as there are ranks: rank q writes file + q. */
-static int write_files(saver *s, error *e) {
+/* A window of each file at a time, straight to its place: nobody needs room for more than it writes. */
+static void take_snapshot(ckpt_saver *s) {
     int64_t ranks = comm_size(s->c), files = s->m.n_files;
+    char *to = s->snapshot.base;
     for (int64_t file = 0; file < files; file += ranks) {
-        int64_t mine = file + comm_rank(s->c);
-        char *path = NULL;
-        if (mine < files) {
-            path = text_of("%s/%s", s->directory, s->m.file[mine].name);
-            shard_create(&s->shard, path, e);
-        }
+        comm_request *request[2]; /* one window is on its way while the next is asked for */
         route_begin(&s->route, (int)(files - file < ranks ? files - file : ranks), s->first + file);
-        if (!comm_agree(s->c, e)) store_round(s, e);
-        if (!e->code && path) finish_file(s, path, &s->m.file[mine], e);
-        mem_free(path);
-        if (comm_agree(s->c, e)) return e->code;
+        int more = route_next(&s->route, s->window, to, &request[0]);
+        for (int k = 0; more; k = !k) {
+            to += s->window->bytes;
+            more = route_next(&s->route, s->window, to, &request[!k]);
+            comm_wait(s->c, request[k]);
+        }
+    }
+}
+
+/* ---- background ---- */
+
+/* All datasets of a file, in order. */
+static int write_tensors(ckpt_saver *s, shard *to, int64_t file, const char *values, error *e) {
+    for (int64_t i = s->first[file]; i < s->first[file + 1]; i++) {
+        const ckpt_tensor *t = &s->m.tensor[i];
+        chunk_grid g = chunk_grid_of(t);
+        if (shard_add(to, t, &g, e)) return e->code;
+        for (int64_t k = 0; k < g.chunks; k++) {
+            const void *frame;
+            size_t bytes = compressor_next(s->compressor, &frame);
+            chunk_span chunk = chunk_at(t, &g, k);
+            if (shard_put(to, &chunk, frame, bytes, e)) return e->code;
+        }
+        s->m.digest[i] = XXH3_128bits(values, ckpt_bytes(t));
+        values += ckpt_bytes(t);
     }
     return 0;
 }
+
+/* One file, written, durable, and its digest noted. */
+static int write_file_of(ckpt_saver *s, int64_t file, const char *values, error *e) {
+    ckpt_file *f = &s->m.file[file];
+    char *path = text_of("%s/%s", s->temporary, f->name);
+    shard *to = NULL;
+    int64_t first = s->first[file];
+    if (!shard_create(&to, path, e)) {
+        if (!compressor_begin(s->compressor, s->m.tensor + first, s->first[file + 1] - first, values, e)) {
+            write_tensors(s, to, file, values, e);
+            compressor_end(s->compressor);
+        }
+        if (e->code) shard_close(to);
+        else if (!shard_finish(to, e) && !sync_path(path, e)) digest_file(path, &f->bytes, &f->digest, e);
+    }
+    mem_free(path);
+    return e->code;
+}
+
+/* What each rank's thread does: files rank, rank + ranks, ... */
+static void *write_files(void *argument) {
+    ckpt_saver *s = argument;
+    const char *values = s->snapshot.base;
+    setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS); /* on Linux: of this thread and those it makes */
+    for (int64_t file = comm_rank(s->c); file < s->m.n_files; file += comm_size(s->c)) {
+        if (write_file_of(s, file, values, &s->out.failure)) break;
+        values += saver_file_bytes(s->m.tensor, s->first, file);
+    }
+    __atomic_store_n(&s->done, 1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+static void start_thread(ckpt_saver *s, void *(*run)(void *)) {
+    __atomic_store_n(&s->done, 0, __ATOMIC_RELAXED);
+    int refused = pthread_create(&s->thread, NULL, run, s);
+    s->has_thread = !refused;
+    if (!refused) return;
+    error_set(&s->out.failure, EXIT_NO_MEMORY, "no thread to write with: %s", strerror(refused));
+    __atomic_store_n(&s->done, 1, __ATOMIC_RELEASE);
+}
+
+/* ---- commit ---- */
 
 /* Sizes and digests, which their owners know, to all ranks. */
-static void share_digests(saver *s) {
+static void share_digests(ckpt_saver *s) {
+    int64_t rank = comm_rank(s->c), ranks = comm_size(s->c);
     size_t n = (size_t)s->m.n_tensors, f = (size_t)s->m.n_files;
     uint64_t *all = mem_alloc((2 * n + 3 * f) * sizeof *all, "digests"), *files = all + 2 * n;
     for (size_t i = 0; i < n; i++) {
+        if (s->m.file_of[i] % ranks != rank) continue;
         all[2 * i] = s->m.digest[i].low64;
         all[2 * i + 1] = s->m.digest[i].high64;
     }
-    for (size_t i = 0; i < f; i++) {
+    for (size_t i = (size_t)rank; i < f; i += (size_t)ranks) {
         files[3 * i] = (uint64_t)s->m.file[i].bytes;
         files[3 * i + 1] = s->m.file[i].digest.low64;
         files[3 * i + 2] = s->m.file[i].digest.high64;
@@ -117,94 +127,89 @@ static void share_digests(saver *s) {
     mem_free(all);
 }
 
-/* The manifest last, then the name; before that, all ranks look at a checkpoint that has it already. */
-static int commit(saver *s, const char *directory, error *e) {
-    int root = comm_rank(s->c) == 0, intact = 0;
-    char *final = step_path(directory, s->m.step, "");
-    int64_t exists = root && path_exists(final);
-    if (comm_max_i64(s->c, "checkpoint exists", exists)) {
-        error why = {0};
-        ckpt *old = NULL;
-        intact = !ckpt_open(s->c, final, &old, &why);
-        ckpt_close(old);
-    }
-    if (root) {
+/* What rank 0's thread does: the manifest last, then the name; or away with everything. */
+static void *commit(void *argument) {
+    ckpt_saver *s = argument;
+    error *e = &s->out.failure;
+    if (!e->code) {
+        char *final = step_path(s->directory, s->m.step, "");
+        int intact = path_exists(final) && verify_whole(final);
         size_t bytes;
         char *text = manifest_text(&s->m, &bytes);
-        commit_finish(directory, s->m.step, text, bytes, intact, e);
+        s->out.stored = (int64_t)bytes;
+        commit_finish(s->directory, s->m.step, text, bytes, intact, e);
         mem_free(text);
+        mem_free(final);
     }
-    mem_free(final);
-    return comm_agree(s->c, e);
+    if (e->code) commit_abandon(s->directory, s->m.step);
+    else if (s->config.keep) ckpt_retain(s->directory, s->m.step, &s->config, &s->out.retention);
+    __atomic_store_n(&s->done, 1, __ATOMIC_RELEASE);
+    return NULL;
 }
 
-static void saver_open(saver *s, int64_t files, int64_t n_tensors) {
-    manifest *m = &s->m;
-    m->n_files = files;
-    m->n_tensors = n_tensors;
-    m->file = mem_alloc((size_t)files * sizeof *m->file, "the manifest's files");
-    m->file_of = mem_alloc((size_t)n_tensors * sizeof *m->file_of, "the manifest's tensors");
-    m->digest = mem_alloc((size_t)n_tensors * sizeof *m->digest, "the manifest's tensors");
-    s->first = mem_alloc((size_t)(files + 1) * sizeof *s->first, "the tensors of a file");
-    ckpt_assign(s->tensors, n_tensors, files, s->first);
-    size_t largest = 0;
-    for (int64_t f = 0; f < files; f++) {
-        size_t bytes = 0;
-        manifest_file_name(f, m->file[f].name);
-        for (int64_t i = s->first[f]; i < s->first[f + 1]; i++) {
-            m->file_of[i] = f;
-            bytes += ckpt_bytes(&s->tensors[i]);
-        }
-        if (bytes > largest) largest = bytes;
-    }
-    s->codec = chunk_codec_new();
-    s->digest = XXH3_createState();
-    if (!s->digest) FAULT(EXIT_NO_MEMORY, "out of memory: a digest's state");
-    for (int k = 0; k < 2; k++) {
-        s->window[k] = mem_alloc(sizeof *s->window[k], "a window");
-        s->staging[k] = mem_alloc(largest < WINDOW_BYTES ? largest : WINDOW_BYTES, "a window's bytes");
-    }
+/* ---- from one part to the next ---- */
+
+/* Goes on if all ranks can; 1 when the save has ended. */
+static int advance(ckpt_saver *s) {
+    int64_t done = __atomic_load_n(&s->done, __ATOMIC_ACQUIRE);
+    comm_sum_i64(s->c, "checkpoint progress", &done, 1);
+    if (done < comm_size(s->c)) return 0;
+    if (s->has_thread) pthread_join(s->thread, NULL);
+    s->has_thread = 0;
+    comm_agree(s->c, &s->out.failure);
+    if (s->part == COMMITTING) return 1;
+
+    if (!s->out.failure.code) share_digests(s);
+    s->part = COMMITTING;
+    if (comm_rank(s->c) == 0) start_thread(s, commit);
+    return 0;
 }
 
-static void saver_close(saver *s) {
-    shard_close(s->shard);
-    route_close(&s->route);
-    chunk_codec_free(s->codec);
-    XXH3_freeState(s->digest);
-    for (int k = 0; k < 2; k++) {
-        mem_free(s->window[k]);
-        mem_free(s->staging[k]);
-    }
-    mem_free(s->first);
-    mem_free(s->m.file);
-    mem_free(s->m.file_of);
-    mem_free(s->m.digest);
+static void end(ckpt_saver *s, ckpt_outcome *outcome) {
+    for (int64_t i = 0; i < s->m.n_files; i++) s->out.stored += s->m.file[i].bytes;
+    s->out.seconds = comm_clock() - s->began;
+    *outcome = s->out;
+    json_decref(s->m.state);
+    s->m.state = NULL;
+    mem_free(s->temporary);
+    s->temporary = NULL;
+    s->part = IDLE;
 }
 
-int ckpt_save(comm *c, const char *directory, int64_t step, int64_t shards, const ckpt_tensor *tensors,
-              int64_t n_tensors, const ckpt_slice *slices, int64_t n_slices, const json_t *state, error *e) {
-    char *temporary = step_path(directory, step, ".tmp");
-    int64_t files = shards < n_tensors ? shards : n_tensors;
-    saver s = {.c = c, .directory = temporary, .tensors = tensors};
+int ckpt_start(ckpt_saver *s, int64_t step, const json_t *state, error *e) {
+    REQUIRE(s->part == IDLE);
+    s->began = comm_clock();
     e->code = 0;
-    /* read only, by manifest_text on rank 0 */
-    s.m.step = step;
-    s.m.tensor = (ckpt_tensor *)tensors;
-    s.m.state = (json_t *)state;
-    saver_open(&s, files, n_tensors);
-    route_open(&s.route, c, tensors, n_tensors, slices, n_slices);
+    if (comm_rank(s->c) == 0) commit_begin(s->directory, step, e);
+    if (comm_agree(s->c, e)) return e->code;
+    s->out = (ckpt_outcome){.step = step};
+    for (int64_t i = 0; i < s->m.n_tensors; i++) s->out.bytes += (int64_t)ckpt_bytes(&s->m.tensor[i]);
+    s->temporary = step_path(s->directory, step, ".tmp");
+    s->m.step = step;
+    s->m.state = json_incref((json_t *)state);
+    take_snapshot(s);
+    s->part = WRITING;
+    start_thread(s, write_files);
+    s->out.stalled = comm_clock() - s->began;
+    return 0;
+}
 
-    if (comm_rank(c) == 0) commit_begin(directory, step, e);
-    int begun = !comm_agree(c, e);
-    if (begun && !write_files(&s, e)) {
-        share_digests(&s);
-        commit(&s, directory, e);
-    }
-    saver_close(&s); /* before the files go: a failed one may still be open */
-    if (begun && e->code) {
-        comm_barrier(c, "checkpoint abandoned");
-        if (comm_rank(c) == 0) commit_abandon(directory, step);
-    }
-    mem_free(temporary);
-    return e->code;
+int ckpt_poll(ckpt_saver *s, ckpt_outcome *outcome) {
+    if (s->part == IDLE) return 0;
+    double began = comm_clock();
+    int ended = advance(s);
+    s->out.stalled += comm_clock() - began;
+    if (ended) end(s, outcome);
+    return ended;
+}
+
+int ckpt_finish(ckpt_saver *s, ckpt_outcome *outcome) {
+    const struct timespec moment = {.tv_nsec = 1000000};
+    if (s->part == IDLE) return 0;
+    double began = comm_clock();
+    /* asking again and again, so that no rank waits inside one operation for another's disk */
+    while (!advance(s)) nanosleep(&moment, NULL);
+    s->out.waited = comm_clock() - began;
+    end(s, outcome);
+    return 1;
 }

@@ -19,6 +19,15 @@ int verify_file(const char *directory, const ckpt_file *f, error *e) {
     return code;
 }
 
+int verify_whole(const char *directory) {
+    manifest m;
+    error why = {0};
+    if (manifest_load(&m, directory, &why)) return 0;
+    for (int64_t i = 0; i < m.n_files && !why.code; i++) verify_file(directory, &m.file[i], &why);
+    manifest_free(&m);
+    return !why.code;
+}
+
 static int verify_dataset(const char *path, shard *s, chunk_codec *codec, const ckpt_tensor *t,
                           XXH128_hash_t expected, XXH3_state_t *state, error *e) {
     chunk_grid g = chunk_grid_of(t);

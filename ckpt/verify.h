@@ -7,6 +7,9 @@
 /* Size and digest of one file of the checkpoint at `directory`. */
 int verify_file(const char *directory, const ckpt_file *f, error *e);
 
+/* Does the checkpoint at `directory` verify: manifest, sizes and digests of all files? */
+int verify_whole(const char *directory);
+
 /* Decodes every chunk of every dataset of one file and compares each dataset's digest: the first damage. */
 int verify_datasets(const char *directory, const manifest *m, int64_t file, error *e);
 

@@ -48,16 +48,11 @@ static void *layer_data(const state *s, int64_t layer, int what) {
     }
 }
 
-/* All tensors, and the slices that this rank owns: its optimizer pieces, and on rank 0 the controllers. */
-static tensor_list list_create(const state *s) {
-    const params *p = &s->model.p;
-    const model_config *c = &s->c.model;
-    const optimizer *o = &s->optimizer;
+/* All tensors, the same on every rank. */
+static tensor_list list_tensors(const params *p, const model_config *c) {
     tensor_list t = {0};
     int64_t n = PER_PARAM * p->n + PER_LAYER * c->num_layers;
     t.tensor = mem_alloc((size_t)n * sizeof *t.tensor, "the checkpoint's list");
-    t.slice = mem_alloc((size_t)(PER_PARAM * o->pieces + PER_LAYER * c->num_layers) * sizeof *t.slice,
-                        "the checkpoint's list");
     for (int64_t i = 0; i < p->n; i++)
         for (int what = 0; what < PER_PARAM; what++)
             t.tensor[t.tensors++] = (ckpt_tensor){joined(param_prefix[what], p->param[i].name),
@@ -72,19 +67,54 @@ static tensor_list list_create(const state *s) {
             int64_t count = what == BIAS ? experts_total(c) : c->n_routed_experts;
             t.tensor[t.tensors++] = (ckpt_tensor){joined(layer_prefix[what], name), type, 1, {count}};
         }
+    return t;
+}
+
+/* The slices that this rank owns: its optimizer pieces, and on rank 0 the controllers. */
+static void list_slices(tensor_list *t, const state *s) {
+    const optimizer *o = &s->optimizer;
+    int64_t layers = s->c.model.num_layers;
+    t->slice = mem_alloc((size_t)(PER_PARAM * o->pieces + PER_LAYER * layers) * sizeof *t->slice,
+                         "the checkpoint's list");
     /* slices must come sorted by tensor: pieces are in the table's order, at most one of a parameter */
     for (int64_t i = 0; i < o->pieces; i++) {
         const piece *q = &o->piece[i];
         void *data[PER_PARAM] = {q->weight, q->m, q->v};
         for (int what = 0; what < PER_PARAM; what++)
-            t.slice[t.slices++] = (ckpt_slice){PER_PARAM * q->param + what, q->offset, q->count, data[what]};
+            t->slice[t->slices++] =
+                (ckpt_slice){PER_PARAM * q->param + what, q->offset, q->count, data[what]};
     }
-    for (int64_t l = 0; s->mesh.rank == 0 && l < c->num_layers; l++)
+    for (int64_t l = 0; s->mesh.rank == 0 && l < layers; l++)
         for (int what = 0; what < PER_LAYER; what++) {
-            int64_t i = PER_PARAM * p->n + PER_LAYER * l + what;
-            t.slice[t.slices++] = (ckpt_slice){i, 0, t.tensor[i].shape[0], layer_data(s, l, what)};
+            int64_t i = PER_PARAM * s->model.p.n + PER_LAYER * l + what;
+            t->slice[t->slices++] = (ckpt_slice){i, 0, t->tensor[i].shape[0], layer_data(s, l, what)};
         }
-    return t;
+}
+
+/* The config with the number of threads that `auto` stands for. */
+static checkpoint_config resolved(const config *c, int threads) {
+    checkpoint_config k = c->checkpoint;
+    if (!k.threads) k.threads = threads;
+    return k;
+}
+
+ckpt_saver *checkpoint_saver(const state *s) {
+    char directory[4096];
+    snprintf(directory, sizeof directory, "%s/checkpoints", s->c.run_dir);
+    tensor_list t = list_tensors(&s->model.p, &s->c.model);
+    list_slices(&t, s);
+    checkpoint_config k = resolved(&s->c, s->c.kernels.threads);
+    ckpt_saver *saver = ckpt_saver_open(s->mesh.world, directory, &k, t.tensor, t.tensors, t.slice, t.slices);
+    list_free(&t);
+    return saver;
+}
+
+size_t checkpoint_saver_bytes(const config *c, const params *p, int ranks, int threads) {
+    tensor_list t = list_tensors(p, &c->model);
+    checkpoint_config k = resolved(c, threads);
+    size_t bytes = ckpt_saver_bytes(t.tensor, t.tensors, &k, ranks);
+    list_free(&t);
+    return bytes;
 }
 
 /* What a resume compares with its own config. */
@@ -116,26 +146,17 @@ json_t *checkpoint_state_with(const json_t *about, const config *c) {
 int checkpoint_preflight(const state *s, error *e) {
     char directory[4096];
     snprintf(directory, sizeof directory, "%s/checkpoints", s->c.run_dir);
-    tensor_list t = list_create(s);
+    tensor_list t = list_tensors(&s->model.p, &s->c.model);
     int code = ckpt_preflight(directory, t.tensor, t.tensors, e);
     list_free(&t);
     return code;
 }
 
-int checkpoint_save(state *s, const char *tokenizer_digest, error *e) {
-    char directory[4096];
-    snprintf(directory, sizeof directory, "%s/checkpoints", s->c.run_dir);
-    tensor_list t = list_create(s);
+int checkpoint_start(ckpt_saver *saver, const state *s, const char *tokenizer_digest, error *e) {
     json_t *about = describe(s, tokenizer_digest);
-    int code = ckpt_save(s->mesh.world, directory, s->step, s->c.checkpoint.shards, t.tensor, t.tensors,
-                         t.slice, t.slices, about, e);
+    ckpt_start(saver, s->step, about, e);
     json_decref(about);
-    list_free(&t);
-    error why = {0};
-    /* what cannot be removed is in nobody's way but the disk's */
-    if (!code && s->mesh.rank == 0 && ckpt_retain(directory, s->step, &s->c.checkpoint, &why))
-        fprintf(stderr, "caracal: checkpoint.keep: an older checkpoint stays: %s\n", why.text);
-    return code;
+    return e->code;
 }
 
 /* ---- loading ---- */

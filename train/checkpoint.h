@@ -7,9 +7,14 @@
 /* Before the first step, on rank 0: can checkpoints be written under run.dir, and is there room for them? */
 int checkpoint_preflight(const state *s, error *e);
 
-/* Saves the state after step s->step under run.dir/checkpoints, then drops what retention drops.
+/* What saves this state under run.dir/checkpoints, as often as asked, as checkpoint.* say.  Collective. */
+ckpt_saver *checkpoint_saver(const state *s);
+/* The memory of that on the rank of `ranks` that needs most; threads: what checkpoint.threads = auto means.
+ */
+size_t checkpoint_saver_bytes(const config *c, const params *p, int ranks, int threads);
+/* Starts saving the state after step s->step (ckpt_start); ckpt_poll or ckpt_finish tells how it ended.
  * tokenizer_digest: 32 hex digits.  Collective. */
-int checkpoint_save(state *s, const char *tokenizer_digest, error *e);
+int checkpoint_start(ckpt_saver *saver, const state *s, const char *tokenizer_digest, error *e);
 
 /* Loads a checkpoint into a created state: weights, moments, biases, controller history, counters.  An error
  * (naming the keys) when the config's deciding keys or the tokenizer differ from those of the checkpoint.

@@ -114,6 +114,8 @@ const config_key config_keys[] = {
     INT(checkpoint.keep, 1, ANY, "3", FREE, "the newest so many stay"),
     INT(checkpoint.keep_every, 0, ANY, "0", FREE, "and each at a multiple of so many steps; 0: none"),
     INT(checkpoint.shards, 1, 65536, "4", FREE, "files of a checkpoint"),
+    AUTO(checkpoint.threads, 4096,
+         "per rank, that compress while training goes on; auto: as parallel.threads"),
 
     INT(metrics.digest_every, 0, ANY, "100", FREE, "steps between digests of all parameters; 0: never"),
     BOOL(metrics.tensorboard, "false", FREE, "event files for TensorBoard in RUN_DIR/tensorboard"),

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "train/checkpoint.h"
+
 /* mpirun gives every rank a terminal of its own; whether there is a person behind it, launch/run says. */
 static int on_terminal(void) {
     return getenv("OMPI_COMM_WORLD_RANK") ? getenv("CARACAL_TERMINAL") != NULL : isatty(STDOUT_FILENO);
@@ -62,7 +64,7 @@ void console_header(const session *x) {
     const config *c = &x->c;
     const state *s = &x->s;
     const mesh *m = &s->mesh;
-    char a[32], b[32], d[32], f[32], g[32];
+    char a[32], b[32], d[32], f[32], g[32], h[32];
     model_config_all all = state_model_config(c, -1), worst = all;
     worst.slack = 1e9;
     double weights = (double)s->model.p.weights * 4, moments = 2.0 * (double)s->gradients.owned_count * 4;
@@ -79,11 +81,12 @@ void console_header(const session *x) {
            console_count(a, (double)(c->train.micro_batches * c->train.micro_batch_size * c->train.seq_len)));
     printf("memory    a rank: weights %s, moments %s, gradients %s, activations %s (room for %.2g x the "
            "expected expert load; "
-           "worst case of dropless routing %s)\n",
+           "worst case of dropless routing %s), snapshot for checkpoints %s\n",
            console_bytes(a, weights), console_bytes(b, moments),
            console_bytes(d, (double)gradients_bytes(&s->gradients)),
            console_bytes(f, (double)(s->model.kept.size + s->model.shared.size)), c->parallel.expert_capacity,
-           console_bytes(g, (double)model_activation_bytes(&worst, &s->k, m)));
+           console_bytes(g, (double)model_activation_bytes(&worst, &s->k, m)),
+           console_bytes(h, (double)checkpoint_saver_bytes(c, &s->model.p, m->ranks, s->c.kernels.threads)));
     fflush(stdout);
 }
 

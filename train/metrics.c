@@ -111,6 +111,7 @@ void metrics_timing(metrics *m, int64_t step, const step_timing *t) {
     set(j, "mfu", t->mfu);
     set(j, "step_seconds", t->step_seconds);
     set(j, "comm_exposed_seconds", t->comm_exposed_seconds);
+    set(j, "checkpoint_stall_seconds", t->checkpoint_stall_seconds);
     json_object_set_new(j, "peak_memory", json_integer(t->peak_memory));
     write_line(m, &m->timing, "timing", j);
 }

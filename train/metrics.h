@@ -16,7 +16,8 @@ typedef struct metrics {
 
 typedef struct step_timing {
     double step_seconds, tokens_per_second, mfu, comm_exposed_seconds;
-    int64_t peak_memory; /* bytes, all ranks together */
+    double checkpoint_stall_seconds; /* that training stood still after the step for a checkpoint */
+    int64_t peak_memory;             /* bytes, all ranks together */
 } step_timing;
 
 /* Opens the files for appending after cutting them back to lines of at most `step`: a resumed run has no

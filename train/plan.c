@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "launch/options.h"
+#include "train/checkpoint.h"
 #include "train/console.h"
 #include "train/metrics.h"
 #include "train/state.h"
@@ -24,6 +25,7 @@ static int print_memory(const config *c, int64_t ranks, error *e) {
     mesh m;
     if (mesh_plan(&m, ranks, &c->parallel, c->train.micro_batches, c->model.n_routed_experts, e))
         return e->code;
+    int threads = c->parallel.threads ? (int)c->parallel.threads : 1;
     params p;
     kernels none = {0};
     char a[32], b[32], d[32], f[32];
@@ -44,6 +46,10 @@ static int print_memory(const config *c, int64_t ranks, error *e) {
     printf("  activations               %s at %.2g x the expected expert load, %s in the worst case\n",
            console_bytes(a, (double)model_activation_bytes(&all, &none, &m)), c->parallel.expert_capacity,
            console_bytes(f, (double)model_activation_bytes(&worst, &none, &m)));
+    printf("  snapshot                  %s, to save from, on the rank with most of the %lld files of a "
+           "checkpoint\n",
+           console_bytes(a, (double)checkpoint_saver_bytes(c, &p, (int)ranks, threads)),
+           (long long)c->checkpoint.shards);
     params_free(&p);
     return 0;
 }

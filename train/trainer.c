@@ -20,6 +20,7 @@
 typedef struct trainer {
     session x;
     step_result r;
+    ckpt_saver *saver;
     metrics out; /* rank 0 */
     console console;
     int signals;
@@ -72,6 +73,7 @@ static int open_trainer(trainer *t, const char *resume, const char *init_from, e
     sdc_open(&x->s, e);
     if (comm_agree(x->world, e)) return e->code;
     step_result_create(&t->r, &x->c.model);
+    t->saver = checkpoint_saver(&x->s);
     t->tokens = mem_alloc((size_t)(x->s.mesh.turns * row) * sizeof *t->tokens, "tokens");
     t->held_out = mem_alloc((size_t)row * sizeof *t->held_out, "tokens");
     t->eval_loss = mem_alloc((size_t)x->c.data.sources * sizeof *t->eval_loss, "held-out losses");
@@ -84,6 +86,7 @@ static int open_trainer(trainer *t, const char *resume, const char *init_from, e
 
 static void close_trainer(trainer *t) {
     if (t->signals >= 0) close(t->signals);
+    ckpt_saver_close(t->saver);
     metrics_close(&t->out);
     step_result_destroy(&t->r);
     mem_free(t->tokens);
@@ -129,7 +132,6 @@ static void write_records(trainer *t, const step_timing *timing) {
     for (int i = 0; with_digests && i < 3; i++) digests[i] = optimizer_digest(&s->optimizer, i);
     if (s->mesh.rank == 0) {
         metrics_step(&t->out, s, &t->r, with_digests ? digests : NULL);
-        metrics_timing(&t->out, s->step, timing);
         console_epsilon(&t->console, s, &t->r);
         console_step(&t->console, s, &t->r, timing);
     }
@@ -145,21 +147,47 @@ static void validate(trainer *t) {
     }
 }
 
-/* A failed save is reported and the run goes on: older checkpoints are intact. */
-static int save(trainer *t) {
-    state *s = &t->x.s;
-    error e = {0};
-    double began = comm_clock();
-    if (s->mesh.rank == 0) metrics_sync(&t->out, &e);
-    int code = comm_agree(s->mesh.world, &e);
-    if (!code) code = checkpoint_save(s, tokenizer_digest(t->x.tokenizer), &e);
-    if (s->mesh.rank) return code;
-    if (code)
-        fprintf(stderr, "caracal: checkpoint of step %lld not written: %s\n", (long long)s->step, e.text);
-    else
-        console_line(&t->console, "checkpoint of step %lld in %.1f s", (long long)s->step,
-                     comm_clock() - began);
-    return code;
+/* ---- checkpoints: a failed one is reported and the run goes on, for older ones are intact ---- */
+
+static void not_written(const trainer *t, int64_t step, const error *why) {
+    if (t->x.s.mesh.rank == 0)
+        fprintf(stderr, "caracal: checkpoint of step %lld not written: %s\n", (long long)step, why->text);
+}
+
+/* Tells how a save ended; returns its code. */
+static int told(trainer *t, const ckpt_outcome *o) {
+    char stored[32], bytes[32], waited[64] = "";
+    if (o->failure.code) {
+        not_written(t, o->step, &o->failure);
+        return o->failure.code;
+    }
+    if (t->x.s.mesh.rank) return 0;
+    if (o->waited > 0) snprintf(waited, sizeof waited, " and waited %.2f s for it", o->waited);
+    console_line(&t->console, "checkpoint of step %lld: stalled %.2f s%s, written in %.1f s, %s (of %s)",
+                 (long long)o->step, o->stalled, waited, o->seconds, console_bytes(stored, (double)o->stored),
+                 console_bytes(bytes, (double)o->bytes));
+    if (o->retention.code) fprintf(stderr, "caracal: an older checkpoint stays: %s\n", o->retention.text);
+    return 0;
+}
+
+/* Lets a save that is under way go on, or come to its end; returns its code if it ended. */
+static int poll_save(trainer *t) {
+    ckpt_outcome o;
+    return ckpt_poll(t->saver, &o) ? told(t, &o) : 0;
+}
+static int finish_save(trainer *t) {
+    ckpt_outcome o;
+    return ckpt_finish(t->saver, &o) ? told(t, &o) : 0;
+}
+
+static int start_save(trainer *t) {
+    error why = {0};
+    finish_save(t); /* the one before, if it is not done yet */
+    if (t->x.s.mesh.rank == 0) metrics_sync(&t->out, &why);
+    if (comm_agree(t->x.world, &why) ||
+        checkpoint_start(t->saver, &t->x.s, tokenizer_digest(t->x.tokenizer), &why))
+        not_written(t, t->x.s.step, &why);
+    return why.code;
 }
 
 static void report(trainer *t) {
@@ -183,6 +211,20 @@ static int nonfinite(trainer *t, error *e) {
                      (long long)s->step, t->r.loss, t->r.grad_norm);
 }
 
+/* What a step boundary does for checkpoints; at the end of the run it waits until the disk has the last one
+ * and returns how that went. */
+static int checkpoint(trainer *t, int end, step_timing *timing) {
+    const state *s = &t->x.s;
+    int64_t every = s->c.checkpoint.every;
+    double began = comm_clock();
+    int code = 0;
+    if (end || (every && s->step % every == 0)) code = start_save(t);
+    else poll_save(t);
+    if (end && !code) code = finish_save(t);
+    timing->checkpoint_stall_seconds = comm_clock() - began;
+    return code;
+}
+
 static int loop(trainer *t, error *e) {
     state *s = &t->x.s;
     const train_config *c = &s->c.train;
@@ -197,10 +239,12 @@ static int loop(trainer *t, error *e) {
         if (!t->r.finite && nonfinite(t, e)) return e->code;
         int last = s->step == c->steps;
         if (t->x.valid && (last || (c->eval_every && s->step % c->eval_every == 0))) validate(t);
-        int64_t every = s->c.checkpoint.every;
-        int code = last || asked || (every && s->step % every == 0) ? save(t) : 0;
-        if (asked)
-            return code ? error_set(e, code, "asked to stop, but the checkpoint failed") : EXIT_REQUEUE;
+        int code = checkpoint(t, last || asked, &timing);
+        if (s->mesh.rank == 0) metrics_timing(&t->out, s->step, &timing);
+        if (code && last)
+            return error_set(e, code, "the run is done, but its last checkpoint was not written");
+        if (code && asked) return error_set(e, code, "asked to stop, but the checkpoint was not written");
+        if (asked) return EXIT_REQUEUE;
     }
     return 0;
 }
@@ -227,6 +271,7 @@ int train_command(int argc, char **argv) {
     if (!code) {
         t.console = console_open(t.x.s.step);
         code = loop(&t, &e);
+        finish_save(&t); /* a loop that ended with an error may leave one */
         report(&t);
     }
     session_report(&t.x, &e);
