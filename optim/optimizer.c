@@ -165,3 +165,10 @@ uint64_t optimizer_digest(optimizer *o, int which) {
     comm_sum_disjoint_u64(o->mesh->world, "digest of parameters", o->block_digests, (size_t)o->p->blocks);
     return XXH3_64bits(o->block_digests, (size_t)o->p->blocks * sizeof *o->block_digests);
 }
+
+uint64_t optimizer_bucket_digest(const optimizer *o, int64_t bucket) {
+    const params *p = o->p;
+    int64_t first = p->param[p->bucket[bucket].first].first_block;
+    int64_t end = bucket + 1 < p->buckets ? p->param[p->bucket[bucket + 1].first].first_block : p->blocks;
+    return XXH3_64bits(o->block_digests + first, (size_t)(end - first) * sizeof *o->block_digests);
+}

@@ -46,5 +46,7 @@ double optimizer_learning_rate(const optim_config *c, int64_t step);
 void optimizer_update(optimizer *o, double lr, double norm);
 /* Digest of all weights (which = 0), first (1) or second (2) moments: XXH3-64 over the block digests. */
 uint64_t optimizer_digest(optimizer *o, int which);
+/* The same of one bucket, out of what the last optimizer_digest gathered. */
+uint64_t optimizer_bucket_digest(const optimizer *o, int64_t bucket);
 
 #endif

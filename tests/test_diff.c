@@ -163,8 +163,20 @@ static void test_sets_shapes_and_state(void **state) {
            "only B has      only/b\n", "other shape     weights/x: A float32 [2, 3], B float32 [3, 2]\n",
            "other shape     weights/y: A float32 [4], B float64 [4]\n");
 
-    json_t *other = some_state(), *first = json_pack("{s{ssss}ss}", "config", "optim.lr", "1", "train.seed",
-                                                     "2", "tokenizer_digest", "00");
+    /* a shape alone is a difference, and so is a tensor that one side lacks */
+    for (int64_t from = 0; from < 3; from++) {
+        content alone = content_new(from < 2 ? &right[from] : left, from < 2 ? 1 : 2, 1),
+                whole = content_new(&left[from < 2 ? from : 0], from < 2 ? 1 : 3, 1);
+        save_at(f, "x", &alone, 1, 1);
+        save_at(f, "y", &whole, 1, 1);
+        EXPECT("x/checkpoints", "y/checkpoints", EXIT_DIFFERENT, "\ndifferent\n");
+        EXPECT("y/checkpoints", "x/checkpoints", EXIT_DIFFERENT, "\ndifferent\n");
+        content_free(&alone);
+        content_free(&whole);
+    }
+
+    json_t *first =
+        json_pack("{s{ssss}ss}", "config", "optim.lr", "1", "train.seed", "2", "tokenizer_digest", "00");
     json_t *second =
         json_pack("{s{ssss}ss}", "config", "optim.lr", "3", "train.seed", "2", "tokenizer_digest", "11");
     error e = {0};
@@ -177,7 +189,6 @@ static void test_sets_shapes_and_state(void **state) {
     EXPECT("c/checkpoints", "d/checkpoints", EXIT_DIFFERENT,
            "config          keys that decide numbers differ\n  optim.lr\n    A  1\n    B  3\ncheckpoints ",
            "different in step 1\n  tokenizer_digest\n    A  00\n    B  11\n  all tensors     identical\n");
-    json_decref(other);
     json_decref(first);
     json_decref(second);
     content_free(&a);
@@ -268,11 +279,17 @@ static void test_metrics(void **state) {
     write_metrics(f, "b", LINE(1, "\"loss\":null"));
     EXPECT("a", "b", EXIT_DIFFERENT, "first quantity  loss\n    A  not there\n    B  null\n    also new\n");
 
-    /* numbers that agree while the parameters do not */
-    write_metrics(f, "a", LINE(1, "\"digests\":{\"weights\":\"00\",\"adam_m\":\"1\"}") LINE(2, "\"loss\":1"));
-    write_metrics(f, "b", LINE(1, "\"digests\":{\"weights\":\"01\",\"adam_m\":\"1\"}") LINE(2, "\"loss\":1"));
+    /* numbers that agree while the parameters do not; a digest that one side lacks says nothing */
+    write_metrics(f, "a",
+                  LINE(1, "\"digests\":{\"weights\":\"00\",\"adam_m\":\"1\",\"weights_of\":{\"head\":\"00\","
+                          "\"layer 0\":\"02\"}}") LINE(2, "\"loss\":1"));
+    write_metrics(f, "b",
+                  LINE(1, "\"digests\":{\"weights\":\"01\",\"adam_m\":\"1\",\"weights_of\":{\"head\":\"00\","
+                          "\"layer 0\":\"03\"}}") LINE(2, "\"loss\":1"));
+    write_metrics(f, "c", LINE(1, "\"digests\":{\"weights\":\"01\"}") LINE(2, "\"loss\":1"));
+    EXPECT("b", "c", 0, "digests of all parameters are equal up to step 1\n");
     EXPECT("a", "b", EXIT_DIFFERENT, "first quantity  digests\n",
-           "digests of all parameters differ in step 1 (weights)\n");
+           "digests of all parameters differ in step 1: weights, weights_of layer 0\n");
 
     write_metrics(f, "a", LINE(1, "\"loss\":1") "{\"step\":2,\"lo\n" LINE(3, "\"loss\":1") "{\"st");
     write_metrics(f, "b",

@@ -41,9 +41,19 @@ static const struct quantity {
 };
 enum { CAUSES = sizeof causes / sizeof *causes };
 
-/* Absent digests are no difference: how often they are taken decides no number. */
+/* Absent digests are no difference: how often they are taken, and of what, decides no number. */
+static int same_digests(const json_t *a, const json_t *b) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)a, key, value) {
+        const json_t *other = json_object_get(b, key);
+        if (other && !json_equal(value, other)) return 0;
+    }
+    return 1;
+}
+
 static int same_quantity(const char *key, const json_t *a, const json_t *b) {
-    if (!strcmp(key, "digests") && (!a || !b)) return 1;
+    if (!strcmp(key, "digests")) return same_digests(a, b);
     return a && b && json_equal(a, b);
 }
 
@@ -126,7 +136,7 @@ static void compare_rows(metrics_difference *m, json_t *a, json_t *b, int64_t st
     json_t *x = json_object_get(a, "digests"), *y = json_object_get(b, "digests");
     m->common++;
     if (m->digest_parted < 0 && x && y) {
-        if (json_equal(x, y)) m->digest_same = step;
+        if (same_digests(x, y)) m->digest_same = step;
         else m->digest_parted = step, keep(m->digest, x, y);
     }
     if (m->parted >= 0) return;
@@ -199,26 +209,38 @@ static void tell_parted(const metrics_difference *m) {
     printf("  first quantity  %s", first.key);
     if (layers) printf(", layer %lld", (long long)first.layer);
     printf("\n");
-    for (int side = 0; side < 2; side++)
+    for (int side = 0; side < 2 && strcmp(first.key, "digests"); side++) /* tell_digests has more to say */
         tell_value(side, layers ? element(value[side], first.layer) : value[side]);
     tell_others(m->line, first.key);
 }
 
-static void tell_digests(const metrics_difference *m) {
+/* Digests of one line that differ: "weights, adam_m (layer 1, head)"; at most so many, the others counted. */
+static void tell_keys(const json_t *a, const json_t *b) {
+    enum { SHOWN = 6 };
     const char *key;
     json_t *value;
     int n = 0;
+    json_object_foreach((json_t *)a, key, value) {
+        const json_t *other = json_object_get(b, key);
+        if (!other || json_equal(value, other)) continue;
+        if (n++ < SHOWN) printf("%s%s", n > 1 ? ", " : "", key);
+        if (!json_is_object(value)) continue;
+        printf(" ");
+        tell_keys(value, other);
+    }
+    if (n > SHOWN) printf(" and %d more", n - SHOWN);
+}
+
+static void tell_digests(const metrics_difference *m) {
     if (m->digest_same >= 0)
         printf("  digests of all parameters are equal up to step %lld", (long long)m->digest_same);
-    if (m->digest_same >= 0 && m->digest_parted < 0) printf("\n");
-    if (m->digest_parted < 0) return;
-    printf("%s in step %lld (", m->digest_same >= 0 ? ", and differ" : "  digests of all parameters differ",
-           (long long)m->digest_parted);
-    json_object_foreach(m->digest[0], key, value) {
-        const json_t *other = json_object_get(m->digest[1], key);
-        if (!other || !json_equal(value, other)) printf("%s%s", n++ ? ", " : "", key);
+    if (m->digest_parted >= 0) {
+        printf(
+            "%s in step %lld: ", m->digest_same >= 0 ? ", and differ" : "  digests of all parameters differ",
+            (long long)m->digest_parted);
+        tell_keys(m->digest[0], m->digest[1]);
     }
-    printf(")\n");
+    if (m->digest_same >= 0 || m->digest_parted >= 0) printf("\n");
 }
 
 void metrics_tell(const metrics_difference *m) {

@@ -62,14 +62,29 @@ static void set_layers(json_t *j, const char *key, const double *x, int64_t laye
     json_object_set_new(j, key, a);
 }
 
-static void set_digests(json_t *j, const uint64_t *digests) {
+static void set_digest(json_t *j, const char *key, uint64_t digest) {
+    char text[17];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)digest);
+    json_object_set_new(j, key, json_string(text));
+}
+
+/* The weights' also part by part: what differs in few of them points to the layer. */
+static void set_digests(json_t *j, const state *s, const uint64_t *digests) {
     static const char *const name[] = {"weights", "adam_m", "adam_v"};
-    json_t *d = json_object();
-    for (int i = 0; i < 3; i++) {
-        char text[17];
-        snprintf(text, sizeof text, "%016llx", (unsigned long long)digests[i]);
-        json_object_set_new(d, name[i], json_string(text));
+    const params *p = &s->model.p;
+    json_t *d = json_object(), *parts = json_object();
+    for (int i = 0; i < 3; i++) set_digest(d, name[i], digests[i]);
+    for (int64_t b = 0; b < p->buckets; b++) {
+        char part[32];
+        snprintf(part, sizeof part, "layer %lld", (long long)(b - BUCKET_LAYER_0));
+        set_digest(parts,
+                   b == BUCKET_EMBEDDING ? "embedding"
+                   : b < bucket_head(p)  ? part
+                   : b == bucket_head(p) ? "head"
+                                         : "mtp",
+                   optimizer_bucket_digest(&s->optimizer, b));
     }
+    json_object_set_new(d, "weights_of", parts);
     json_object_set_new(j, "digests", d);
 }
 
@@ -100,7 +115,7 @@ void metrics_step(metrics *m, const state *s, const step_result *r, const uint64
     set(j, "grad_rms_max", r->grad_rms_max);
     set(j, "bias_min", r->bias_min);
     set(j, "bias_max", r->bias_max);
-    if (digests) set_digests(j, digests);
+    if (digests) set_digests(j, s, digests);
     write_line(m, &m->metrics, "metrics", j);
 }
 

@@ -26,7 +26,7 @@ int metrics_open(metrics *m, const char *run_dir, int with_tensorboard, int64_t 
 void metrics_close(metrics *m);
 
 /* One line each; a disk that does not take it does not stop the run (record.h).  digests: parameter digests
- * (weights, first and second moments), or NULL. */
+ * (weights, first and second moments), or NULL; the optimizer's last one was that of the weights. */
 void metrics_step(metrics *m, const state *s, const step_result *r, const uint64_t *digests);
 void metrics_timing(metrics *m, int64_t step, const step_timing *t);
 /* Held-out loss of each source, and of all. */

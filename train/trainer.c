@@ -129,7 +129,7 @@ static void write_records(trainer *t, const step_timing *timing) {
     int64_t every = s->c.metrics.digest_every;
     uint64_t digests[3];
     int with_digests = every && (s->step % every == 0 || s->step == s->c.train.steps);
-    for (int i = 0; with_digests && i < 3; i++) digests[i] = optimizer_digest(&s->optimizer, i);
+    for (int i = 2; with_digests && i >= 0; i--) digests[i] = optimizer_digest(&s->optimizer, i);
     if (s->mesh.rank == 0) {
         metrics_step(&t->out, s, &t->r, with_digests ? digests : NULL);
         console_epsilon(&t->console, s, &t->r);
