@@ -2,6 +2,7 @@
 #
 #   make                 build/caracal and build/tests/*
 #   make demo            real text -> tokenizer -> token shards -> a trained 28-layer model, on two ranks
+#   make compare         ScMoE and the sequential baseline on the same text, and a page that compares them
 #   make check           the fast tests;   make test   all of them, lint included
 #   make SAN=1 check     the fast tests under AddressSanitizer and UBSan (in build/asan)
 #   make format          clang-format the sources;   make lint   style, warnings, include order
@@ -40,7 +41,7 @@ BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64
 
 # keep the tests' objects: make would delete them as intermediate
 .SECONDARY:
-.PHONY: all deps demo check test lint format install clean
+.PHONY: all deps demo compare check test lint format install clean
 all: $B/caracal $B/libH5Zzstd.so $B/tests/shim_fs.so $(BINS)
 
 deps:
@@ -94,6 +95,10 @@ $B/tests/shim_fs.so: tests/shim_fs.c tests/shim_fs.h
 demo: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@launch/demo.sh
+
+compare: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) $B/caracal
+	@launch/compare.sh
 
 check: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all

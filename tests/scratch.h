@@ -3,6 +3,7 @@
 #define CARACAL_TESTS_SCRATCH_H
 
 #include <dirent.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,13 +22,14 @@ static inline int scratch_setup(void **state) {
     return mkdtemp(s->directory) ? 0 : -1;
 }
 
+static inline int scratch_remove(const char *path, const struct stat *info, int kind, struct FTW *at) {
+    (void)info, (void)kind, (void)at;
+    return remove(path);
+}
+
 static inline int scratch_teardown(void **state) {
     scratch *s = *state;
-    DIR *d = opendir(s->directory);
-    for (struct dirent *f; d && (f = readdir(d));)
-        if (f->d_name[0] != '.') unlinkat(dirfd(d), f->d_name, 0);
-    if (d) closedir(d);
-    rmdir(s->directory);
+    nftw(s->directory, scratch_remove, 16, FTW_DEPTH | FTW_PHYS);
     for (int i = 0; i < s->paths; i++) free(s->path[i]);
     free(s->path);
     free(s);

@@ -8,6 +8,7 @@
 #include "ckpt/ckpt.h"
 #include "data/commands.h"
 #include "launch/error.h"
+#include "train/compare.h"
 #include "train/diff.h"
 #include "train/evaluate.h"
 #include "train/generate.h"
@@ -35,6 +36,7 @@ static const struct command {
     {"plan", "CONFIG [--ranks=N]", plan_command},
     {"tokenizer", "train|encode|decode ...", data_tokenizer_command},
     {"data", "build|ngram ...", data_command},
+    {"compare", "RUN_DIR RUN_DIR ... [--out=compare.html]", compare_command},
     {"report", "RUN_DIR [--mark=LABEL:LOSS ...]", report_command},
     {"inspect", "CKPT", ckpt_inspect_command},
     {"verify", "CKPT", ckpt_verify_command},

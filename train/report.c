@@ -72,8 +72,20 @@ static int eval_read(evaluations *v, const char *path, error *e) {
     return 0;
 }
 
-static int run_read(run_data *r, const char *run_dir, error *e) {
+/* The last part of a path, without what slashes may follow it. */
+static char *last_part(const char *path) {
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/') end--;
+    size_t begin = end;
+    while (begin > 0 && path[begin - 1] != '/') begin--;
+    char *name = mem_string(path + begin);
+    name[end - begin] = 0;
+    return name;
+}
+
+int run_read(run_data *r, const char *run_dir, error *e) {
     static const char *const metrics[] = {"loss",
+                                          "lm_loss",
                                           "tokens",
                                           "grad_norm",
                                           "grad_rms_min",
@@ -87,6 +99,11 @@ static int run_read(run_data *r, const char *run_dir, error *e) {
     static const char *const timing[] = {"tokens_per_second", "step_seconds", "mfu", "comm_exposed_seconds"};
     char path[PATH];
     error unreadable = {0};
+    struct stat info;
+    *r = (run_data){0};
+    if (stat(run_dir, &info) || !S_ISDIR(info.st_mode))
+        return error_set(e, EXIT_USAGE, "%s: is not a run directory", run_dir);
+    r->name = last_part(run_dir);
     snprintf(path, sizeof path, "%s/config.yaml", run_dir);
     r->has_config = config_load(&r->c, path, 0, NULL, &unreadable) == 0;
     snprintf(path, sizeof path, "%s/metrics.jsonl", run_dir);
@@ -104,7 +121,8 @@ static int run_read(run_data *r, const char *run_dir, error *e) {
     return 0;
 }
 
-static void run_free(run_data *r) {
+void run_free(run_data *r) {
+    mem_free(r->name);
     if (r->has_config) config_free(&r->c);
     series_free(&r->metrics);
     series_free(&r->timing);
@@ -116,7 +134,8 @@ static void run_free(run_data *r) {
 
 /* ---- writing ---- */
 
-static void loss_picture(FILE *out, const run_data *r) {
+static void loss_picture(FILE *out, const void *run) {
+    const run_data *r = run;
     char *head = NULL;
     size_t size = 0;
     FILE *piece = open_memstream(&head, &size);
@@ -131,15 +150,12 @@ static void loss_picture(FILE *out, const run_data *r) {
     mem_free(head);
 }
 
-/* Writes through a temporary name, so that a page that is being looked at is never half a page. */
-static int write_whole(const char *run_dir, const char *name, const run_data *r,
-                       void (*content)(FILE *, const run_data *), error *e) {
-    char path[PATH + 64], temporary[PATH + 72];
-    snprintf(path, sizeof path, "%s/%s", run_dir, name);
+int whole_file(const char *path, void (*content)(FILE *, const void *), const void *data, error *e) {
+    char temporary[PATH + 72];
     snprintf(temporary, sizeof temporary, "%s.tmp", path);
     FILE *out = fopen(temporary, "wb");
     if (!out) return error_set(e, EXIT_IO, "%s: cannot be written: %s", temporary, strerror(errno));
-    content(out, r);
+    content(out, data);
     int bad = ferror(out);
     if (fclose(out) || bad || rename(temporary, path)) {
         error_set(e, EXIT_IO, "%s: cannot be written: %s", path, strerror(errno));
@@ -150,19 +166,14 @@ static int write_whole(const char *run_dir, const char *name, const run_data *r,
 }
 
 int report_write(const char *run_dir, const report_marks *marks, error *e) {
-    struct stat info;
-    if (stat(run_dir, &info) || !S_ISDIR(info.st_mode))
-        return error_set(e, EXIT_USAGE, "%s: is not a run directory", run_dir);
-    char name[PATH];
-    snprintf(name, sizeof name, "%s", run_dir);
-    for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--) name[n - 1] = 0;
-    const char *slash = strrchr(name, '/');
-    run_data r = {.name = slash && slash[1] ? slash + 1 : name};
-    if (marks) r.marks = *marks;
+    char path[PATH + 64];
+    run_data r;
     int code = run_read(&r, run_dir, e);
-    if (!code) code = write_whole(run_dir, "report.html", &r, page_write, e);
-    if (!code && series_find(&r.metrics, "loss"))
-        code = write_whole(run_dir, "loss.svg", &r, loss_picture, e);
+    if (marks) r.marks = *marks;
+    snprintf(path, sizeof path, "%s/report.html", run_dir);
+    if (!code) code = whole_file(path, page_write, &r, e);
+    snprintf(path, sizeof path, "%s/loss.svg", run_dir);
+    if (!code && series_find(&r.metrics, "loss")) code = whole_file(path, loss_picture, &r, e);
     run_free(&r);
     return code;
 }

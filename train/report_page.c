@@ -72,15 +72,24 @@ static void section(FILE *out, const run_data *r, const char *title, const char 
     mem_free(text);
 }
 
-void page_write(FILE *out, const run_data *r) {
+void page_begin(FILE *out, const char *title, const char *what) {
     fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
           "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>",
           out);
-    html_text(out, r->name);
-    fprintf(out, ": training report</title>\n<style>\n%s%s</style>\n</head>\n<body>\n<h1>",
-            report_chart_style, report_page_style);
-    html_text(out, r->name);
+    html_text(out, title);
+    fprintf(out, ": %s</title>\n<style>\n%s%s</style>\n</head>\n<body>\n<h1>", what, report_chart_style,
+            report_page_style);
+    html_text(out, title);
     fputs("</h1>\n", out);
+}
+
+void page_end(FILE *out) {
+    fputs("</body>\n</html>\n", out);
+}
+
+void page_write(FILE *out, const void *run) {
+    const run_data *r = run;
+    page_begin(out, r->name, "training report");
     summary(out, r);
     if (r->metrics.rows == 0) {
         fputs("<h2>No step yet</h2>\n<p>The run has not finished its first step.</p>\n", out);
@@ -100,5 +109,5 @@ void page_write(FILE *out, const run_data *r) {
     if (r->metrics.broken + r->timing.broken > 0)
         fprintf(out, "<p>%" PRId64 " lines of the logs could not be read and are left out.</p>\n",
                 r->metrics.broken + r->timing.broken);
-    fputs("</body>\n</html>\n", out);
+    page_end(out);
 }

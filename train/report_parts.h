@@ -20,8 +20,8 @@ typedef struct evaluations {
 } evaluations;
 
 typedef struct run_data {
-    const char *name; /* the last part of the run directory's path */
-    int has_config;   /* config.yaml is there and readable */
+    char *name;     /* the last part of the run directory's path */
+    int has_config; /* config.yaml is there and readable */
     config c;
     series metrics, timing;
     evaluations eval;
@@ -36,8 +36,17 @@ double run_median(const series *s, const char *key);
 /* The latest loss of one source. */
 double eval_last(const evaluations *v, int source);
 
+/* Reads what is there of a run directory; run_free also after an error. */
+int run_read(run_data *r, const char *run_dir, error *e);
+void run_free(run_data *r);
+/* Writes a file under a temporary name first, so that a page that is being looked at is never half a page. */
+int whole_file(const char *path, void (*content)(FILE *, const void *), const void *data, error *e);
+
 /* ---- the page (report_page.c) ---- */
-void page_write(FILE *out, const run_data *r);
+void page_write(FILE *out, const void *run); /* const run_data * */
+/* <html> to the headline, and what closes it. */
+void page_begin(FILE *out, const char *title, const char *what);
+void page_end(FILE *out);
 
 /* ---- its charts (report_charts.c); each writes nothing when its data is missing ---- */
 void charts_loss(FILE *out, const run_data *r, double width, double height, const char *class,
@@ -50,5 +59,7 @@ void charts_speed(FILE *out, const run_data *r);
 /* ---- their looks (report_style.c) ---- */
 extern const char report_page_style[];  /* of the page */
 extern const char report_chart_style[]; /* of any drawing, in the page or alone */
+/* The light one without CSS variables, which drawing programs do not read. */
+void report_paper_style(FILE *out);
 
 #endif

@@ -2,6 +2,8 @@
  * schemes define the same names. */
 #include "train/report_parts.h"
 
+#include <string.h>
+
 const char report_chart_style[] =
     ":root{color-scheme:light dark;"
     "--page:#fdfdfc;--ink:#1c1e21;--quiet:#6a6f76;--line:#e7e8e9;--train:#2458b8;--valid:#bf5313;"
@@ -33,7 +35,10 @@ const char report_chart_style[] =
     "path.valid{stroke:var(--valid)}.label.valid,circle.valid{fill:var(--valid)}\n"
     "path.c0{stroke:var(--c0)}.label.c0{fill:var(--c0)}path.c1{stroke:var(--c1)}.label.c1{fill:var(--c1)}\n"
     "path.c2{stroke:var(--c2)}.label.c2{fill:var(--c2)}path.c3{stroke:var(--c3)}.label.c3{fill:var(--c3)}\n"
-    "path.c4{stroke:var(--c4)}.label.c4{fill:var(--c4)}path.c5{stroke:var(--c5)}.label.c5{fill:var(--c5)}\n";
+    "path.c4{stroke:var(--c4)}.label.c4{fill:var(--c4)}path.c5{stroke:var(--c5)}.label.c5{fill:var(--c5)}\n"
+    "circle.c0,path.b0{fill:var(--c0)}circle.c1,path.b1{fill:var(--c1)}circle.c2,path.b2{fill:var(--c2)}"
+    "circle.c3,path.b3{fill:var(--c3)}circle.c4,path.b4{fill:var(--c4)}circle.c5,path.b5{fill:var(--c5)}"
+    "path.b0,path.b1,path.b2,path.b3,path.b4,path.b5{opacity:.18}\n";
 
 const char report_page_style[] =
     "*{box-sizing:border-box}\n"
@@ -61,6 +66,14 @@ const char report_page_style[] =
     "40px;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr))}\n"
     ".two{grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr))}\n"
     "svg{display:block;width:100%;height:auto;overflow:visible}\n"
+    "table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:20px 0 28px;display:block;"
+    "overflow-x:auto;max-width:100%}\n"
+    "th{font-weight:500;color:var(--quiet);font-size:13px}\n"
+    "th,td{text-align:right;padding:5px 0 5px 24px;border-bottom:1px solid var(--line);white-space:nowrap}\n"
+    "th:first-child,td:first-child{text-align:left;padding-left:0}\n"
+    "td i{display:inline-block;width:10px;height:10px;border-radius:50%;margin-right:8px}\n"
+    "i.c0{background:var(--c0)}i.c1{background:var(--c1)}i.c2{background:var(--c2)}i.c3{background:var(--c3)}"
+    "i.c4{background:var(--c4)}i.c5{background:var(--c5)}\n"
     ".scale{display:flex;align-items:center;gap:6px;color:var(--quiet);font-size:11px;margin-top:6px}\n"
     ".scale i{width:20px;height:9px;margin-right:-6px}.scale i:last-of-type{margin-right:0}\n"
     ".s0{fill:var(--s0);background:var(--s0)}.s1{fill:var(--s1);background:var(--s1)}"
@@ -78,3 +91,25 @@ const char report_page_style[] =
     "@media (max-width:620px){.middle{display:none}.narrow{display:block}body{padding:24px 16px 48px}"
     "h2{margin-top:40px}dl{grid-template-columns:1fr 1fr;gap:14px 16px}}\n"
     "@media print{body{padding:0}figure{break-inside:avoid}}\n";
+
+/* The value of --name, by its first definition. */
+static const char *variable(const char *name, size_t n) {
+    for (const char *p = report_chart_style; (p = strstr(p, "--")); p += 2)
+        if (!strncmp(p + 2, name, n) && p[2 + n] == ':') return p + 3 + n;
+    return "";
+}
+
+void report_paper_style(FILE *out) {
+    static const char use[] = "var(--";
+    for (const char *p = strstr(report_chart_style, "\nsvg{"); *p; p++) {
+        if (strncmp(p, use, strlen(use))) {
+            putc(*p, out);
+            continue;
+        }
+        const char *name = p + strlen(use);
+        size_t n = strcspn(name, ")");
+        const char *value = variable(name, n);
+        fprintf(out, "%.*s", (int)strcspn(value, ";}"), value);
+        p = name + n;
+    }
+}

@@ -32,7 +32,8 @@ void number_text(double x, int digits, char text[32]) {
     static const struct {
         double from, unit;
         const char *suffix;
-    } large[] = {{1e12, 1e12, "T"}, {1e9, 1e9, "G"}, {1e6, 1e6, "M"}, {1e4, 1e3, "k"}};
+    } large[] = {{1e18, 1e18, "E"}, {1e15, 1e15, "P"}, {1e12, 1e12, "T"},
+                 {1e9, 1e9, "G"},   {1e6, 1e6, "M"},   {1e4, 1e3, "k"}};
     double size = fabs(x);
     for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
         if (size < large[i].from * 0.9999) continue; /* 9999.9999 of a tick is 10k */
@@ -97,11 +98,12 @@ static void x_ticks(const chart *c) {
     static const char format[] = "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n";
     double step = round_step(fmax(1, (c->x1 - c->x0) / ((c->width - c->left - c->right) / 70)));
     double y = c->height - c->bottom + 17;
-    fprintf(c->out, format, c->left, y, "start", "step");
+    fprintf(c->out, format, c->left, y, "start", c->x_name ? c->x_name : "step");
+    double begin = c->left + 20 + 5 * (double)strlen(c->x_name ? c->x_name : "step");
     for (double x = ceil(c->x0 / step) * step; x <= c->x1; x += step) {
         char text[32];
         number_text(x, 4, text);
-        if (plot_x(c, x) > c->left + 40) fprintf(c->out, format, plot_x(c, x), y, "middle", text);
+        if (plot_x(c, x) > begin) fprintf(c->out, format, plot_x(c, x), y, "middle", text);
     }
 }
 

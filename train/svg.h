@@ -19,7 +19,8 @@ typedef struct chart {
     double left, right, top, bottom; /* margins around the plot */
     double x0, x1, y0, y1;           /* what the plot's edges stand for */
     int log_y;
-    const char *head; /* markup that comes first: a style, a background; NULL: none */
+    const char *x_name; /* what the x axis counts; NULL: steps */
+    const char *head;   /* markup that comes first: a style, a background; NULL: none */
     int labels;
     chart_label label[CHART_LABELS];
 } chart;

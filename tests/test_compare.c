@@ -1,0 +1,141 @@
+/* Comparing runs: the statistics against values worked by hand and against their promise, and the command on
+ * runs that are whole, cut short, without a step, or on different text. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "launch/random.h"
+#include "tests/scratch.h"
+#include "train/compare.h"
+
+static void estimates(void **unused) {
+    (void)unused;
+    estimate x = estimate_of(4, (const double[]){1, -1, -1, 1}); /* r = -1/4: taken as 0 */
+    assert_float_equal(x.mean, 0, 0);
+    assert_float_equal(x.high, 1.96 * sqrt(4.0 / 3 / 4), 1e-12);
+    x = estimate_of(5,
+                    (const double[]){-2, -1, 0, 1, 2}); /* squares 10, lagged 4: r = 0.4, 15/7 independent */
+    assert_float_equal(x.high, 1.96 * sqrt(2.5 / (15.0 / 7)), 1e-12);
+    x = estimate_of(2, (const double[]){1, 2});
+    assert_float_equal(x.mean, 1.5, 0);
+    assert_true(isnan(x.low) && isnan(x.high));
+    assert_true(isnan(estimate_of(0, NULL).mean));
+}
+
+/* Of 1,000 samples with correlation 0.5 about a true mean of 3, 95% of the intervals hold it. */
+static void intervals_hold_what_they_say(void **unused) {
+    (void)unused;
+    enum { SAMPLES = 1000, N = 60 };
+    int held = 0;
+    for (uint64_t s = 0; s < SAMPLES; s++) {
+        double d[N], noise = 0;
+        for (uint64_t i = 0; i < N; i++) {
+            double fresh = 0; /* nearly normal */
+            for (uint64_t k = 0; k < 12; k++) fresh += random_uniform(4, s, 12 * i + k) - 0.5;
+            noise = 0.5 * noise + fresh;
+            d[i] = 3 + noise;
+        }
+        estimate x = estimate_of(N, d);
+        held += x.low <= 3 && 3 <= x.high;
+    }
+    assert_in_range(held, 900, 980);
+}
+
+static void differences_pair_steps(void **unused) {
+    (void)unused;
+    int64_t step_a[] = {1, 2, 3, 5, 6}, step_b[] = {2, 3, 4, 5, 9};
+    double loss_a[] = {9, 8, 7, 6, 5}, loss_b[] = {8.5, 7.5, 0, 6.5, 0};
+    losses a = {5, step_a, loss_a}, b = {5, step_b, loss_b};
+    difference d;
+    difference_of(&d, &a, &b);
+    assert_int_equal(d.pairs, 3);
+    assert_int_equal(d.points, 1);
+    assert_float_equal(d.mean[0], 0.5, 1e-12);
+    assert_float_equal(d.step[0], 3.5, 0);
+    difference_free(&d);
+    a.n = 1;
+    difference_of(&d, &a, &b);
+    assert_int_equal(d.pairs + d.points, 0);
+    difference_free(&d);
+}
+
+/* ---- the command ---- */
+
+static void write_run(scratch *s, const char *name, int steps, double shift, const char *tail) {
+    char file[64], *text;
+    size_t size;
+    mkdir(scratch_path(s, name), 0777);
+    for (int timing = 0; timing < 2; timing++) {
+        FILE *f = open_memstream(&text, &size);
+        for (int i = 1; i <= steps; i++)
+            if (timing) fprintf(f, "{\"step\":%d,\"step_seconds\":0.5,\"tokens_per_second\":100}\n", i);
+            else
+                fprintf(f, "{\"step\":%d,\"tokens\":%d,\"lm_loss\":%.17g,\"ffn_experts_mean\":[4,3]}\n", i,
+                        50 * i, 9 - 0.01 * i + shift);
+        fputs(tail, f);
+        fclose(f);
+        snprintf(file, sizeof file, "%s/%s.jsonl", name, timing ? "timing" : "metrics");
+        scratch_write_bytes(s, file, text, size);
+        free(text);
+    }
+}
+
+static int compare(scratch *s, const char *first, const char *second) {
+    char out[256], word[2][256];
+    snprintf(out, sizeof out, "--out=%s/page.html", s->directory);
+    snprintf(word[0], sizeof word[0], "%s/%s", s->directory, first);
+    snprintf(word[1], sizeof word[1], "%s/%s", s->directory, second);
+    return compare_command(4, (char *[]){"compare", word[0], word[1], out, NULL});
+}
+
+static char *written(scratch *s, const char *name) {
+    FILE *f = fopen(scratch_path(s, name), "rb");
+    assert_non_null(f);
+    char *text = calloc(1, 1 << 20);
+    assert_in_range(fread(text, 1, (1 << 20) - 1, f), 1, (1 << 20) - 2);
+    fclose(f);
+    return text;
+}
+
+static void two_runs(void **state) {
+    scratch *s = *state;
+    write_run(s, "one", 100, 0, "");
+    write_run(s, "other", 80, -0.25, "{\"step\":81,\"lm_lo"); /* killed while it wrote */
+    assert_int_equal(compare(s, "one", "other"), 0);
+    char *page = written(s, "page.html"), *picture = written(s, "page.svg");
+    assert_non_null(strstr(page, "<h1>one and other</h1>"));
+    assert_non_null(strstr(page, "<td>-0.2500</td>"));
+    assert_non_null(strstr(page, "over 10 steps"));
+    assert_null(strstr(page, "nan"));
+    assert_null(strstr(page, "<script"));
+    assert_non_null(strstr(picture, "other 7.9"));
+    assert_null(strstr(picture, "var("));
+    free(page);
+    free(picture);
+}
+
+static void what_cannot_be_compared(void **state) {
+    scratch *s = *state;
+    write_run(s, "one", 3, 0, "");
+    write_run(s, "new", 0, 0, "");
+    assert_int_equal(compare(s, "one", "new"), EXIT_USAGE);
+    assert_int_equal(compare(s, "one", "absent"), EXIT_USAGE);
+    assert_int_equal(compare_command(2, (char *[]){"compare", "one", NULL}), EXIT_USAGE);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(estimates),
+        cmocka_unit_test(intervals_hold_what_they_say),
+        cmocka_unit_test(differences_pair_steps),
+        cmocka_unit_test_setup_teardown(two_runs, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(what_cannot_be_compared, scratch_setup, scratch_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

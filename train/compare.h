@@ -1,0 +1,40 @@
+/* `caracal compare RUN RUN ...`: loss curves of runs over steps, tokens, time and FLOPs, their difference to
+ * the first run, speed, experts, and the config keys in which they differ; as one page, as a picture, and in
+ * words. */
+#ifndef CARACAL_TRAIN_COMPARE_H
+#define CARACAL_TRAIN_COMPARE_H
+
+#include "train/compare_stats.h"
+#include "train/report_parts.h"
+
+enum { COMPARE_RUNS = 6 };
+
+typedef struct compared_run {
+    run_data run;
+    const char *path;        /* borrowed */
+    losses losses;           /* lm_loss */
+    difference to_first;     /* this run's loss minus the first's; empty for the first */
+    double *smooth;          /* lm_loss [metrics.bins] */
+    double *seconds, *flops; /* [metrics.bins] since the first step; NaN where they are not known */
+} compared_run;
+
+typedef struct comparison {
+    int runs;
+    compared_run run[COMPARE_RUNS];
+    int different_data; /* tokenizer or sources differ: losses cannot be compared as they are */
+} comparison;
+
+/* One line for each key in which configs differ: name and the values [c->runs]. */
+typedef void compare_key(void *to, const char *key, char value[COMPARE_RUNS][256]);
+/* Calls line for each key that differs; returns how many do, -1 when a run has no readable
+ * config.yaml. */
+int compare_configs(const comparison *c, compare_key *line, void *to);
+
+/* ---- the page and the picture (compare_page.c); const comparison * ---- */
+void compare_page(FILE *out, const void *comparison);
+void compare_picture(FILE *out, const void *comparison);
+
+/* argv[0] is the command's name.  Returns an exit code. */
+int compare_command(int argc, char **argv);
+
+#endif
