@@ -160,6 +160,80 @@ static void subject_destroy(subject *s) {
     comm_close(s->world);
 }
 
+/* ---- what was drawn: each of these must have been, or the test tests less than it says ---- */
+
+enum {
+    ONE_HEAD,
+    ODD_WIDTHS,
+    ONE_FFN_EXPERT,
+    NO_IDENTITY,
+    ONE_CHOSEN,
+    ONE_TOKEN,
+    ONE_TAKES_ALL,
+    EMPTY_EXPERT,
+    SHORTCUT,
+    SEQUENTIAL,
+    DOCUMENTS,
+    RECOMPUTED,
+    PAST_CAPACITY,
+    TWO_REPLICAS,
+    LB_GROUPS,
+    Z_LOSS,
+    MTP,
+    NO_MTP,
+    KINDS
+};
+static const char *const kind_name[KINDS] = {"one head",
+                                             "odd widths",
+                                             "N = 1",
+                                             "Z = 0",
+                                             "K = 1",
+                                             "T = 1",
+                                             "one expert takes all",
+                                             "an empty expert",
+                                             "shortcut",
+                                             "sequential",
+                                             "documents",
+                                             "recomputation",
+                                             "rows past the capacity",
+                                             "two replicas",
+                                             "two balance groups",
+                                             "hidden z-loss",
+                                             "MTP",
+                                             "no MTP"};
+
+/* Counts the kinds that a model is of; its forward has run. */
+static void take_kinds(const subject *s, int *count) {
+    const model_config *m = &s->c.model;
+    int64_t tokens = s->c.batch * s->c.seq, all = 0, none = 0;
+    for (int64_t l = 0; l < m->num_layers; l++)
+        for (int64_t e = 0; e < m->n_routed_experts; e++) {
+            all += tokens > 1 && s->m.saved[l].moe.stats.count_E[e] == tokens;
+            none += s->m.saved[l].moe.stats.count_E[e] == 0;
+        }
+    const int is[KINDS] = {
+        [ONE_HEAD] = m->num_attention_heads == 1,
+        [ODD_WIDTHS] =
+            m->hidden_size % 2 && m->v_head_dim % 2 && m->q_lora_rank % 2 && m->ffn_hidden_size % 2,
+        [ONE_FFN_EXPERT] = m->n_routed_experts == 1,
+        [NO_IDENTITY] = m->zero_expert_num == 0,
+        [ONE_CHOSEN] = m->moe_topk == 1,
+        [ONE_TOKEN] = tokens == 1,
+        [ONE_TAKES_ALL] = all > 0,
+        [EMPTY_EXPERT] = none > 0,
+        [SHORTCUT] = m->moe_input == MOE_SHORTCUT,
+        [SEQUENTIAL] = m->moe_input == MOE_SEQUENTIAL,
+        [DOCUMENTS] = m->document_mask,
+        [RECOMPUTED] = m->recompute,
+        [PAST_CAPACITY] =
+            s->c.slack<1, [TWO_REPLICAS] = s->mesh.replica_classes == 2,
+                       [LB_GROUPS] = s->c.router.lb_groups == 2, [Z_LOSS] = s->c.loss.hidden_z_coef> 0,
+        [MTP] = s->m.p.mtp,
+        [NO_MTP] = !s->m.p.mtp,
+    };
+    for (int i = 0; i < KINDS; i++) count[i] += is[i];
+}
+
 /* Relative error of one gradient element, -1 when the probe moved the selection. */
 static double probe(subject *s, const piece *q, int64_t i, double scale, double h) {
     real was = q->weight[i];
@@ -180,6 +254,7 @@ static void test_gradients(void **unused) {
     (void)unused;
     double worst = 0;
     int64_t probes = 0, moved = 0;
+    int kinds[KINDS] = {0};
     for (uint64_t k = 0; k < MODELS; k++) {
         draw d = {.seed = 1000 + k};
         subject s;
@@ -189,6 +264,8 @@ static void test_gradients(void **unused) {
         assert_true(isfinite(f.norm));
         double scale = 1e-3 * (f.norm + 1e-3); /* below this an element is judged absolutely */
         total_loss(&s);
+        take_kinds(&s, kinds);
+        assert_int_equal(s.o.pieces, s.m.p.n); /* every tensor of the table is probed */
         for (int64_t i = 0; i < s.o.pieces; i++)
             for (int p = 0; p < PROBES; p++) {
                 const piece *q = &s.o.piece[i];
@@ -211,6 +288,10 @@ static void test_gradients(void **unused) {
     print_message("%d models, %lld probes (%lld moved the selection): largest relative error %.1e\n", MODELS,
                   (long long)probes, (long long)moved, worst);
     assert_true(moved < probes / 20);
+    for (int i = 0; i < KINDS; i++) {
+        print_message("    %3d with %s\n", kinds[i], kind_name[i]);
+        assert_true(kinds[i] > 0);
+    }
 }
 
 int main(void) {
