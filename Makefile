@@ -41,7 +41,7 @@ BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64
 
 # keep the tests' objects: make would delete them as intermediate
 .SECONDARY:
-.PHONY: all deps demo compare check test lint format install clean
+.PHONY: all deps demo compare check test ulp lint format install clean
 all: $B/caracal $B/libH5Zzstd.so $B/tests/shim_fs.so $(BINS)
 
 deps:
@@ -81,6 +81,14 @@ $B/tests/f64_%: $B/f64/tests/f64_%.o $(F64LIB)
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
 	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka
+# errors in units of the last place: the cases in float, and once more in double with the ref backend, of which
+# one name is seen outside
+ULPF64 := $(patsubst %.c,$B/f64/%.o,tests/ulp_cases.c kernels/math.c $(wildcard kernels/ref/*.c))
+$B/f64/ulp_exact.o: $(ULPF64)
+	@echo '  LD   $@'
+	$(Q)$(CC) -r -nostdlib -o $@ $^
+	$(Q)objcopy --keep-global-symbol=ulp_exact $@
+$B/tests/ulp $B/tests/test_ulp: $B/obj/tests/ulp_cases.o $B/f64/ulp_exact.o
 $B/tests/%: $B/obj/tests/tool_%.o $(LIB)
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
@@ -108,6 +116,10 @@ test: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@$(MAKE) --no-print-directory lint
 	@tests/run.sh all $B
+
+# docs/numerics.md's tables; OPENBLAS names a library to compare with where the system has none
+ulp: $B/tests/ulp
+	@$B/tests/ulp $(OPENBLAS)
 
 lint:
 	@tests/lint.sh
