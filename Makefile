@@ -6,6 +6,7 @@
 #   make check           the fast tests;   make test   all of them, lint included
 #   make SAN=1 check     the fast tests under AddressSanitizer and UBSan (in build/asan)
 #   make format          clang-format the sources;   make lint   style, warnings, include order
+#   make ulp             the error of every operation in units of the last place (docs/numerics.md)
 #   make install PREFIX=/usr/local
 
 B      := build$(if $(SAN),/asan)

@@ -81,7 +81,7 @@ const config_key config_keys[] = {
     REAL(optim.lr, POSITIVE, ANY, KEY_REQUIRED, "the schedule's highest learning rate"),
     REAL(optim.beta1, 0, KEY_BELOW_ONE, "0.9", ""),
     REAL(optim.beta2, 0, KEY_BELOW_ONE, "0.95", ""),
-    REAL(optim.eps, POSITIVE, ANY, "1e-16", "outside the square root"),
+    REAL(optim.eps, 1e-20, ANY, "1e-16", "outside the square root; what is less, a float moment loses first"),
     REAL(optim.weight_decay, 0, ANY, "0.1", "decoupled, on matrices"),
     REAL(optim.clip, 0, ANY, "1", "global gradient norm; 0: no clipping"),
     ENUM(optim.schedule, "constant|cosine|wsd", "constant", DECIDES, "after the warm-up"),
