@@ -188,7 +188,12 @@ static void combine(sheet *s) {
 }
 
 static void attention(sheet *s) {
-    attention_shape a = {1, s->size[0], s->size[1], s->size[2], s->size[3], s->size[4]};
+    attention_shape a = {.batch = 1,
+                         .seq = s->size[0],
+                         .heads = s->size[1],
+                         .nope = s->size[2],
+                         .rope = s->size[3],
+                         .v = s->size[4]};
     int64_t t = a.seq, wide_q = t * a.heads * (a.nope + a.rope), wide_kv = t * a.heads * (a.nope + a.v);
     int64_t wide_o = t * a.heads * a.v;
     real *q = normal(s, wide_q, 1), *kv = normal(s, wide_kv, 1), *k_rope = normal(s, t * a.rope, 1);
