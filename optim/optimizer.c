@@ -26,6 +26,7 @@ static void add_pieces(optimizer *o, int64_t number, int experts, int64_t lo, in
 void optimizer_create(optimizer *o, const optim_config *c, const params *p, real *weights, gradients *g,
                       const kernels *k, const mesh *mesh) {
     *o = (optimizer){.c = *c, .p = p, .k = k, .mesh = mesh, .g = g, .weights = weights};
+    for (int group = 0; group < PARAM_GROUPS; group++) o->lr_factor[group] = 1;
     size_t owned = (size_t)g->owned_count * sizeof(real);
     o->m = mem_alloc(owned, "first moments");
     o->v = mem_alloc(owned, "second moments");
@@ -39,6 +40,11 @@ void optimizer_create(optimizer *o, const optim_config *c, const params *p, real
         add_pieces(o, b, 0, dense[0], dense[1], g->dense_at[b]);
         add_pieces(o, b, 1, expert[0], expert[1], g->expert_at[b]);
     }
+}
+
+void optimizer_transfer(optimizer *o, const transfer_config *c, int64_t hidden) {
+    for (int group = 0; group < PARAM_GROUPS; group++)
+        o->lr_factor[group] = transfer_of(c, hidden, (enum param_group)group).lr;
 }
 
 void optimizer_destroy(optimizer *o) {
@@ -142,7 +148,7 @@ void optimizer_update(optimizer *o, double lr, double norm) {
         const piece *q = &o->piece[i];
         const param *w = &o->p->param[q->param];
         int64_t t = o->p->mtp && w->bucket == bucket_mtp(o->p) ? o->mtp_steps : o->steps;
-        adamw_step s = {.lr = lr,
+        adamw_step s = {.lr = lr * o->lr_factor[w->group],
                         .beta1 = c->beta1,
                         .beta2 = c->beta2,
                         .eps = c->eps,

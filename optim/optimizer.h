@@ -4,6 +4,7 @@
 
 #include "optim/config.h"
 #include "optim/gradients.h"
+#include "optim/transfer.h"
 
 /* A run of elements of one parameter that this rank owns; begins at a SUM_BLOCK of it. */
 typedef struct piece {
@@ -18,6 +19,7 @@ typedef struct optimizer {
     const mesh *mesh;
     gradients *g;
     real *weights; /* this rank's, as params lays them out */
+    double lr_factor[PARAM_GROUPS];
     int64_t pieces;
     piece *piece;
     real *m, *v;              /* [owned] moments, zero at the start */
@@ -37,6 +39,8 @@ typedef struct gradient_figures {
 void optimizer_create(optimizer *o, const optim_config *c, const params *p, real *weights, gradients *g,
                       const kernels *k, const mesh *mesh);
 void optimizer_destroy(optimizer *o);
+/* Learning rates of each group as found with another width; 1 times the schedule's until then. */
+void optimizer_transfer(optimizer *o, const transfer_config *c, int64_t hidden);
 
 /* Norm over fixed blocks in the table's order: the same on any number of ranks. */
 gradient_figures optimizer_gradient(optimizer *o);

@@ -12,6 +12,7 @@
 #include "launch/mesh.h"
 #include "model/config.h"
 #include "optim/config.h"
+#include "optim/transfer.h"
 
 enum on_nonfinite { NONFINITE_STOP, NONFINITE_SKIP };
 
@@ -32,6 +33,7 @@ typedef struct config {
     router_config router;
     loss_config loss;
     optim_config optim;
+    transfer_config transfer;
     train_config train;
     data_config data;
     parallel_config parallel;

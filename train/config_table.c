@@ -90,6 +90,9 @@ const config_key config_keys[] = {
     INT(optim.decay_steps, 0, ANY, "0", DECIDES, "wsd: length of the linear fall at the end"),
     REAL(optim.min_lr_ratio, 0, 1, "0.1", "where cosine and wsd end, as a part of lr"),
 
+    INT(transfer.proxy_width, 0, DIMENSION, "0", DECIDES,
+        "hidden size with which init and lr were found; 0: this model's"),
+
     INT(train.steps, 1, ANY, KEY_REQUIRED, FREE, "where the run stops"),
     INT(train.seed, 0, ANY, "1", DECIDES, ""),
     INT(train.seq_len, 1, DIMENSION, KEY_REQUIRED, DECIDES, "tokens of a sequence"),

@@ -56,6 +56,7 @@ int state_create(state *s, const config *c, comm *world, int64_t eos, error *e) 
     model_create(&s->model, &m, &s->k, &s->mesh);
     gradients_create(&s->gradients, &s->model.p, &s->k, &s->mesh);
     optimizer_create(&s->optimizer, &c->optim, &s->model.p, s->model.weights, &s->gradients, &s->k, &s->mesh);
+    optimizer_transfer(&s->optimizer, &c->transfer, c->model.hidden_size);
     history_create(s);
     s->figures = step_figures(&c->model);
     s->figure = mem_alloc((size_t)s->figures * sizeof(double), "figures");
@@ -84,5 +85,6 @@ void state_destroy(state *s) {
 }
 
 void state_initialise(state *s) {
-    init_weights(&s->model.p, &s->c.init, (uint64_t)s->c.train.seed, s->model.weights, s->c.kernels.threads);
+    init_config init = transfer_init(&s->c.transfer, s->c.model.hidden_size, &s->c.init);
+    init_weights(&s->model.p, &init, (uint64_t)s->c.train.seed, s->model.weights, s->c.kernels.threads);
 }

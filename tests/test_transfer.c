@@ -1,0 +1,118 @@
+/* Hyperparameter transfer: Table 1's factors, in the weights of a real model and in the size of its first
+ * step. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#include "launch/error.h"
+#include "model/init.h"
+#include "model/model.h"
+#include "optim/optimizer.h"
+
+enum { WIDTH = 96, PROXY = 24 }; /* s = 4 */
+
+static const model_config_all target = {.model = {.vocab_size = 300,
+                                                  .hidden_size = WIDTH,
+                                                  .num_layers = 2,
+                                                  .num_attention_heads = 2,
+                                                  .q_lora_rank = 24,
+                                                  .kv_lora_rank = 12,
+                                                  .qk_nope_head_dim = 8,
+                                                  .qk_rope_head_dim = 4,
+                                                  .v_head_dim = 8,
+                                                  .ffn_hidden_size = 64,
+                                                  .expert_ffn_hidden_size = 24,
+                                                  .n_routed_experts = 4,
+                                                  .zero_expert_num = 2,
+                                                  .moe_topk = 2,
+                                                  .routed_scaling_factor = 1,
+                                                  .rms_norm_eps = 1e-5,
+                                                  .latent_norm_eps = 1e-6,
+                                                  .rope_theta = 1e4},
+                                        .router = {.expected_ffn_experts = 1, .lb_groups = 1},
+                                        .batch = 1,
+                                        .seq = 8,
+                                        .chunks = 1,
+                                        .slack = 1.5};
+
+typedef struct subject {
+    kernels k;
+    comm *world;
+    mesh ranks;
+    model m;
+    gradients g;
+    optimizer o;
+} subject;
+
+static void subject_open(subject *s) {
+    error e;
+    const parallel_config p = {.expert_replicas = 1};
+    const optim_config c = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-16};
+    kernels_config kc = {.device = "ref", .isa = "auto", .threads = 1};
+    assert_int_equal(comm_open(&s->world, 60, &e), 0);
+    assert_int_equal(mesh_open(&s->ranks, s->world, &p, 1, 4, &e), 0);
+    assert_int_equal(kernels_open(&s->k, &kc, &e), 0);
+    model_create(&s->m, &target, &s->k, &s->ranks);
+    gradients_create(&s->g, &s->m.p, &s->k, &s->ranks);
+    optimizer_create(&s->o, &c, &s->m.p, s->m.weights, &s->g, &s->k, &s->ranks);
+}
+
+static void subject_close(subject *s) {
+    optimizer_destroy(&s->o);
+    gradients_destroy(&s->g);
+    model_destroy(&s->m);
+    kernels_close(&s->k);
+    mesh_close(&s->ranks);
+    comm_close(s->world);
+}
+
+static double deviation(const piece *q) {
+    double sum = 0;
+    for (int64_t i = 0; i < q->count; i++) sum += (double)q->weight[i] * (double)q->weight[i];
+    return sqrt(sum / (double)q->count);
+}
+
+static void table_1(void **unused) {
+    (void)unused;
+    static const double factor[PARAM_GROUPS] = {
+        [GROUP_EMBEDDING] = 1, [GROUP_HIDDEN] = 0.25, [GROUP_UNEMBEDDING] = 0.25, [GROUP_NORM] = 1};
+    const transfer_config c = {.proxy_width = PROXY};
+    const init_config proxy = {.embedding_std = 1, .hidden_std = 0.1, .unembedding_std = 0.3};
+    init_config init = transfer_init(&c, WIDTH, &proxy);
+    const double std[PARAM_GROUPS] = {
+        [GROUP_EMBEDDING] = 1, [GROUP_HIDDEN] = 0.1 / 2, [GROUP_UNEMBEDDING] = 0.3 / 2, [GROUP_NORM] = 1};
+    subject s;
+    subject_open(&s);
+    init_weights(&s.m.p, &init, 3, s.m.weights, 1);
+    optimizer_transfer(&s.o, &c, WIDTH);
+    for (int64_t i = 0; i < s.o.pieces; i++) {
+        const piece *q = &s.o.piece[i];
+        int group = s.m.p.param[q->param].group;
+        assert_float_equal(deviation(q) / std[group], 1, 0.12); /* of a few hundred elements */
+        for (int64_t j = 0; j < q->count; j++) q->gradient[j] = 1, q->weight[j] = 0;
+    }
+    optimizer_update(&s.o, 1e-3, 1); /* Adam's first step is as long as its learning rate */
+    for (int64_t i = 0; i < s.o.pieces; i++) {
+        const piece *q = &s.o.piece[i];
+        assert_float_equal((double)q->weight[0] / (-1e-3 * factor[s.m.p.param[q->param].group]), 1, 1e-5);
+    }
+    subject_close(&s);
+}
+
+static void no_proxy_changes_nothing(void **unused) {
+    (void)unused;
+    const transfer_config none = {0}, same = {.proxy_width = WIDTH};
+    for (int group = 0; group < PARAM_GROUPS; group++) {
+        assert_true(transfer_of(&none, WIDTH, (enum param_group)group).lr == 1);
+        assert_true(transfer_of(&same, WIDTH, (enum param_group)group).variance == 1);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(table_1), cmocka_unit_test(no_proxy_changes_nothing)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
