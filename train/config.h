@@ -44,6 +44,9 @@ typedef struct config {
     double wait_timeout;    /* seconds */
 } config;
 
+/* A duration as in the config ("90", "30m", "2h"), for the option --NAME of a command. */
+int config_seconds(const char *text, const char *name, double *seconds, error *e);
+
 /* Reads `path` and applies the overrides ("--section.key=value").  Every error names file, line, key, value
  * and what is allowed. */
 int config_load(config *c, const char *path, int overrides, char **override, error *e);

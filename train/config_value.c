@@ -111,6 +111,11 @@ int config_value_parse(const config_key *key, void *base, const char *text, cons
     return error_set(e, EXIT_USAGE, "%s: %s = %.200s: must be %s", where, name, text, allowed);
 }
 
+int config_seconds(const char *text, const char *name, double *seconds, error *e) {
+    const config_key key = {.name = name, .type = KEY_SECONDS, .size = sizeof *seconds, .min = 1, .max = 1e9};
+    return config_value_parse(&key, seconds, text, "command line", name, e);
+}
+
 /* The shortest text, from six digits on, that reads back as the same number. */
 static void real_text(double x, char *text, size_t size) {
     for (int digits = 6; digits <= 17; digits++) {

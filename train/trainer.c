@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "launch/options.h"
 #include "train/checkpoint.h"
 #include "train/console.h"
+#include "train/deadline.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
 #include "train/report.h"
@@ -23,6 +25,7 @@ typedef struct trainer {
     ckpt_saver *saver;
     metrics out; /* rank 0 */
     console console;
+    deadline deadline; /* of --exit-after: rank 0's clock decides for all */
     int signals;
     int32_t *tokens, *held_out; /* this rank's micro-batches of a step; one of a validation */
     double *eval_loss;
@@ -77,6 +80,8 @@ static int open_trainer(trainer *t, const char *resume, const char *init_from, e
     t->tokens = mem_alloc((size_t)(x->s.mesh.turns * row) * sizeof *t->tokens, "tokens");
     t->held_out = mem_alloc((size_t)row * sizeof *t->held_out, "tokens");
     t->eval_loss = mem_alloc((size_t)x->c.data.sources * sizeof *t->eval_loss, "held-out losses");
+    /* until a save was timed: 12 bytes a parameter, 100 MB/s */
+    t->deadline.save = 12 * params_total(&x->c.model) / 1e8;
     t->flops_per_token = metrics_flops_per_token(&x->c);
     int64_t peak = (int64_t)(kernels_measure_peak(x->c.kernels.isa, x->s.c.kernels.threads) / 1e6);
     comm_sum_i64(x->world, "measured peak", &peak, 1);
@@ -109,13 +114,30 @@ static void load_tokens(trainer *t) {
     }
 }
 
+static int validates(const trainer *t, int64_t step) {
+    const train_config *c = &t->x.c.train;
+    return t->x.valid && (step == c->steps || (c->eval_every && step % c->eval_every == 0));
+}
+
+/* Asked to stop by a signal, or by --exit-after? */
+static int stop_wanted(trainer *t) {
+    const state *s = &t->x.s;
+    if (signals_requested(t->signals)) return 1;
+    double coming = validates(t, s->step) ? t->deadline.validation : 0; /* this step's own is still to come */
+    if (s->mesh.rank || !deadline_reached(&t->deadline, comm_clock() + coming, validates(t, s->step + 1)))
+        return 0;
+    console_line(&t->console, "stopping: --exit-after leaves no time for another step and a checkpoint");
+    return 1;
+}
+
 /* What the ranks tell one another after a step: 1 if any was asked to stop. */
 static int gather_timing(trainer *t, double seconds, double exposed, step_timing *timing) {
     const state *s = &t->x.s;
     const train_config *c = &s->c.train;
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    int64_t told[3] = {signals_requested(t->signals), usage.ru_maxrss * 1024, (int64_t)(exposed * 1e9)};
+    deadline_step(&t->deadline, seconds);
+    int64_t told[3] = {stop_wanted(t), usage.ru_maxrss * 1024, (int64_t)(exposed * 1e9)};
     comm_sum_i64(s->mesh.world, "step boundary", told, 3);
     *timing = (step_timing){.step_seconds = seconds, .peak_memory = told[1]};
     timing->tokens_per_second = (double)(c->micro_batches * c->micro_batch_size * c->seq_len) / seconds;
@@ -141,8 +163,9 @@ static void validate(trainer *t) {
     state *s = &t->x.s;
     double total, began = comm_clock();
     evaluate(s, t->x.valid, s->c.train.eval_samples, t->held_out, t->eval_loss, &total);
+    t->deadline.validation = comm_clock() - began;
     if (s->mesh.rank == 0) {
-        console_eval(&t->console, s, t->eval_loss, total, comm_clock() - began);
+        console_eval(&t->console, s, t->eval_loss, total, t->deadline.validation);
         metrics_eval(&t->out, s->step, &s->c.data, t->eval_loss, total);
     }
 }
@@ -161,6 +184,8 @@ static int told(trainer *t, const ckpt_outcome *o) {
         not_written(t, o->step, &o->failure);
         return o->failure.code;
     }
+    t->deadline.save = o->seconds;
+    t->deadline.saved = 0;
     if (t->x.s.mesh.rank) return 0;
     if (o->waited > 0) snprintf(waited, sizeof waited, " and waited %.2f s for it", o->waited);
     console_line(&t->console, "checkpoint of step %lld: stalled %.2f s%s, written in %.1f s, %s (of %s)",
@@ -187,6 +212,7 @@ static int start_save(trainer *t) {
     if (comm_agree(t->x.world, &why) ||
         checkpoint_start(t->saver, &t->x.s, tokenizer_digest(t->x.tokenizer), &why))
         not_written(t, t->x.s.step, &why);
+    t->deadline.saved = comm_clock() + t->deadline.save;
     return why.code;
 }
 
@@ -238,22 +264,26 @@ static int loop(trainer *t, error *e) {
         write_records(t, &timing);
         if (!t->r.finite && nonfinite(t, e)) return e->code;
         int last = s->step == c->steps;
-        if (t->x.valid && (last || (c->eval_every && s->step % c->eval_every == 0))) validate(t);
+        if (validates(t, s->step)) validate(t);
         int code = checkpoint(t, last || asked, &timing);
         if (s->mesh.rank == 0) metrics_timing(&t->out, s->step, &timing);
         if (code && last)
             return error_set(e, code, "the run is done, but its last checkpoint was not written");
         if (code && asked) return error_set(e, code, "asked to stop, but the checkpoint was not written");
-        if (asked) return EXIT_REQUEUE;
+        if (asked && !last) return EXIT_REQUEUE;
     }
     return 0;
 }
 
 int train_command(int argc, char **argv) {
-    const char *resume = "auto", *init_from = NULL;
-    const option known[] = {{"resume", .text = &resume}, {"init-from", .text = &init_from}, {0}};
+    const char *resume = "auto", *init_from = NULL, *exit_after = NULL;
+    double began = comm_clock(), seconds = INFINITY;
+    const option known[] = {{"resume", .text = &resume},
+                            {"init-from", .text = &init_from},
+                            {"exit-after", .text = &exit_after},
+                            {0}};
     options o = {.usage = "usage: caracal train CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] "
-                          "[--section.key=value ...]\n",
+                          "[--exit-after=DURATION] [--section.key=value ...]\n",
                  .known = known,
                  .min_words = 1,
                  .max_words = 1,
@@ -262,8 +292,11 @@ int train_command(int argc, char **argv) {
         if (!o.code) config_help(stdout);
         return o.code;
     }
-    trainer t = {.signals = signals_open(getenv("OMPI_COMM_WORLD_RANK") != NULL)};
     error e;
+    if (exit_after && config_seconds(exit_after, "exit-after", &seconds, &e))
+        return options_refuse(&o, "%s", e.text);
+    trainer t = {.signals = signals_open(getenv("OMPI_COMM_WORLD_RANK") != NULL),
+                 .deadline.at = began + seconds};
     int code = session_open(&t.x, o.word[0], o.overrides, o.override, SESSION_TRAIN | SESSION_VALID, &e);
     if (code) return code;
     if (comm_rank(t.x.world) == 0) console_header(&t.x);
