@@ -7,9 +7,9 @@ set -u
 . "$(dirname "$0")/tiny.sh"
 
 # so little text that a run reads it more than once
-"$caracal" data build --tokenizer=tokenizer.json --out=code --valid-fraction=0.2 "$top"/kernels/ref/ref.c >log 2>&1 &&
-    "$caracal" data build --tokenizer=tokenizer.json --out=prose --valid-fraction=0.3 "$top"/LICENSE "$top"/.clang-format \
-        "$top"/kernels/ref/ref.h >>log 2>&1 || cat log
+"$caracal" data build --tokenizer=tokenizer.json --out=code --valid-fraction=0.2 "$top"/kernels/ref/{ref,optimizer}.c >log 2>&1 &&
+    "$caracal" data build --tokenizer=tokenizer.json --out=prose --valid-fraction=0.3 "$top"/LICENSE \
+        "$top"/.clang-format >>log 2>&1 || cat log
 steps=12
 short="--train.steps=$steps --train.seq_len=32 --train.eval_every=4 --train.eval_samples=1 --train.log_every=100
        --optim.schedule=wsd --optim.schedule_steps=$steps --optim.warmup_steps=3 --optim.decay_steps=4

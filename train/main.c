@@ -28,7 +28,9 @@ static const struct command {
     const char *name, *usage;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"train", "CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] [--section.key=value ...]", train_command},
+    {"train",
+     "CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] [--exit-after=DURATION] [--section.key=value ...]",
+     train_command},
     {"evaluate", "CKPT [--samples=N]", evaluate_command},
     {"generate", "CKPT --prompt=TEXT [--tokens=64] [--temperature=0] [--top-p=1] [--seed=1]",
      generate_command},

@@ -1,4 +1,6 @@
-/* `caracal train CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] [--section.key=value ...]` */
+/* `caracal train CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] [--exit-after=DURATION]
+ * [--section.key=value
+ * ...]` */
 #ifndef CARACAL_TRAIN_TRAINER_H
 #define CARACAL_TRAIN_TRAINER_H
 

@@ -1,0 +1,97 @@
+#!/bin/bash
+# Real runs that are asked to stop, or whose ranks hang: what is on disk, what the exit code says, and that no process
+# is left behind.  A long step is a rank that was stopped for a while: that takes no processor and no luck.
+set -um # -m: background jobs that do not ignore INT
+. "$(dirname "$0")/tiny.sh"
+
+endless="--train.steps=1000000 --checkpoint.every=0 --train.eval_every=0 --train.log_every=1000000"
+processes() { # run: the pids of its ranks
+    for p in /proc/[0-9]*; do
+        tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -q "^$caracal train .*--run.dir=$1 " && echo "${p#/proc/}"
+    done
+}
+starts() { # run, options...: two ranks in the background; returns when they train, with $run
+    local name=$1
+    shift
+    "$top/launch/run" -np 2 "$caracal" train tiny.yaml --run.dir="$name" $endless "$@" >"$name.log" 2>&1 &
+    run=$!
+    for _ in $(seq 300); do
+        [ -s "$name/metrics.jsonl" ] && return
+        sleep 0.1
+    done
+    cat "$name.log"
+    return 1
+}
+ends() { # run, exit code: the run ends with it, and leaves nobody behind
+    local code left
+    wait "$run"
+    code=$?
+    cat "$1.log"
+    for _ in $(seq 50); do
+        left=$(processes "$1")
+        [ -z "$left" ] && break
+        sleep 0.1
+    done
+    echo "exit code $code, wanted $2; left behind: ${left:-nobody}"
+    [ "$code" = "$2" ] && [ -z "$left" ]
+}
+saved() { # run: the last step that metrics.jsonl has is the one checkpoint, and it is whole
+    local last
+    last=$(tail -n 1 "$1/metrics.jsonl" | sed 's/{"step":\([0-9]*\).*/\1/')
+    ls "$1/checkpoints"
+    [ "$(ls "$1/checkpoints")" = "$(printf 'step-%08d' "$last")" ] && "$caracal" verify "$1"/checkpoints/step-*
+}
+
+long_step() { # signal: comes while a step takes ten seconds, and again
+    local victim
+    starts long-"$1" || return
+    victim=$(processes long-"$1" | tail -n 1)
+    kill -STOP "$victim"
+    sleep 0.5
+    kill "-$1" $run
+    sleep 1
+    kill "-$1" $run # the scheduler's second one
+    sleep 9
+    kill -CONT "$victim"
+    ends long-"$1" 75 && saved long-"$1"
+}
+hung() { # a rank that never answers: the deadline names the operation
+    local victim
+    starts hung --wait_timeout=3s || return
+    victim=$(processes hung | tail -n 1)
+    kill -STOP "$victim"
+    ends hung 4 && grep -E "rank [01] of 2 waited 3 s in .* #[0-9]+" hung.log
+}
+impatient() { # asked, and again after five seconds while a rank hangs: out at once
+    local victim
+    starts impatient || return
+    victim=$(processes impatient | tail -n 1)
+    kill -STOP "$victim"
+    kill -TERM $run
+    sleep 6
+    kill -TERM $run
+    ends impatient 130
+}
+# they mostly wait: side by side
+check "TERM while a step takes ten seconds" long_step TERM &
+check "USR1 while a step takes ten seconds" long_step USR1 &
+check "a hung rank" hung &
+check "asked again after five seconds" impatient &
+wait
+
+exit_code() { # wanted, command...
+    local code
+    "${@:2}"
+    code=$?
+    [ "$code" = "$1" ] || { echo "exit code $code, wanted $1"; return 1; }
+}
+check "--exit-after" exit_code 75 train 2 after $endless --exit-after=2s
+check "leaves a checkpoint of its last step" saved after
+goes_on() { # one more step each time, however late it is
+    local steps
+    steps=$(wc -l <after/metrics.jsonl)
+    exit_code 75 train 1 after $endless --exit-after=1s && [ "$(wc -l <after/metrics.jsonl)" -gt "$steps" ]
+}
+check "and goes on from there" goes_on
+check "a run that is done before" exit_code 0 train 2 early --exit-after=2h
+refuses "no duration" 2 "exit-after = soon" train 1 bad --exit-after=soon
