@@ -25,7 +25,7 @@ static int failed(const safetensors_writer *w, const char *what, error *e) {
 
 /* The header: entries in the order given, padded with spaces so that the data starts at a multiple of 8. */
 static char *header_text(const safetensors_writer *w, const safetensor_spec *specs) {
-    json_t *header = json_object();
+    json_t *header = json_pack("{s{ss}}", "__metadata__", "format", "pt"); /* transformers wants to be told */
     int64_t at = 0;
     for (int64_t i = 0; i < w->n; i++) {
         json_t *shape = json_array();

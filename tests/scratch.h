@@ -27,6 +27,14 @@ static inline int scratch_remove(const char *path, const struct stat *info, int 
     return remove(path);
 }
 
+/* Removes its files, and not what lies in directories. */
+static inline void scratch_empty(const scratch *s) {
+    DIR *d = opendir(s->directory);
+    for (struct dirent *f; d && (f = readdir(d));)
+        if (f->d_name[0] != '.') unlinkat(dirfd(d), f->d_name, 0);
+    if (d) closedir(d);
+}
+
 static inline int scratch_teardown(void **state) {
     scratch *s = *state;
     nftw(s->directory, scratch_remove, 16, FTW_DEPTH | FTW_PHYS);
