@@ -159,6 +159,22 @@ int checkpoint_start(ckpt_saver *saver, const state *s, const char *tokenizer_di
     return e->code;
 }
 
+ckpt_tensor *checkpoint_tensors(const params *p, int64_t *n) {
+    tensor_list t = list_tensors(p, &p->model);
+    *n = t.tensors;
+    return t.tensor;
+}
+
+void checkpoint_tensors_free(ckpt_tensor *tensor, int64_t n) {
+    list_free(&(tensor_list){.tensor = tensor, .tensors = n});
+}
+
+json_t *checkpoint_describe_fresh(const config *c, const char *tokenizer_digest) {
+    bias_history none = {0};
+    state fresh = {.c = *c, .history = &none};
+    return describe(&fresh, tokenizer_digest);
+}
+
 /* ---- loading ---- */
 
 /* Appends a slice of a named tensor, checking that the checkpoint has it with this shape. */

@@ -29,4 +29,10 @@ json_t *checkpoint_state_with(const json_t *about, const config *c);
  * fresh.  Shapes must match; anything else may differ.  Collective. */
 int checkpoint_init_from(state *s, ckpt *k, error *e);
 
+/* For those who make a checkpoint without a state: its tensors, in the order in which they are stored, and
+ * everything that is not a tensor where no step was done yet. */
+ckpt_tensor *checkpoint_tensors(const params *p, int64_t *n);
+void checkpoint_tensors_free(ckpt_tensor *tensor, int64_t n);
+json_t *checkpoint_describe_fresh(const config *c, const char *tokenizer_digest);
+
 #endif

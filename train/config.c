@@ -20,15 +20,32 @@ static int fill_defaults(config *c, const config_origin *o, error *e) {
     return 0;
 }
 
+/* After the file, read with `code`: the command line, the defaults, and whether all that goes together. */
+static int complete(config *c, config_origin *o, int overrides, char **override, int code, error *e) {
+    for (int i = 0; i < overrides && !code; i++) code = config_read_override(c, o, override[i], e);
+    if (!code) code = fill_defaults(c, o, e);
+    if (!code) code = config_check(c, o, e);
+    if (code) config_free(c);
+    return code;
+}
+
 int config_load(config *c, const char *path, int overrides, char **override, error *e) {
     *c = (config){0};
     config_origin origin = {.file = path};
-    int code = config_read_file(c, &origin, e);
-    for (int i = 0; i < overrides && !code; i++) code = config_read_override(c, &origin, override[i], e);
-    if (!code) code = fill_defaults(c, &origin, e);
-    if (!code) code = config_check(c, &origin, e);
-    if (code) config_free(c);
-    return code;
+    return complete(c, &origin, overrides, override, config_read_file(c, &origin, e), e);
+}
+
+int config_assemble(config *c, const char *file, char *const *text, int overrides, char **override,
+                    error *e) {
+    *c = (config){0};
+    config_origin origin = {.file = file};
+    int code = 0;
+    for (int k = 0; k < config_key_count && !code; k++) {
+        if (!text[k]) continue;
+        origin.line[k] = ORIGIN_FILE;
+        code = config_value_parse(&config_keys[k], c, text[k], file, config_keys[k].name, e);
+    }
+    return complete(c, &origin, overrides, override, code, e);
 }
 
 static void free_texts(const config_key *keys, int count, void *base) {

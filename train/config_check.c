@@ -67,9 +67,6 @@ static int check_schedule(const config *c, const config_origin *o, error *e) {
 
 int config_check(const config *c, const config_origin *o, error *e) {
     if (check_model(c, o, e) || check_schedule(c, o, e)) return e->code;
-    if (c->data.sources == 0)
-        return error_set(e, EXIT_USAGE, "%s: data.sources is missing: a list of {name, train, valid, weight}",
-                         o->file);
     /* rows of dispatched tokens are numbered with 32 bits */
     double rows = (double)c->train.seq_len * (double)c->train.micro_batch_size * (double)c->model.moe_topk;
     if (rows > INT32_MAX)

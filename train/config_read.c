@@ -9,7 +9,7 @@
 void config_origin_text(const config_origin *o, int key, char text[ORIGIN_TEXT]) {
     int line = o->line[key];
     if (line == ORIGIN_COMMAND_LINE) snprintf(text, ORIGIN_TEXT, "command line");
-    else if (line == ORIGIN_DEFAULT) snprintf(text, ORIGIN_TEXT, "%s", o->file);
+    else if (line == ORIGIN_DEFAULT || line == ORIGIN_FILE) snprintf(text, ORIGIN_TEXT, "%s", o->file);
     else snprintf(text, ORIGIN_TEXT, "%s:%d", o->file, line);
 }
 

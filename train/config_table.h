@@ -57,16 +57,19 @@ void config_value_allowed(const config_key *key, char *text, size_t size);
 /* Where each key of a config was said. */
 typedef struct config_origin {
     const char *file;
-    int line[CONFIG_MAX_KEYS]; /* 0: nowhere, it has its default; -1: on the command line */
+    int line[CONFIG_MAX_KEYS]; /* or one of: nowhere, it has its default; on the command line; in the file */
 } config_origin;
 
-enum { ORIGIN_DEFAULT = 0, ORIGIN_COMMAND_LINE = -1, ORIGIN_TEXT = 512 };
+enum { ORIGIN_DEFAULT = 0, ORIGIN_COMMAND_LINE = -1, ORIGIN_FILE = -2, ORIGIN_TEXT = 512 };
 
 /* "file:line", "command line" or "file". */
 void config_origin_text(const config_origin *o, int key, char text[ORIGIN_TEXT]);
 /* Fills *c from the file, then from the overrides (train/config_read.c). */
 int config_read_file(config *c, config_origin *o, error *e);
 int config_read_override(config *c, config_origin *o, const char *argument, error *e);
+/* As config_load, from texts by key (text[k] is config_keys[k]'s, NULL: not said) instead of YAML; `file` is
+ * where they stood. */
+int config_assemble(config *c, const char *file, char *const *text, int overrides, char **override, error *e);
 /* Combinations that cannot be, as far as they do not depend on the number of ranks (train/config_check.c). */
 int config_check(const config *c, const config_origin *o, error *e);
 

@@ -27,7 +27,7 @@ static void write_value(FILE *out, const char *text) {
 
 static void write_sources(FILE *out, const data_config *data) {
     char text[VALUE_TEXT];
-    fputs("  sources:\n", out);
+    fputs(data->sources ? "  sources:\n" : "  sources: []\n", out);
     for (int64_t s = 0; s < data->sources; s++) {
         for (int k = 0; k < config_source_key_count; k++) {
             config_value_text(&config_source_keys[k], &data->source[s], text, sizeof text);

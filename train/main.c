@@ -11,8 +11,10 @@
 #include "train/compare.h"
 #include "train/diff.h"
 #include "train/evaluate.h"
+#include "train/export.h"
 #include "train/generate.h"
 #include "train/grow.h"
+#include "train/import.h"
 #include "train/plan.h"
 #include "train/report.h"
 #include "train/trainer.h"
@@ -35,6 +37,8 @@ static const struct command {
     {"generate", "CKPT --prompt=TEXT [--tokens=64] [--temperature=0] [--top-p=1] [--seed=1]",
      generate_command},
     {"grow", "CKPT OUT [--times=2]", grow_command},
+    {"export", "CKPT DIR [--dtype=float32|bf16] [--max-shard-size=5GB]", export_command},
+    {"import", "DIR RUN_DIR [--config=CONFIG]", import_command},
     {"plan", "CONFIG [--ranks=N]", plan_command},
     {"tokenizer", "train|encode|decode ...", data_tokenizer_command},
     {"data", "build|ngram ...", data_command},

@@ -20,9 +20,12 @@ static int agree(session *x, int level, error *e) {
     return 0;
 }
 
-static int open_files(session *x, int files, error *e) {
+static int open_files(session *x, const char *config_path, int files, error *e) {
     const config *c = &x->c;
     int held_out = 0;
+    if (files & SESSION_TRAIN && !c->data.sources)
+        return error_set(e, EXIT_USAGE, "%s: data.sources is missing: a list of {name, train, valid, weight}",
+                         config_path);
     for (int64_t i = 0; i < c->data.sources; i++) held_out |= c->data.source[i].valid != NULL;
     if (tokenizer_vocab_size(x->tokenizer) > c->model.vocab_size)
         return error_set(e, EXIT_USAGE, "%s has %lld tokens, but model.vocab_size is %lld", c->data.tokenizer,
@@ -49,7 +52,7 @@ int session_open(session *x, const char *config_path, int overrides, char **over
     comm_set_timeout(x->world, x->c.wait_timeout);
     tokenizer_open(&x->tokenizer, x->c.data.tokenizer, e);
     if (agree(x, OPEN_TOKENIZER, e)) goto failed;
-    open_files(x, files, e);
+    open_files(x, config_path, files, e);
     if (agree(x, OPEN_FILES, e)) goto failed;
     state_create(&x->s, &x->c, x->world, tokenizer_eos(x->tokenizer), e);
     if (agree(x, OPEN_STATE, e)) goto failed;
