@@ -41,7 +41,13 @@ small_gradients() { # one warning, with the group and both numbers, and a note i
 }
 check "eps above the gradients" small_gradients
 check "weights of another run" train 2 from --init-from=base/checkpoints --train.steps=1
-check "evaluate" "$caracal" evaluate base/checkpoints
+evaluated() { # opens the model alone, and says what training said of it
+    local total
+    total=$(sed -n 's/.*"total":\([0-9.]*\).*/\1/p' base/eval.jsonl | tail -n 1)
+    "$caracal" evaluate base/checkpoints --samples=3 | tee evaluated.log
+    grep -q "^all tokens  *$(printf %.4f "$total") " evaluated.log
+}
+check "evaluate" evaluated
 check "generate" "$caracal" generate base/checkpoints --prompt='int main(' --tokens=8
 
 refuses "ranks that do not divide" 2 "train.micro_batches = 8 is not divisible by the 3 ranks" train 3 bad

@@ -219,7 +219,7 @@ int main(int argc, char **argv) {
     json_t *j = read_json(argv[1], "config.json"), *tokens = read_json(argv[1], "tokens.json");
     read_config(&c, j);
     read_options(&c, argc, argv);
-    if (comm_open(&world, 60, &e) || state_create(&s, &c, world, -1, &e)) FAULT(e.code, "%s", e.text);
+    if (comm_open(&world, 60, &e) || state_create(&s, &c, world, -1, 1, &e)) FAULT(e.code, "%s", e.text);
     load_weights(&s, argv[1]);
     step_result_create(&r, &c.model);
     mkdir(argv[2], 0777);

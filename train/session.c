@@ -54,7 +54,7 @@ int session_open(session *x, const char *config_path, int overrides, char **over
     if (agree(x, OPEN_TOKENIZER, e)) goto failed;
     open_files(x, config_path, files, e);
     if (agree(x, OPEN_FILES, e)) goto failed;
-    state_create(&x->s, &x->c, x->world, tokenizer_eos(x->tokenizer), e);
+    state_create(&x->s, &x->c, x->world, tokenizer_eos(x->tokenizer), (files & SESSION_TRAIN) != 0, e);
     if (agree(x, OPEN_STATE, e)) goto failed;
     return 0;
 failed:

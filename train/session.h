@@ -14,7 +14,8 @@ typedef struct session {
     int opened; /* how far session_open came */
 } session;
 
-enum { SESSION_TRAIN = 1, SESSION_VALID = 2 }; /* which token files */
+/* Which token files; without SESSION_TRAIN the state is the model alone. */
+enum { SESSION_TRAIN = 1, SESSION_VALID = 2 };
 
 /* Reads the config with its overrides and opens everything; on an error rank 0 prints it, all ranks return
  * its code, and what was opened is closed again.  Weights are zero. */

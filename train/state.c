@@ -42,18 +42,8 @@ static void history_create(state *s) {
     }
 }
 
-int state_create(state *s, const config *c, comm *world, int64_t eos, error *e) {
-    *s = (state){.c = *c};
-    int code = mesh_open(&s->mesh, world, &c->parallel, c->train.micro_batches, c->model.n_routed_experts, e);
-    if (code) return code;
-    s->c.kernels.threads = state_threads(c, world);
-    code = kernels_open(&s->k, &s->c.kernels, e);
-    if (code) {
-        mesh_close(&s->mesh);
-        return code;
-    }
-    model_config_all m = state_model_config(c, eos);
-    model_create(&s->model, &m, &s->k, &s->mesh);
+static void training_create(state *s) {
+    const config *c = &s->c;
     gradients_create(&s->gradients, &s->model.p, &s->k, &s->mesh);
     optimizer_create(&s->optimizer, &c->optim, &s->model.p, s->model.weights, &s->gradients, &s->k, &s->mesh);
     optimizer_transfer(&s->optimizer, &c->transfer, c->model.hidden_size);
@@ -63,11 +53,27 @@ int state_create(state *s, const config *c, comm *world, int64_t eos, error *e) 
     s->figure_sum = mem_alloc((size_t)s->figures * sizeof(double), "figures");
     s->row_sum = mem_alloc((size_t)c->model.hidden_size * sizeof(double), "figures");
     s->figure_all = mem_alloc((size_t)(s->figures * s->mesh.ranks) * sizeof(double), "figures");
+}
+
+int state_create(state *s, const config *c, comm *world, int64_t eos, int training, error *e) {
+    *s = (state){.c = *c};
+    int code = mesh_open(&s->mesh, world, &c->parallel, c->train.micro_batches, c->model.n_routed_experts, e);
+    if (code) return code;
+    s->c.kernels.threads = state_threads(c, world);
+    code = kernels_open(&s->k, &s->c.kernels, e);
+    if (code) {
+        mesh_close(&s->mesh);
+        return code;
+    }
+    if (!training) s->c.model.recompute = 1; /* no backward pass: layers may share one layer's memory */
+    model_config_all m = state_model_config(&s->c, eos);
+    model_create(&s->model, &m, &s->k, &s->mesh);
+    if (training) training_create(s);
     return 0;
 }
 
 void state_destroy(state *s) {
-    for (int64_t l = 0; l < s->c.model.num_layers; l++) {
+    for (int64_t l = 0; s->history && l < s->c.model.num_layers; l++) {
         mem_free(s->history[l].e1_N);
         mem_free(s->history[l].e2_N);
         mem_free(s->history[l].waiting_N);

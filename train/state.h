@@ -26,8 +26,8 @@ typedef struct state {
 } state;
 
 /* Opens backend, mesh and model for `c`; weights are zero, biases and history too.  eos: from the tokenizer.
- */
-int state_create(state *s, const config *c, comm *world, int64_t eos, error *e);
+ * training = 0: the model alone, for forward passes; gradients, optimizer, history and figures stay empty. */
+int state_create(state *s, const config *c, comm *world, int64_t eos, int training, error *e);
 void state_destroy(state *s);
 /* Fresh weights from train.seed. */
 void state_initialise(state *s);
