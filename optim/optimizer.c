@@ -103,7 +103,9 @@ gradient_figures optimizer_gradient(optimizer *o) {
         }
     }
     f.norm = sqrt(total);
-    f.finite = isfinite(f.norm);
+    /* what is not clipped must have squares that a second moment can hold: infinity would stay there, and
+     * hold the parameter where it is */
+    f.finite = o->c.clip > 0 ? isfinite(f.norm) : f.norm < 1e19;
     return f;
 }
 

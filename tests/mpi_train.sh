@@ -56,6 +56,7 @@ refuses "an unknown key" 2 "seq_length" train 2 bad --train.seq_length=7
 refuses "another config on resume" 2 "optim.lr" train 1 base --optim.lr=1e-3 --train.steps=7
 "$caracal" tokenizer train --vocab-size=300 --out=small.json "$top"/LICENSE >log 2>&1
 refuses "a token id past the vocabulary" 3 "code.train" train 1 bad --data.tokenizer=small.json --model.vocab_size=300
+refuses "gradients whose squares overflow" 5 "stopped before the update" train 1 bad --loss.hidden_z_coef=9e18 --optim.clip=0
 refuses "non-finite loss" 5 "stopped before the update" train 2 bad --optim.lr=1e17 --optim.clip=0
 head -c 100 code.train.idx >cut.train.idx && cp code.train.bin cut.train.bin
 sed 's/code.train/cut.train/' tiny.yaml >cut.yaml

@@ -53,6 +53,10 @@ static void rms_norm(const kernels *k) {
     k->rms_norm_forward(k->ctx, 1, 2, 0, 2, y, 2, rstd, x, 2, w);
     EXPECT(rstd, sqrt(2) / 5);
     EXPECT(y, 6 * sqrt(2) / 5, 16 * sqrt(2) / 5);
+    const real large[] = {(real)3e30, (real)4e30}; /* whose squares are no floats */
+    k->rms_norm_forward(k->ctx, 1, 2, 0, 2, y, 2, rstd, large, 2, w);
+    EXPECT(y, 6 * sqrt(2) / 5, 16 * sqrt(2) / 5);
+    k->rms_norm_forward(k->ctx, 1, 2, 0, 2, y, 2, rstd, x, 2, w);
     /* y does not change with x's length: a gradient along x vanishes */
     const real dy[] = {3, 2};
     real dx[2] = {7, 8}, dw[2];

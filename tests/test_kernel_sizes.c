@@ -79,9 +79,7 @@ static void test_large_products(void **state) {
 
 /* ---- attention whose gradients of the shared key do not fit the scratch at once ---- */
 
-static void test_many_heads(void **state) {
-    (void)state;
-    attention_shape s = {.batch = 1, .seq = 270, .heads = 64, .nope = 1, .rope = 128, .v = 1};
+static void expect_attention(attention_shape s) {
     int64_t rows = s.seq, heads = rows * s.heads;
     real *q = values(heads * (s.nope + s.rope), 1), *kv = values(heads * (s.nope + s.v), 2);
     real *k_rope = values(rows * s.rope, 3), *o = values(heads * s.v, 4), *lse = values(heads, 5);
@@ -94,6 +92,19 @@ static void test_many_heads(void **state) {
     kernels_close(&k);
     void *all[] = {q, kv, k_rope, o, lse, d_o, dq, dkv, dk_rope};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
+}
+
+static void test_many_heads(void **state) {
+    (void)state;
+    attention_shape s = {.batch = 1, .seq = 270, .heads = 64, .nope = 1, .rope = 128, .v = 1};
+    expect_attention(s);
+}
+
+/* The widest heads that a config may have (train/config_table.c). */
+static void test_wide_heads(void **state) {
+    (void)state;
+    attention_shape s = {.batch = 1, .seq = 70, .heads = 1, .nope = 256, .rope = 128, .v = 256};
+    expect_attention(s);
 }
 
 /* ---- rows more than 2^31 elements apart, in memory of which few pages are ever touched ---- */
@@ -176,6 +187,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_large_products),
         cmocka_unit_test(test_many_heads),
+        cmocka_unit_test(test_wide_heads),
         cmocka_unit_test(test_far_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

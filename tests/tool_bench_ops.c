@@ -168,6 +168,17 @@ static void bench_memory(const machine *m, float **x, int32_t *ids) {
     line(m, "router_forward", run_router, router, 8.0 * 4096 * 768, copy);
 }
 
+/* AdamW where second moments are denormal, near 1e-42.  Last, for it spoils its buffers. */
+static void bench_denormal(const machine *m, float **x) {
+    for (int64_t i = 0; i < ELEMENTS; i++) {
+        x[1][i] *= 1e-21f;
+        x[2][i] *= 1e-42f;
+        x[3][i] *= 1e-21f;
+    }
+    call c = {.size = {ELEMENTS}, .x = {x[0], x[1], x[2], x[3]}};
+    line(m, "adamw, denormals", run_adamw, c, 28.0 * ELEMENTS, m->copy);
+}
+
 static void bench_attention(const machine *m, float **x) {
     static const attention_shape shape[] = {
         {1, 256, 4, 32, 16, 32, 0},  {4, 256, 4, 32, 16, 32, 0},  {1, 1024, 8, 48, 16, 64, 0},
@@ -203,6 +214,7 @@ int main(int argc, char **argv) {
     printf("%-50s %15s %15s   (GFLOP/s of attention, GB/s of the others)\n", "", "one thread", "two");
     bench_attention(&m, x);
     bench_memory(&m, x, ids);
+    bench_denormal(&m, x);
     for (int t = 0; t < MOST_THREADS; t++) kernels_close(&m.kernel[t]);
     arena_destroy(&a);
     mem_free(ids);

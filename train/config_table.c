@@ -17,7 +17,8 @@
 #define ENUM(field, words, standard, decides, doc)                                                           \
     { #field, KEY_ENUM, FIELD(field), 0, 0, words, standard, decides, doc }
 
-#define DIMENSION 16777216 /* the widest matrix side: products of two stay far inside int64_t */
+/* The upper ends of the model's sizes are what the cpu backend's scratch holds (REQUIREs in kernels/cpu). */
+#define DIMENSION 1048576
 #define ANY       KEY_UNBOUNDED
 #define POSITIVE  KEY_ABOVE_ZERO
 
@@ -36,16 +37,16 @@ const config_key config_keys[] = {
     INT(model.vocab_size, 2, INT32_MAX, KEY_REQUIRED, DECIDES, "tokens in the vocabulary"),
     INT(model.hidden_size, 1, DIMENSION, KEY_REQUIRED, DECIDES, "H"),
     INT(model.num_layers, 1, 100000, KEY_REQUIRED, DECIDES, "L; each has two attentions, two FFNs, one MoE"),
-    INT(model.num_attention_heads, 1, 65536, KEY_REQUIRED, DECIDES, ""),
+    INT(model.num_attention_heads, 1, 256, KEY_REQUIRED, DECIDES, ""),
     INT(model.q_lora_rank, 1, DIMENSION, KEY_REQUIRED, DECIDES, "width of the query latent"),
     INT(model.kv_lora_rank, 1, DIMENSION, KEY_REQUIRED, DECIDES, "width of the key-value latent"),
-    INT(model.qk_nope_head_dim, 1, 65536, KEY_REQUIRED, DECIDES, "per head, without position"),
-    INT(model.qk_rope_head_dim, 2, 65536, KEY_REQUIRED, DECIDES, "turned by position; even; keys share it"),
-    INT(model.v_head_dim, 1, 65536, KEY_REQUIRED, DECIDES, ""),
+    INT(model.qk_nope_head_dim, 1, 256, KEY_REQUIRED, DECIDES, "per head, without position"),
+    INT(model.qk_rope_head_dim, 2, 128, KEY_REQUIRED, DECIDES, "turned by position; even; keys share it"),
+    INT(model.v_head_dim, 1, 256, KEY_REQUIRED, DECIDES, ""),
     INT(model.ffn_hidden_size, 1, DIMENSION, KEY_REQUIRED, DECIDES, "inner width of the dense FFNs"),
     INT(model.expert_ffn_hidden_size, 1, DIMENSION, KEY_REQUIRED, DECIDES, "inner width of one expert"),
-    INT(model.n_routed_experts, 1, 1048576, KEY_REQUIRED, DECIDES, "N, the FFN experts of a layer"),
-    INT(model.zero_expert_num, 0, 1048576, KEY_REQUIRED, DECIDES, "Z, identity experts; 0: none"),
+    INT(model.n_routed_experts, 1, 16384, KEY_REQUIRED, DECIDES, "N, the FFN experts of a layer"),
+    INT(model.zero_expert_num, 0, 8192, KEY_REQUIRED, DECIDES, "Z, identity experts; 0: none"),
     INT(model.moe_topk, 1, 4096, KEY_REQUIRED, DECIDES, "K, experts chosen per token"),
     REAL(model.routed_scaling_factor, POSITIVE, ANY, "1", "gamma: factor on the chosen probabilities"),
     REAL(model.rms_norm_eps, POSITIVE, ANY, "1e-5", ""),
@@ -95,7 +96,7 @@ const config_key config_keys[] = {
 
     INT(train.steps, 1, ANY, KEY_REQUIRED, FREE, "where the run stops"),
     INT(train.seed, 0, ANY, "1", DECIDES, ""),
-    INT(train.seq_len, 1, DIMENSION, KEY_REQUIRED, DECIDES, "tokens of a sequence"),
+    INT(train.seq_len, 1, 16777216, KEY_REQUIRED, DECIDES, "tokens of a sequence"),
     INT(train.micro_batches, 1, 1048576, KEY_REQUIRED, DECIDES, "per step, over all ranks"),
     INT(train.micro_batch_size, 1, 1048576, "1", DECIDES, "sequences of a micro-batch"),
     INT(train.log_every, 1, ANY, "10", FREE, "steps between lines on the console"),

@@ -6,6 +6,17 @@
 #include "kernels/cpu/vec.h"
 #include "launch/error.h"
 
+/* In double: squares of a diverging run's hidden states leave float's range long before the states do, and
+ * 1 / sqrt(infinity) would turn them into zeros that no check of the loss could see. */
+static double sum_squares_wide(int64_t n, const float *x) {
+    vd sum = vd_zero();
+    for (int64_t c = 0; c < n; c += LANES) {
+        vd v = vd_from(vf_load_n(x + c, n - c));
+        sum = vd_fma(v, v, sum);
+    }
+    return vd_sum(sum);
+}
+
 void CPU_(rms_norm_forward)(kernel_context *ctx, int64_t rows, int64_t cols, double eps, double scale,
                             float *y, int64_t ldy, float *rstd, const float *x, int64_t ldx, const float *w) {
 #pragma omp parallel for num_threads(threads_for(ctx, rows *cols)) schedule(static)
@@ -16,7 +27,9 @@ void CPU_(rms_norm_forward)(kernel_context *ctx, int64_t rows, int64_t cols, dou
             vf v = vf_load_n(x_r + c, cols - c);
             sum = vf_fma(v, v, sum);
         }
-        double inverse = 1 / sqrt((double)vf_sum(sum) / (double)cols + eps);
+        double squares = vf_sum(sum);
+        if (isinf(squares)) squares = sum_squares_wide(cols, x_r);
+        double inverse = 1 / sqrt(squares / (double)cols + eps);
         rstd[r] = (float)inverse;
         vf factor = vf_set1((float)(scale * inverse));
         for (int64_t c = 0; c < cols; c += LANES) {
