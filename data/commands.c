@@ -1,6 +1,7 @@
 #include "data/commands.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "data/tokenizer.h"
 #include "data/tokenizer_train.h"
 #include "launch/memory.h"
+#include "launch/options.h"
 
 static const char tokenizer_usage[] =
     "usage: caracal tokenizer train --vocab-size=N --out=tokenizer.json FILE...\n"
@@ -31,30 +33,6 @@ static int report(const error *e) {
     return e->code;
 }
 
-/* "--help" goes to stdout and is no error. */
-static int show_usage(const char *usage, const char *word, const char *problem) {
-    if (!strcmp(word, "--help") || !strcmp(word, "-h")) {
-        fputs(usage, stdout);
-        return EXIT_DONE;
-    }
-    if (*problem) fprintf(stderr, "caracal: %s: %s\n", word, problem);
-    fputs(usage, stderr);
-    return EXIT_USAGE;
-}
-
-/* The value in "--name=value", or NULL if the argument is another one. */
-static const char *option(const char *argument, const char *name) {
-    size_t n = strlen(name);
-    return !strncmp(argument, name, n) && argument[n] == '=' ? argument + n + 1 : NULL;
-}
-
-static int parse_integer(const char *text, int64_t low, int64_t *value) {
-    char *end;
-    errno = 0;
-    *value = strtoll(text, &end, 10);
-    return *text && !*end && !errno && *value >= low;
-}
-
 static int finish_stdout(void) {
     if (!ferror(stdout) && !fflush(stdout)) return EXIT_DONE;
     fprintf(stderr, "caracal: cannot write to standard output: %s\n", strerror(errno));
@@ -62,21 +40,16 @@ static int finish_stdout(void) {
 }
 
 static int train(int argc, char **argv) {
-    const char *out = NULL, *value;
+    const char *out = NULL;
     int64_t vocab_size = 0;
-    int i = 1;
-    for (; i < argc && !strncmp(argv[i], "--", 2); i++) {
-        if ((value = option(argv[i], "--out"))) out = value;
-        else if ((value = option(argv[i], "--vocab-size"))) {
-            if (!parse_integer(value, 1, &vocab_size))
-                return show_usage(tokenizer_usage, argv[i], "a whole number above 0 is wanted");
-        } else return show_usage(tokenizer_usage, argv[i], "no such option");
-    }
-    if (!out || !vocab_size || i == argc)
-        return show_usage(tokenizer_usage, "tokenizer train", "--vocab-size, --out and a file are needed");
+    const option known[] = {
+        {"out", .text = &out}, {"vocab-size", .integer = &vocab_size, .min = 1, .max = INT32_MAX}, {0}};
+    options o = {.usage = tokenizer_usage, .known = known, .min_words = 1, .max_words = INT_MAX};
+    if (!options_read(&o, argc, argv)) return o.code;
+    if (!out || !vocab_size) return options_refuse(&o, "tokenizer train: --vocab-size and --out are needed");
     tokenizer_report r;
     error e = {0};
-    if (tokenizer_train(out, vocab_size, (const char *const *)argv + i, argc - i, &r, &e)) return report(&e);
+    if (tokenizer_train(out, vocab_size, (const char *const *)o.word, o.words, &r, &e)) return report(&e);
     printf("%s: %lld tokens, learnt from %lld documents, %lld bytes, %lld pieces (%lld distinct)\n", out,
            (long long)vocab_size, (long long)r.documents, (long long)r.bytes, (long long)r.pieces,
            (long long)r.distinct_pieces);
@@ -134,13 +107,14 @@ static int decode(const tokenizer *t, const char *text) {
 }
 
 int data_tokenizer_command(int argc, char **argv) {
-    if (argc < 2) return show_usage(tokenizer_usage, "tokenizer", "what is it to do?");
-    if (!strcmp(argv[1], "train")) return train(argc - 1, argv + 1);
-    int encoding = !strcmp(argv[1], "encode");
-    if (!encoding && strcmp(argv[1], "decode"))
-        return show_usage(tokenizer_usage, argv[1], "no such command");
-    const char *path = argc == 3 ? option(argv[2], "--tokenizer") : NULL;
-    if (!path) return show_usage(tokenizer_usage, argc > 2 ? argv[2] : argv[1], "--tokenizer=FILE is needed");
+    const char *path = NULL, *what = argc > 1 ? argv[1] : "";
+    if (!strcmp(what, "train")) return train(argc - 1, argv + 1);
+    int encoding = !strcmp(what, "encode");
+    const option known[] = {{"tokenizer", .text = &path}, {0}};
+    options o = {.usage = tokenizer_usage, .known = known, .min_words = 1, .max_words = 1};
+    if (!options_read(&o, argc, argv)) return o.code;
+    if (!encoding && strcmp(what, "decode")) return options_refuse(&o, "tokenizer %s: no such command", what);
+    if (!path) return options_refuse(&o, "tokenizer %s: --tokenizer=FILE is needed", what);
 
     error e = {0};
     tokenizer *t;
@@ -155,27 +129,19 @@ int data_tokenizer_command(int argc, char **argv) {
 
 int data_build_command(int argc, char **argv) {
     build_config c = {.valid_fraction = 0.05};
-    const char *value;
-    int i = 1;
-    for (; i < argc && !strncmp(argv[i], "--", 2); i++) {
-        if ((value = option(argv[i], "--tokenizer"))) c.tokenizer = value;
-        else if ((value = option(argv[i], "--out"))) c.out = value;
-        else if ((value = option(argv[i], "--seed"))) {
-            int64_t seed;
-            if (!parse_integer(value, 0, &seed))
-                return show_usage(build_usage, argv[i], "a whole number from 0 is wanted");
-            c.seed = (uint64_t)seed;
-        } else if ((value = option(argv[i], "--valid-fraction"))) {
-            char *end;
-            c.valid_fraction = strtod(value, &end);
-            if (end == value || *end || !(c.valid_fraction >= 0 && c.valid_fraction < 1))
-                return show_usage(build_usage, argv[i], "a fraction from 0 to below 1 is wanted");
-        } else return show_usage(build_usage, argv[i], "no such option");
-    }
-    c.file = (const char *const *)argv + i;
-    c.files = argc - i;
-    if (!c.tokenizer || !c.out || !c.files)
-        return show_usage(build_usage, "data build", "--tokenizer, --out and a file are needed");
+    int64_t seed = 0;
+    const option known[] = {{"tokenizer", .text = &c.tokenizer},
+                            {"out", .text = &c.out},
+                            {"seed", .integer = &seed, .min = 0, .max = INT64_MAX},
+                            {"valid-fraction", .real = &c.valid_fraction, .min = 0, .max = 1},
+                            {0}};
+    options o = {.usage = build_usage, .known = known, .min_words = 1, .max_words = INT_MAX};
+    if (!options_read(&o, argc, argv)) return o.code;
+    if (!c.tokenizer || !c.out) return options_refuse(&o, "data build: --tokenizer and --out are needed");
+    if (c.valid_fraction == 1) return options_refuse(&o, "--valid-fraction=1 leaves nothing to train on");
+    c.seed = (uint64_t)seed;
+    c.file = (const char *const *)o.word;
+    c.files = o.words;
     build_report r;
     error e = {0};
     if (data_build(&c, &r, &e)) return report(&e);
@@ -196,17 +162,17 @@ static void print_row(const char *name, const ngram_loss *l) {
 }
 
 int data_ngram_command(int argc, char **argv) {
-    int sources = argc - 1;
-    if (sources < 1) return show_usage(ngram_usage, "data ngram", "a prefix is needed");
-    if (argv[1][0] == '-') return show_usage(ngram_usage, argv[1], "no such option");
+    options o = {.usage = ngram_usage, .min_words = 1, .max_words = INT_MAX};
+    if (!options_read(&o, argc, argv)) return o.code;
+    int sources = o.words;
     ngram_files *files = mem_alloc((size_t)sources * sizeof *files, "file names");
     ngram_loss *loss = mem_alloc((size_t)sources * sizeof *loss, "losses"), total;
     char **name = mem_alloc(2 * (size_t)sources * sizeof *name, "file names");
     for (int s = 0; s < sources; s++) {
-        size_t n = strlen(argv[1 + s]) + sizeof ".train";
+        size_t n = strlen(o.word[s]) + sizeof ".train";
         for (int k = 0; k < 2; k++) {
             name[2 * s + k] = mem_alloc(n, "a file name");
-            snprintf(name[2 * s + k], n, "%s.%s", argv[1 + s], k ? "valid" : "train");
+            snprintf(name[2 * s + k], n, "%s.%s", o.word[s], k ? "valid" : "train");
         }
         files[s] = (ngram_files){name[2 * s], name[2 * s + 1]};
     }
@@ -216,7 +182,7 @@ int data_ngram_command(int argc, char **argv) {
     else {
         printf("%-32s %12s %12s %10s %10s %10s\n", "nats per held-out token", "train", "held out", "unigram",
                "bigram", "own bigram");
-        for (int s = 0; s < sources; s++) print_row(argv[1 + s], &loss[s]);
+        for (int s = 0; s < sources; s++) print_row(o.word[s], &loss[s]);
         print_row("total", &total);
         code = finish_stdout();
     }

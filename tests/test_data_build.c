@@ -321,14 +321,14 @@ static void test_directory_that_cannot_be_written(void **state) {
 
 /* ---- the command line ---- */
 
-static int run(int (*command)(int, char **), char *const *argv) {
+static int run(int (*command)(int, char **), char **argv) {
     int argc = 0;
     while (argv[argc]) argc++;
     fflush(stdout);
     fflush(stderr);
     int out = dup(1), err = dup(2);
     if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)) abort();
-    int code = command(argc, (char **)argv);
+    int code = command(argc, argv);
     fflush(stdout);
     fflush(stderr);
     dup2(out, 1);
@@ -344,18 +344,18 @@ static void test_commands(void **state) {
     char out[160], json[160], *file = (char *)write_jsonl(s, 60);
     snprintf(out, sizeof out, "--out=%s", scratch_path(s, "p"));
     snprintf(json, sizeof json, "--out=%s", scratch_path(s, "t.json"));
-    char *const train[] = {"tokenizer", "train", "--vocab-size=300", json, file, NULL};
+    char *train[] = {"tokenizer", "train", "--vocab-size=300", json, file, NULL};
     assert_int_equal(run(data_tokenizer_command, train), 0);
-    char *const ok[] = {"build", tokenizer_option, out, "--valid-fraction=0.2", "--seed=3", file, NULL};
+    char *ok[] = {"build", tokenizer_option, out, "--valid-fraction=0.2", "--seed=3", file, NULL};
     assert_int_equal(run(data_build_command, ok), 0);
-    char *const ngram[] = {"ngram", scratch_path(s, "p"), NULL};
+    char *ngram[] = {"ngram", scratch_path(s, "p"), NULL};
     assert_int_equal(run(data_ngram_command, ngram), 0);
-    char *const nowhere[] = {"ngram", scratch_path(s, "q"), NULL};
+    char *nowhere[] = {"ngram", scratch_path(s, "q"), NULL};
     assert_int_equal(run(data_ngram_command, nowhere), EXIT_IO);
-    char *const help[] = {"build", "--help", NULL};
+    char *help[] = {"build", "--help", NULL};
     assert_int_equal(run(data_build_command, help), 0);
 
-    char *const wrong[][8] = {
+    char *wrong[][8] = {
         {"build", NULL},
         {"build", tokenizer_option, out, NULL},
         {"build", tokenizer_option, out, "--valid-fraction=1", file, NULL},
@@ -365,7 +365,7 @@ static void test_commands(void **state) {
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_int_equal(run(data_build_command, wrong[i]), EXIT_USAGE);
-    char *const wrong_words[][8] = {
+    char *wrong_words[][8] = {
         {"tokenizer", NULL},
         {"tokenizer", "learn", NULL},
         {"tokenizer", "encode", NULL},

@@ -251,7 +251,9 @@ void metrics_tell(const metrics_difference *m) {
         printf("identical up to step %lld, different in step %lld\n", (long long)m->same,
                (long long)m->parted);
     else if (m->parted >= 0) printf("different in the first step, %lld\n", (long long)m->parted);
-    else printf("identical in %lld steps, up to step %lld\n", (long long)m->common, (long long)m->same);
+    else
+        printf("identical in %lld step%s, up to step %lld\n", (long long)m->common, m->common > 1 ? "s" : "",
+               (long long)m->same);
     if (m->parted >= 0) tell_parted(m);
     tell_digests(m);
     for (int side = 0; side < 2; side++) {
