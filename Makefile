@@ -4,6 +4,7 @@
 #   make demo            real text -> tokenizer -> token shards -> a trained 28-layer model, on two ranks
 #   make compare         ScMoE and the sequential baseline on the same text, and a page that compares them
 #   make check           the fast tests;   make test   all of them, lint included
+#   make crash-storm     1,000 kills, power losses, damage, failing disks (docs/reliability.md)
 #   make SAN=1 check     the fast tests under AddressSanitizer and UBSan (in build/asan)
 #   make format          clang-format the sources;   make lint   style, warnings, include order
 #   make ulp             the error of every operation in units of the last place (docs/numerics.md)
@@ -42,7 +43,7 @@ BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64
 
 # keep the tests' objects: make would delete them as intermediate
 .SECONDARY:
-.PHONY: all deps demo compare check test ulp lint format install clean
+.PHONY: all deps demo compare check test ulp crash-storm lint format install clean
 all: $B/caracal $B/libH5Zzstd.so $B/tests/shim_fs.so $(BINS)
 
 deps:
@@ -121,6 +122,14 @@ test: deps
 # docs/numerics.md's tables; OPENBLAS names a library to compare with where the system has none
 ulp: $B/tests/ulp
 	@$B/tests/ulp $(OPENBLAS)
+
+# an hour: docs/reliability.md
+crash-storm: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@CARACAL_BUILD=$B tests/mpi_crash.sh 1000
+	@CARACAL_BUILD=$B tests/mpi_powerloss.sh 20
+	@CARACAL_BUILD=$B tests/mpi_damage.sh 10000 1
+	@CARACAL_BUILD=$B tests/mpi_save_failures.sh 1
 
 lint:
 	@tests/lint.sh

@@ -3,16 +3,17 @@
 # each time on some number of ranks, is the run that was never killed: weights, checkpoints, metrics, byte for byte.
 # No torn checkpoint is ever there under a checkpoint's name, and no complete one is ever lost.
 #
-#   tests/mpi_crash.sh [KILLS] [SEED]      `make crash-storm` kills 1,000 times, and at every call of a save
+#   tests/mpi_crash.sh [KILLS] [SEED]      `make crash-storm`: 1,000 kills, and every call of a save
 #
 # Prints "ok NAME" or "not ok NAME" for each case, as tests/run.sh counts them.
 kills=${1:-100}
 RANDOM=${2:-4}
 storm_steps=40
-source "$(dirname "$0")/storm.sh"
-steps="--train.steps=$storm_steps --checkpoint.keep=2"
+. "$(dirname "$0")/storm.sh"
+steps="$small --checkpoint.keep=2"
+died=0
 
-# After a kill: the newest checkpoint is no older than before, all are whole; and what ran had begun from the newest.
+# After a kill: no older than before, all whole; and what was killed had begun from the newest, without complaint.
 survived() { # run, newest before
     local now
     now=$(newest "$1")
@@ -20,33 +21,31 @@ survived() { # run, newest before
     intact "$1" || return
     grep -E 'skipped|is used instead|not written' log && return 1
     ! grep -q '^resuming' log || grep -qE "^resuming +$1/checkpoints/step-0*$2\$" log ||
-        { echo "did not go on from step $2"; return 1; }
+        { echo "did not go on from step $2"; cat log; return 1; }
 }
 
-# Dies at every stride-th call of a save, before, in the middle of or after it; the last life meets no such call and ends.
+# Dies at every stride-th call of a save, before, in the middle of or after it; the last life meets no such call.
 at_every_call() { # ranks, the rank that counts, stride, action
     local ranks=$1 rank=$2 stride=$3 action=$4 run=call-$1-$2-$4 deaths=0 call=1 before code
     while :; do
         before=$(newest "$run")
-        SHIM_RANK=$rank SHIM_RULES="$((before + 1)):$call:$action" \
-            struck 0 "$ranks" "$run" $steps
+        SHIM_RANK=$rank SHIM_RULES="$((before + 1)):$call:$action" struck 0 "$ranks" "$run" $steps
         code=$?
         [ $code = 137 ] || break
-        survived "$run" "$before" >check.log 2>&1 || {
-            not_ok "$action at call $call of rank $rank of $ranks"
-            cat check.log
-            return
-        }
+        survived "$run" "$before" || { echo "$action at call $call"; return 1; }
         deaths=$((deaths + 1))
         call=$((call + 1 + (stride > 1 ? RANDOM % (2 * stride - 1) : 0)))
     done
-    check "$action at $deaths calls of one save, rank $rank of $ranks" finished "$run" 1
-    died=$((died + deaths))
+    [ $code = 0 ] && finished "$run" 1 && [ $deaths != 0 ] || { echo "exit code $code after $deaths deaths"; return 1; }
     rm -rf "$run"
+    echo $deaths >>deaths
+}
+calls() {
+    check "$4 at every call of one save ($3: 1 in $3), rank $2 of $1" at_every_call "$@" || exit 1
 }
 
-# Dies at random instants: the whole job mostly, one rank now and then, at a random call now and then.
-life() { # run, life's number: kills it once, or it ends
+# Kills a run once, or lets it end: the whole job mostly, one rank now and then, at a random call now and then.
+life() { # run, life's number; 1: it ended, 2: something is wrong
     local run=$1 before ranks code switch wanted=137
     before=$(newest "$run")
     ranks=${rank_choice[RANDOM % ${#rank_choice[@]}]}
@@ -60,46 +59,44 @@ life() { # run, life's number: kills it once, or it ends
     esac
     struck "${switch[@]}" "$ranks" "$run" $steps
     code=$?
-    if [ $code = 0 ]; then return 1; fi
+    [ $code = 0 ] && return 1
     lives=$((lives + 1))
-    [ $code = $wanted ] || [ $code = 137 ] || { not_ok "life $lives on $ranks ranks: exit code $code"; return 1; }
-    survived "$run" "$before" >check.log 2>&1 && return 0
-    not_ok "kill $lives, of $ranks ranks, ${switch[*]} s"
-    cat check.log
-    return 1
+    [ $code = $wanted ] || [ $code = 137 ] || { echo "exit code $code"; cat log; return 2; }
+    survived "$run" "$before" || return 2
 }
 
-died=0
 if [ "$kills" -ge 1000 ]; then
-    for action in kill killhalf killafter; do at_every_call 1 0 1 $action; done
-    at_every_call 2 0 4 killafter
-    at_every_call 2 1 4 killhalf
-    at_every_call 4 3 8 killafter
+    for action in kill killhalf killafter; do calls 1 0 1 $action; done
+    calls 2 0 4 killafter
+    calls 2 1 4 killhalf
+    calls 4 3 8 killafter
 else
-    at_every_call 1 0 20 killafter
-    at_every_call 2 0 40 killhalf
-    at_every_call 2 1 40 kill
+    calls 1 0 25 killafter
+    calls 2 0 50 killhalf
+    calls 2 1 50 kill
 fi
+died=$(awk '{ n += $1 } END { print n }' deaths)
 
 # how long a life may be: enough for some steps and saves
 declare -A most
 for ranks in 1 2 4; do
     began=$EPOCHREALTIME
-    train $ranks time-$ranks --train.steps=6 >log 2>&1 || not_ok "6 steps on $ranks ranks"
+    train $ranks time-$ranks $steps --train.steps=6 >log 2>&1
     most[$ranks]=$(awk "BEGIN { print 1.5 * (${EPOCHREALTIME/,/.} - ${began/,/.}) }")
     rm -r time-$ranks
 done
 rank_choice=(1 1 1 1 1 2 2 4)
 lives=0
-runs=0
-while [ $((died + lives)) -lt "$kills" ] && [ $failed = 0 ]; do
-    runs=$((runs + 1))
-    while [ $((died + lives)) -lt "$kills" ]; do life run-$runs $lives || break; done
+for ((run = 1; died + lives < kills; run++)); do
+    code=0
+    while [ $((died + lives)) -lt "$kills" ] && [ $code = 0 ]; do
+        life run-$run $lives >life.log
+        code=$?
+    done
     unset SHIM_RULES SHIM_RANK
-    [ $failed = 0 ] || break
-    train ${rank_choice[RANDOM % 8]} run-$runs $steps >log 2>&1
-    check "run $runs, $((died + lives)) kills so far" finished run-$runs 1
-    rm -rf run-$runs
+    [ $code != 2 ] || { echo "not ok kill $lives at a random instant, of run $run"; tail -n 25 life.log; exit 1; }
+    train ${rank_choice[RANDOM % 8]} run-$run $steps >log 2>&1
+    check "run $run, $((died + lives)) kills so far" finished run-$run 1 || exit 1
+    rm -rf run-$run
 done
-[ $failed = 0 ] && ok "$lives kills at random instants of $runs runs, $died at calls of one save"
-exit $failed
+echo "ok $lives kills at random instants of $((run - 1)) runs, $died at calls of one save"

@@ -4,7 +4,7 @@
  *   SHIM_UNDER=DIR     the directory, absolute; without it everything passes through
  *   SHIM_RANK=R        act only in this rank of an MPI job (the log is of all ranks)
  *   SHIM_RULES="STEP:CALL:ACTION ..."   what to do at call number CALL of the save of step STEP:
- *                      CALL  n, or n- for n and all that follow in the save of that step
+ *                      CALL  n, or n-m, or n- for all that follow in the save of that step
  *                      ACTION  an errno's name: the call fails;  short: half a write is written and said so;
  *                      kill, killafter: the process dies before or after it;  killhalf: in the middle of a
  * write SHIM_SLOW=USEC     every call takes so much longer SHIM_TRACE=FILE    appends a line for each call:
@@ -87,6 +87,12 @@ static const char *open_path(int fd) {
     return fd >= 0 && fd < FDS ? path_of_fd[fd] : NULL;
 }
 
+static void forget(int fd) {
+    if (fd < 0 || fd >= FDS) return;
+    free(path_of_fd[fd]);
+    path_of_fd[fd] = NULL;
+}
+
 /* ---- what is to be done at a call ---- */
 
 static int action_of(const char *text) {
@@ -104,13 +110,13 @@ static int action_of(const char *text) {
 
 static int rule_for(long at_step, long at_call) {
     for (const char *r = rules; r && *r; r += strcspn(r, " "), r += strspn(r, " ")) {
-        long s, c;
-        int used = 0;
+        char *at;
+        long of_step = strtol(r, &at, 10), from = strtol(at + 1, &at, 10), to = from;
+        if (*at == '-') to = at[1] == ':' ? LONG_MAX : strtol(at + 1, &at, 10);
+        at += strcspn(at, ":");
         char action[16];
-        if (sscanf(r, "%ld:%ld%n", &s, &c, &used) < 2) abort();
-        int onwards = r[used] == '-';
-        if (sscanf(r + used + onwards, ":%15[A-Za-z]", action) < 1) abort();
-        if (s == at_step && (c == at_call || (onwards && at_call > c))) return action_of(action);
+        if (sscanf(at, ":%15[A-Za-z]", action) < 1) abort();
+        if (of_step == at_step && at_call >= from && at_call <= to) return action_of(action);
     }
     return 0;
 }
@@ -208,12 +214,16 @@ static void record_file(int operation, int fd, int64_t offset, int64_t bytes, co
 
 static int open_any(int at, const char *path, int flags, int mode) {
     char whole[PATH_MAX];
-    if (!inside(at, path, whole)) return (int)syscall(SYS_openat, at, path, flags, mode);
+    if (!inside(at, path, whole)) {
+        int fd = (int)syscall(SYS_openat, at, path, flags, mode);
+        forget(fd);
+        return fd;
+    }
     int action = enter("open", whole), created = flags & O_CREAT && !inode_at(whole);
     if (action > 0) return refuse(action);
     int fd = (int)syscall(SYS_openat, at, path, flags, mode);
+    forget(fd);
     if (fd >= 0 && fd < FDS) {
-        free(path_of_fd[fd]);
         path_of_fd[fd] = strdup(whole);
         if (created) record_name(SHIM_CREATE, whole, NULL);
         else if (flags & O_TRUNC) record_file(SHIM_TRUNCATE, fd, 0, 0, NULL);
@@ -258,13 +268,20 @@ DIR *opendir(const char *path) {
     return d;
 }
 
+/* It closes without `close`. */
+int closedir(DIR *d) {
+    int (*plain)(DIR *);
+    *(void **)&plain = dlsym(RTLD_NEXT, "closedir");
+    forget(dirfd(d));
+    return plain(d);
+}
+
 /* A file that was only read has nothing to lose when it is closed: not counted. */
 int close(int fd) {
     char *path = fd >= 0 && fd < FDS ? path_of_fd[fd] : NULL;
     if (!path) return (int)syscall(SYS_close, fd);
     int written = (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY, action = written ? enter("close", path) : 0;
-    free(path);
-    path_of_fd[fd] = NULL;
+    forget(fd);
     int code = (int)syscall(SYS_close, fd); /* the descriptor is gone, whatever it says */
     if (action > 0) return refuse(action);
     if (written) leave(action);

@@ -5,13 +5,17 @@ set -u
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 caracal=$(cd "$top" && cd "${CARACAL_BUILD:-build}" && pwd)/caracal
 out=$(mktemp -d)
-trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$out"' EXIT
+trap 'code=$?; kill $(jobs -p) 2>/dev/null; [ -e "$out/failed" ] && code=1; rm -rf "$out"; exit $code' EXIT
 cd "$out" || exit 2
 
 check() { # name, command...: ok when the command succeeds
     local name=$1 log
     shift
-    if log=$("$@" 2>&1); then echo "ok $name"; else printf "not ok %s\n%s\n" "$name" "$(tail -n 25 <<<"$log")"; fi
+    if log=$("$@" 2>&1); then echo "ok $name"; else
+        printf "not ok %s\n%s\n" "$name" "$(tail -n 25 <<<"$log")"
+        touch "$out/failed"
+        return 1
+    fi
 }
 refuses() { # name, exit code, words of the message, command...
     local name=$1 want=$2 words=$3 log code
@@ -20,6 +24,7 @@ refuses() { # name, exit code, words of the message, command...
     code=$?
     if [ "$code" = "$want" ] && [[ $log == *"$words"* ]]; then echo "ok $name"; else
         printf 'not ok %s: exit code %s, wanted %s and "%s"\n%s\n' "$name" "$code" "$want" "$words" "$log"
+        touch "$out/failed"
     fi
 }
 train() { # ranks, run, options...
