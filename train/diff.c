@@ -82,19 +82,19 @@ static void tell_rerun(const comparison *c) {
     int64_t step = c->parted >= 0 ? c->parted : c->ckpt_parted, from = c->ckpt_equal > 0 ? c->ckpt_equal : 0;
     int seen = c->ckpt_parted >= 0 && (c->ckpt_parted < step || (c->ckpt_parted == step && from == step - 1));
     if (step < 0 || seen) return;
+    printf("\nTo see every tensor of steps %lld to %lld, run that part again with a checkpoint at each step",
+           (long long)from + 1, (long long)step);
+    if (c->ckpt_equal < 0) printf(" (from --init-from, if the runs had one)");
     printf(
-        "\nTo see every tensor of steps %lld to %lld, run that part again with a checkpoint at each step.  "
-        "What a\n"
-        "rerun gives is right: the run that it differs from, with the same program and data, had a fault.\n",
-        (long long)from + 1, (long long)step);
+        ".\nWhat a rerun with the same program and data gives is right: the run that it differs from had a "
+        "fault.\n");
     for (int i = 0; i < 2; i++) {
         const side *s = &c->side[i];
-        char *resume = from ? diff_checkpoint_path(s, from) : mem_string("none");
-        printf("  caracal train %s/config.yaml --run.dir=%s-again --resume=%s --train.steps=%lld "
-               "--checkpoint.every=1 "
-               "--checkpoint.keep=%lld\n"
-               "  caracal diff %s %s-again\n",
-               s->path, s->path, resume, (long long)step, (long long)(step - from), s->path, s->path);
+        char *resume = c->ckpt_equal < 0 ? mem_string("none") : diff_checkpoint_path(s, c->ckpt_equal);
+        printf("  caracal train %s/config.yaml --run.dir=%s-again --resume=%s --train.steps=%lld", s->path,
+               s->path, resume, (long long)step);
+        printf(" --checkpoint.every=1 --checkpoint.keep=%lld\n", (long long)(step - from));
+        printf("  caracal diff %s %s-again\n", s->path, s->path);
         mem_free(resume);
     }
 }
@@ -105,7 +105,7 @@ static int diff_runs(comparison *c, error *e) {
     int same_config = !c->different;
     if (metrics_compare(&m, c->side[0].path, c->side[1].path, e)) return e->code;
     metrics_tell(&m);
-    c->parted = m.parted >= 0 ? m.parted : m.digest_parted;
+    c->parted = m.parted;
     c->different |= c->parted >= 0 || m.only[0] || m.only[1];
     int64_t rows = m.rows[0] + m.rows[1];
     metrics_difference_free(&m);

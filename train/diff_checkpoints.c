@@ -112,9 +112,9 @@ char *diff_checkpoint_path(const side *s, int64_t step) {
 static void tell_missing(const comparison *c) {
     for (int i = 0; i < 2; i++) {
         const side *s = &c->side[i];
-        printf("  %c has           %lld checkpoints", "AB"[i], (long long)s -> steps);
-        if (s->steps)
-            printf(", of steps %lld to %lld", (long long)s->step[0], (long long)s->step[s->steps - 1]);
+        long long n = s->steps;
+        printf("  %c has           %lld checkpoints", "AB"[i], n);
+        if (n) printf(", of steps %lld to %lld", (long long)s->step[0], (long long)s->step[n - 1]);
         printf("\n");
     }
 }
