@@ -172,6 +172,21 @@ static void a_whole_run_shows_everything(void **state) {
     free(page), free(picture);
 }
 
+static void a_short_run_alone(void **state) {
+    const run *r = *state;
+    write_steps(r, 1, 20);
+    FILE *f = open_in(r, "timing.jsonl", "ab");
+    for (int step = 1; step <= 20; step++)
+        fprintf(f, "{\"step\": %d, \"comm_exposed_seconds\": 0, \"step_seconds\": 0.5}\n", step);
+    fclose(f);
+    char *page = page_of(r, NULL), *waiting = strstr(page, "Waiting for other ranks");
+    assert_sound(page);
+    assert_non_null(strstr(page, "<dd>10<small> s<"));
+    assert_non_null(waiting);
+    assert_null(strstr(waiting, ">-")); /* no tick below zero */
+    free(page);
+}
+
 static void a_cut_last_line_is_left_out(void **state) {
     write_steps(*state, 1, 50);
     char *whole = page_of(*state, NULL);
@@ -305,6 +320,7 @@ int main(void) {
         CASE(an_empty_run_has_a_page),
         CASE(a_run_that_is_not_there_is_an_error),
         CASE(a_whole_run_shows_everything),
+        CASE(a_short_run_alone),
         CASE(a_cut_last_line_is_left_out),
         CASE(a_resumed_run_counts_the_later_lines),
         CASE(broken_lines_inside_are_told),

@@ -29,7 +29,8 @@ static void facts(FILE *out, const run_data *r) {
     if (r->eval.total >= 0) fact(out, "Validation loss", eval_last(&r->eval, r->eval.total), "%.3f", "");
     fact(out, "Throughput", run_median(&r->timing, "tokens_per_second"), NULL, " tokens/s");
     double seconds = run_median(&r->timing, "step_seconds") * (double)r->timing.rows;
-    if (seconds < 5400) fact(out, "Time", seconds / 60, "%.1f", " min");
+    if (seconds < 90) fact(out, "Time", seconds, "%.0f", " s");
+    else if (seconds < 5400) fact(out, "Time", seconds / 60, "%.1f", " min");
     else fact(out, "Time", seconds / 3600, "%.1f", " h");
     fputs("</dl>\n", out);
 }
