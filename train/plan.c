@@ -11,13 +11,15 @@
 static void print_counts(const config *c) {
     const model_config *m = &c->model;
     double ke = c->router.expected_ffn_experts, k = (double)m->moe_topk;
-    printf("parameters                  %8.1f B (%.0f, with the input embedding, without MTP)\n",
-           params_total(m) / 1e9, params_total(m));
-    printf("per token, no FFN expert    %8.1f B\n", params_active(m, 0) / 1e9);
-    printf("per token, K_e = %-4g       %8.1f B\n", ke, params_active(m, ke) / 1e9);
-    printf("per token, K = %-4g         %8.1f B\n", k, params_active(m, k) / 1e9);
-    printf("training FLOPs per token    %8.1f GFLOP (6 x %.1f B and causal attention over %lld tokens)\n",
-           metrics_flops_per_token(c) / 1e9, params_active(m, ke) / 1e9, (long long)c->train.seq_len);
+    char a[32], b[32];
+    printf("parameters                  %10s (%.0f, with the input embedding, without MTP)\n",
+           console_count(a, params_total(m)), params_total(m));
+    printf("per token, no FFN expert    %10s\n", console_count(a, params_active(m, 0)));
+    printf("per token, K_e = %-4g       %10s\n", ke, console_count(a, params_active(m, ke)));
+    printf("per token, K = %-4g         %10s\n", k, console_count(a, params_active(m, k)));
+    printf("training FLOPs per token    %10s (6 x %s and causal attention over %lld tokens)\n",
+           console_count(a, metrics_flops_per_token(c)), console_count(b, params_active(m, ke)),
+           (long long)c->train.seq_len);
 }
 
 /* A rank's memory: as state_create would lay it out on `ranks` ranks. */
