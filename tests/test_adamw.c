@@ -32,8 +32,9 @@ static double exact_step(exact *x, adamw_step s, double g, double *size) {
     return x->m / s.correction1 / root;
 }
 
-/* Gradients of the first half keep one sign. */
-static real gradient(double size, int i, int step) {
+/* Gradients of the first half keep one sign.  falls: every other one is far smaller than the one before. */
+static real gradient(double size, int falls, int i, int step) {
+    if (falls && step % 2) size *= 1e-5;
     double u = random_uniform(7, (uint64_t)step, (uint64_t)i);
     double sign = i >= N / 2 && random_bits(8, (uint64_t)step, (uint64_t)i) & 1 ? -1 : 1;
     return (real)(sign * size * (0.5 + u));
@@ -41,14 +42,16 @@ static real gradient(double size, int i, int step) {
 
 /* The largest error of an update, relative.  p is zero before each step, so that what it holds afterwards is
  * the update and nothing of p's own rounding. */
-static double worst_update(const kernels *k, double size, double beta2, double eps, double grad_scale) {
+static double worst_update(const kernels *k, double size, int falls, const double *beta, double eps,
+                           double grad_scale) {
     real p[N], m[N] = {0}, v[N] = {0}, g[N];
     exact want[N] = {{0, 0, 0}};
     double worst = 0;
     for (int t = 1; t <= STEPS; t++) {
-        adamw_step s = {3e-4, 0.9, beta2, eps, 0.1, grad_scale, 1 - pow(0.9, t), 1 - pow(beta2, t)};
+        adamw_step s = {
+            3e-4, beta[0], beta[1], eps, 0.1, grad_scale, 1 - pow(beta[0], t), 1 - pow(beta[1], t)};
         memset(p, 0, sizeof p);
-        for (int i = 0; i < N; i++) g[i] = gradient(size, i, t);
+        for (int i = 0; i < N; i++) g[i] = gradient(size, falls, i, t);
         k->adamw(k->ctx, N, s, p, m, v, g);
         for (int i = 0; i < N; i++) {
             double scale, update = exact_step(&want[i], s, (double)g[i], &scale);
@@ -61,19 +64,31 @@ static double worst_update(const kernels *k, double size, double beta2, double e
 }
 
 static void expect_formula(const kernels *k) {
-    static const double beta2[] = {0.95, 0.99, 0.999}, eps[] = {1e-16, 1e-30}, scale[] = {1, 0.37};
+    static const double beta[][2] = {{0.9, 0.95}, {0.9, 0.99}, {0.9, 0.999}};
+    static const double eps[] = {1e-16, 1e-30}, scale[] = {1, 0.37};
     double worst = 0;
     for (int e = 0; e <= 18; e += 3) {
         for (int c = 0; c < 12; c++) {
             double size = pow(10, -e);
-            double error = worst_update(k, size, beta2[c % 3], eps[c / 3 % 2], scale[c / 6]);
+            double error = worst_update(k, size, 0, beta[c % 3], eps[c / 3 % 2], scale[c / 6]);
             if (!(error <= 1e-5))
                 fail_msg("%s: gradients of %g, beta2 %g, eps %g, clip factor %g: an update is off by %g",
-                         k->name, size, beta2[c % 3], eps[c / 3 % 2], scale[c / 6], error);
+                         k->name, size, beta[c % 3][1], eps[c / 3 % 2], scale[c / 6], error);
             worst = fmax(worst, error);
         }
     }
     print_message("    %s: largest relative error of an update %.1e\n", k->name, worst);
+}
+
+/* Betas that hardly remember, and gradients that fall by 1e-5 from one step to the next. */
+static void expect_short_memory(const kernels *k) {
+    static const double beta[][2] = {{0, 0}, {0, 0.95}, {0.9, 0}, {0.3, 0.4}, {0.5, 0.5}, {0.9, 0.95}};
+    for (int c = 0; c < 6; c++) {
+        double error = worst_update(k, 1e-3, 1, beta[c], 1e-16, 1);
+        if (!(error <= 1e-5))
+            fail_msg("%s: falling gradients, beta1 %g, beta2 %g: an update is off by %g", k->name, beta[c][0],
+                     beta[c][1], error);
+    }
 }
 
 /* A parameter that gets no gradient any more (the embedding of a rare token): its moments fall through the
@@ -110,6 +125,7 @@ static void run_all(const char *device, const char *isa) {
         return;
     }
     expect_formula(&k);
+    expect_short_memory(&k);
     expect_decay(&k);
     kernels_close(&k);
 }

@@ -7,10 +7,23 @@
 
 /* The moments move by (1 - beta) (new - old): beta itself, rounded to float, would be wrong by 3e-8, which
  * for beta2 = 0.999 is 3e-5 of 1 - beta2 and so of every second moment in the long run.  Gradients of 1e-18
- * have squares of 1e-36, which float holds, and second moments that may be denormal: they are kept. */
+ * have squares of 1e-36, which float holds, and second moments that may be denormal: they are kept.
+ * A small beta is exact enough itself, and forgets: new - old, rounded where the old is large, would leave
+ * nothing of a gradient far below it. */
+VEC vf blend(vf old, vf new, double beta) {
+    vf rate = vf_set1((float)(1 - beta));
+    if (beta < 0.5) return vf_fma(vf_set1((float)beta), old, vf_mul(rate, new));
+    return vf_fma(rate, vf_sub(new, old), old);
+}
+/* The same with new = x^2, not rounded on its own. */
+VEC vf blend_square(vf old, vf x, double beta) {
+    vf rate = vf_set1((float)(1 - beta));
+    if (beta < 0.5) return vf_fma(vf_set1((float)beta), old, vf_mul(rate, vf_mul(x, x)));
+    return vf_fma(rate, vf_fma(x, x, vf_sub(vf_zero(), old)), old);
+}
+
 void CPU_(adamw)(kernel_context *ctx, int64_t n, adamw_step s, float *p, float *m, float *v, const float *g) {
     vf grad_scale = vf_set1((float)s.grad_scale);
-    vf rate1 = vf_set1((float)(1 - s.beta1)), rate2 = vf_set1((float)(1 - s.beta2));
     vf correct1 = vf_set1((float)(1 / s.correction1)), correct2 = vf_set1((float)(1 / s.correction2));
     vf eps = vf_set1((float)s.eps), decay = vf_set1((float)s.weight_decay), lr = vf_set1((float)s.lr);
 #pragma omp parallel for num_threads(threads_for(ctx, n)) schedule(static)
@@ -18,8 +31,8 @@ void CPU_(adamw)(kernel_context *ctx, int64_t n, adamw_step s, float *p, float *
         int64_t left = n - i;
         vf grad = vf_mul(vf_load_n(g + i, left), grad_scale);
         vf m_i = vf_load_n(m + i, left), v_i = vf_load_n(v + i, left), p_i = vf_load_n(p + i, left);
-        m_i = vf_fma(rate1, vf_sub(grad, m_i), m_i);
-        v_i = vf_fma(rate2, vf_fma(grad, grad, vf_sub(vf_zero(), v_i)), v_i);
+        m_i = blend(m_i, grad, s.beta1);
+        v_i = blend_square(v_i, grad, s.beta2);
         vf root = vf_add(vf_sqrt(vf_mul(v_i, correct2)), eps);
         vf update = vf_fma(decay, p_i, vf_div(vf_mul(m_i, correct1), root));
         vf_store_n(p + i, vf_fnma(lr, update, p_i), left);
