@@ -60,7 +60,8 @@ static void lay_out(model *m, const model_config_all *c, arena *kept, arena *sha
     m->logits = arena_alloc(shared, (size_t)(HEAD_TILE * mc->vocab_size) * sizeof(real));
     real **vector[] = {&m->rstd_final_T, &m->loss_T, &m->z_T, &m->sum_sq_T, &m->max_T};
     for (size_t i = 0; i < sizeof vector / sizeof *vector; i++) *vector[i] = arena_alloc(shared, t);
-    int32_t **ids[] = {&m->ids_T, &m->next_T, &m->target_T, &m->target2_T, &m->first_key_T};
+    int32_t **ids[] = {&m->ids_T,       &m->next_T, &m->target_T, &m->target2_T,
+                       &m->first_key_T, &m->best_T, &m->best2_T};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) *ids[i] = arena_alloc(shared, n * sizeof(int32_t));
     x->cosine = arena_alloc(shared, (size_t)(c->seq * mc->qk_rope_head_dim / 2) * sizeof(real));
     x->sine = arena_alloc(shared, (size_t)(c->seq * mc->qk_rope_head_dim / 2) * sizeof(real));
@@ -239,13 +240,14 @@ static void read_stats(model *m) {
     }
 }
 
-void model_evaluate(model *m, real *loss, int32_t *best) {
+void model_evaluate(model *m, real *loss) {
     context *x = &m->x;
     const kernels *k = x->k;
-    head_loss(x, m->loss_T, best, NULL, NULL, 0, m->final_TH, m->head.lm_head, m->target_T, 0, m->logits);
+    head_loss(x, m->loss_T, m->p.mtp ? m->best_T : NULL, NULL, NULL, 0, m->final_TH, m->head.lm_head,
+              m->target_T, 0, m->logits);
     if (m->p.mtp)
         mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T,
-                 m->target2_T, 0, m->logits, NULL, NULL, NULL, NULL);
+                 m->target2_T, 0, m->logits, m->best2_T, NULL, NULL, NULL, NULL);
     k->hidden_z(k->ctx, x->tokens, x->c.hidden_size, 0, m->z_T, m->sum_sq_T, m->max_T, NULL, m->hidden_TH);
     read_stats(m);
     if (loss) k->to_host(k->ctx, loss, m->loss_T, (size_t)x->tokens * sizeof(real));
@@ -262,7 +264,7 @@ void model_head_backward(model *m, real *embedding, real *head, real *mtp) {
     if (m->p.mtp) {
         mtp_tensors gm = params_mtp(&m->p, mtp);
         mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T,
-                 m->target2_T, share(m->loss_scale * x->loss.mtp_coef, m->counted2), m->logits, dfinal,
+                 m->target2_T, share(m->loss_scale * x->loss.mtp_coef, m->counted2), m->logits, NULL, dfinal,
                  embedding, g.lm_head, &gm);
     }
     norm_backward(x, m->dhidden_TH, NULL, g.norm, dfinal, m->hidden_TH, m->rstd_final_T, m->head.norm);

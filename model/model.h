@@ -45,6 +45,7 @@ typedef struct model {
     real *hidden_TH, *final_TH, *rstd_final_T, *dhidden_TH, *d_TH[2], *logits;
     real *loss_T, *z_T, *sum_sq_T, *max_T;
     int32_t *ids_T, *next_T, *target_T, *target2_T, *first_key_T;
+    int32_t *best_T, *best2_T; /* model_evaluate with an MTP head: its and the trunk's most likely tokens */
     int32_t document_start;    /* of the last token read */
     int64_t counted, counted2; /* targets of the LM and of the MTP loss */
     double loss_scale;
@@ -70,8 +71,9 @@ void model_continue(model *m);
 void model_extend(model *m, const int32_t *ids, int64_t n);
 
 /* Losses (m->stats) and no gradients; loss_T (host, may be NULL) = the LM loss of every position, 0 where it
- * is not counted; best_T likewise the most likely next token. */
-void model_evaluate(model *m, real *loss_T, int32_t *best_T);
+ * is not counted.  With an MTP head, m->best_T and m->best2_T = the most likely next token of every position,
+ * and the one after it as the MTP head sees it. */
+void model_evaluate(model *m, real *loss_T);
 
 /* Losses, and their gradients back to m->dhidden_TH.  head, mtp: gradient arrays of those buckets
  * (overwritten); embedding: zeroed, then the MTP head's part added. */

@@ -54,9 +54,10 @@ static void backward(const context *x, mtp_saved *s, const mtp_tensors *w, mtp_t
 
 void mtp_loss(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding,
               const real *lm_head, const real *final, const int32_t *next, const int32_t *targets,
-              double scale, real *logits, real *dfinal, real *dembedding, real *dlm_head, mtp_tensors *g) {
+              double scale, real *logits, int32_t *best, real *dfinal, real *dembedding, real *dlm_head,
+              mtp_tensors *g) {
     forward(x, s, w, embedding, final, next);
-    head_loss(x, s->loss_T, NULL, dfinal ? s->dfinal_TH : NULL, dlm_head, 1, s->final_TH, lm_head, targets,
+    head_loss(x, s->loss_T, best, dfinal ? s->dfinal_TH : NULL, dlm_head, 1, s->final_TH, lm_head, targets,
               scale, logits);
     if (dfinal) backward(x, s, w, g, final, next, dfinal, dembedding);
 }

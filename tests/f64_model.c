@@ -85,7 +85,7 @@ static double total_loss(subject *s) {
     const model_config_all *c = &s->c;
     double lb = 0;
     model_forward(&s->m, s->tokens, c->batch, c->seq, 1);
-    model_evaluate(&s->m, NULL, NULL);
+    model_evaluate(&s->m, NULL);
     for (int64_t l = 0; l < c->model.num_layers; l++) lb += s->m.saved[l].moe.stats.lb;
     return s->m.stats.lm + c->router.lb_alpha * lb + c->loss.hidden_z_coef * s->m.stats.z +
            c->loss.mtp_coef * s->m.stats.mtp;

@@ -43,15 +43,30 @@ check "eps above the gradients" small_gradients
 check "weights of another run" train 2 from --init-from=base/checkpoints --train.steps=1
 evaluated() { # opens the model alone, and says what training said of it
     local total
-    total=$(sed -n 's/.*"total":\([0-9.]*\).*/\1/p' base/eval.jsonl | tail -n 1)
+    total=$(sed -n 's/.*"loss":{[^}]*"total":\([0-9.]*\).*/\1/p' base/eval.jsonl | tail -n 1)
     "$caracal" evaluate base/checkpoints --samples=3 | tee evaluated.log
     grep -q "^all tokens  *$(printf %.4f "$total") " evaluated.log
 }
 check "evaluate" evaluated
+exam() { # lines of code against the same lines read backwards; MTP's choices; the same words from 2 ranks
+    train 1 exam --train.steps=60 --loss.mtp_coef=0.3 --checkpoint.every=0 --train.eval_every=0 || return 1
+    awk 'length > 30 && !/["\\\t]/ && n < 49 {
+        wrong = ""
+        for (i = length($0); i; i--) wrong = wrong substr($0, i, 1)
+        if (n++) printf "{\"question\": \"%s\", \"choices\": [\"%s\", \"%s\"], \"answer\": 1}\n", last, wrong, $0
+        last = $0
+    }' "$top"/optim/*.c >exam.jsonl
+    "$caracal" evaluate exam --choices=exam.jsonl | tee exam.log && grep -q '^48 questions: 100.0% by' exam.log &&
+        "$caracal" evaluate exam >exam1.log && "$top/launch/run" -np 2 "$caracal" evaluate exam >exam2.log &&
+        cmp exam1.log exam2.log && grep -q 'all tokens .*[1-9][0-9.]*%' exam1.log
+}
+check "multiple choice, MTP's acceptance" exam
 check "generate" "$caracal" generate base/checkpoints --prompt='int main(' --tokens=8
 
 refuses "ranks that do not divide" 2 "train.micro_batches = 8 is not divisible by the 3 ranks" train 3 bad
 refuses "experts that do not divide" 2 "model.n_routed_experts" train 8 bad --model.n_routed_experts=6 --router.lb_groups=2
+echo '{"question": "a", "choices": ["b"], "answer": 0}' >bad.jsonl
+refuses "a question without a choice" 3 'bad.jsonl:1: must be {"question": text' "$caracal" evaluate base --choices=bad.jsonl
 refuses "an unknown key" 2 "seq_length" train 2 bad --train.seq_length=7
 refuses "another config on resume" 2 "optim.lr" train 1 base --optim.lr=1e-3 --train.steps=7
 "$caracal" tokenizer train --vocab-size=300 --out=small.json "$top"/LICENSE >log 2>&1

@@ -117,14 +117,14 @@ void console_epsilon(console *o, const state *s, const step_result *r) {
                  (long long)s->step, eps, r->grad_rms_min_group, rms);
 }
 
-void console_eval(console *o, const state *s, const double *loss, double total, double seconds) {
+void console_eval(console *o, const state *s, const held_out *out, double seconds) {
     const data_config *d = &s->c.data;
     close_line(o);
-    printf("held-out after step %lld: %.4f (", (long long)s->step, total);
+    printf("held-out after step %lld: %.4f (", (long long)s->step, out[d->sources].loss);
     const char *comma = "";
     for (int64_t i = 0; i < d->sources; i++) {
-        if (loss[i] != loss[i]) continue;
-        printf("%s%s %.3f", comma, d->source[i].name, loss[i]);
+        if (out[i].loss != out[i].loss) continue;
+        printf("%s%s %.3f", comma, d->source[i].name, out[i].loss);
         comma = ", ";
     }
     printf(") in %.1f s\n", seconds);

@@ -2,6 +2,7 @@
 #ifndef CARACAL_TRAIN_CONSOLE_H
 #define CARACAL_TRAIN_CONSOLE_H
 
+#include "train/evaluate.h"
 #include "train/metrics.h"
 #include "train/session.h"
 
@@ -18,7 +19,7 @@ void console_step(console *o, const state *s, const step_result *r, const step_t
 /* Warns, once a run, when AdamW's eps exceeds a hundredth of the smallest group's gradient RMS: from there on
  * that group's updates depend on the gradient's scale.  A group without any gradient is no reason to. */
 void console_epsilon(console *o, const state *s, const step_result *r);
-void console_eval(console *o, const state *s, const double *loss, double total, double seconds);
+void console_eval(console *o, const state *s, const held_out *out, double seconds);
 /* Ends an open progress line and prints a line of its own. */
 void console_line(console *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/math.h"
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "train/checkpoint.h"
+#include "train/choices.h"
 #include "train/session.h"
 
 /* A sample's place in the list of all: sources one after the other. */
@@ -25,13 +27,40 @@ static sample sample_at(const loader *l, int64_t i, int64_t sources, int64_t sam
     return (sample){source, i};
 }
 
-void evaluate(state *s, const loader *held_out, int64_t samples, int32_t *tokens, double *loss,
-              double *total) {
+/* Sums over one sample or more; they add up exactly in the same order on any number of ranks. */
+enum { LOSS, TOKENS, BYTES, OFFERED, ACCEPTED, SUMS };
+
+/* Row b of the micro-batch that model_evaluate has just seen. */
+static void sum_row(const state *s, const tokenizer *t, int64_t b, const real *token_loss, double *sum) {
+    const model *m = &s->model;
+    int64_t seq = s->c.train.seq_len;
+    for (int64_t i = b * seq; i < (b + 1) * seq; i++) {
+        size_t bytes = 0;
+        sum[LOSS] += (double)token_loss[i];
+        if (m->target_T[i] < 0) continue;
+        tokenizer_token(t, m->target_T[i], &bytes);
+        sum[TOKENS]++;
+        sum[BYTES] += (double)bytes;
+    }
+    for (int64_t i = b * seq; m->p.mtp && i + 1 < (b + 1) * seq; i++) {
+        if (m->target2_T[i] < 0) continue;
+        sum[OFFERED]++;
+        sum[ACCEPTED] += m->best2_T[i] == m->best_T[i + 1];
+    }
+}
+
+static held_out figures_of(const double *sum) {
+    return (held_out){.loss = sum[TOKENS] > 0 ? sum[LOSS] / sum[TOKENS] : NAN,
+                      .bits_per_byte = sum[BYTES] > 0 ? sum[LOSS] / sum[BYTES] / fixed_log(2) : NAN,
+                      .mtp_acceptance = sum[OFFERED] > 0 ? sum[ACCEPTED] / sum[OFFERED] : NAN};
+}
+
+void evaluate(state *s, const loader *valid, const tokenizer *tok, int64_t samples, int32_t *tokens,
+              held_out *out) {
     const train_config *t = &s->c.train;
     int64_t sources = s->c.data.sources, all = 0, row = t->seq_len + 2;
-    for (int64_t i = 0; i < sources; i++) all += count_of(held_out, i, samples);
-    double *sum = mem_alloc((size_t)(2 * all + 1) * sizeof *sum,
-                            "held-out losses"); /* loss and counted tokens of each */
+    for (int64_t i = 0; i < sources; i++) all += count_of(valid, i, samples);
+    double *sum = mem_alloc((size_t)(SUMS * all + 1) * sizeof *sum, "held-out losses"); /* of each sample */
     real *token_loss =
         mem_alloc((size_t)(t->micro_batch_size * t->seq_len) * sizeof *token_loss, "held-out losses");
     int64_t stride = s->mesh.ranks * t->micro_batch_size;
@@ -39,69 +68,80 @@ void evaluate(state *s, const loader *held_out, int64_t samples, int32_t *tokens
         int64_t mine = first + s->mesh.rank * t->micro_batch_size;
         memset(tokens, 0, (size_t)(t->micro_batch_size * row) * sizeof *tokens);
         for (int64_t b = 0; b < t->micro_batch_size && mine + b < all; b++) {
-            sample x = sample_at(held_out, mine + b, sources, samples);
-            loader_source_sample(held_out, x.source, x.k, tokens + b * row);
+            sample x = sample_at(valid, mine + b, sources, samples);
+            loader_source_sample(valid, x.source, x.k, tokens + b * row);
         }
         model_forward(&s->model, tokens, t->micro_batch_size, t->seq_len, 1);
-        model_evaluate(&s->model, token_loss, NULL);
+        model_evaluate(&s->model, token_loss);
         for (int64_t b = 0; b < t->micro_batch_size && mine + b < all; b++)
-            for (int64_t i = b * t->seq_len; i < (b + 1) * t->seq_len; i++) {
-                sum[2 * (mine + b)] += (double)token_loss[i];
-                sum[2 * (mine + b) + 1] += s->model.target_T[i] >= 0;
-            }
+            sum_row(s, tok, b, token_loss, sum + SUMS * (mine + b));
     }
-    comm_sum_disjoint_f64(s->mesh.world, "held-out losses", sum, (size_t)(2 * all));
-    double all_loss = 0, all_count = 0;
+    comm_sum_disjoint_f64(s->mesh.world, "held-out losses", sum, (size_t)(SUMS * all));
+    double total[SUMS] = {0};
     for (int64_t source = 0, i = 0; source < sources; source++) {
-        double source_loss = 0, count = 0;
-        for (int64_t end = i + count_of(held_out, source, samples); i < end; i++) {
-            source_loss += sum[2 * i];
-            count += sum[2 * i + 1];
-        }
-        loss[source] = count > 0 ? source_loss / count : NAN;
-        all_loss += source_loss;
-        all_count += count;
+        double part[SUMS] = {0};
+        for (int64_t end = i + count_of(valid, source, samples); i < end; i++)
+            for (int k = 0; k < SUMS; k++) part[k] += sum[SUMS * i + k];
+        out[source] = figures_of(part);
+        for (int k = 0; k < SUMS; k++) total[k] += part[k];
     }
-    *total = all_count > 0 ? all_loss / all_count : NAN;
+    out[sources] = figures_of(total);
     mem_free(sum);
     mem_free(token_loss);
 }
 
 /* ---- caracal evaluate ---- */
 
-static int run(session *x, const char *path, int64_t samples, error *e) {
+static void print_row(const char *name, const held_out *h, int mtp) {
+    if (h->loss != h->loss) return;
+    printf("%-16s %10.4f %12.2f %14.4f", name, h->loss, exp(h->loss), h->bits_per_byte);
+    if (mtp) printf(" %13.1f%%", 100 * h->mtp_acceptance);
+    putchar('\n');
+}
+
+static void evaluate_held_out(session *x, int64_t step, int64_t samples) {
     const train_config *c = &x->c.train;
+    int64_t sources = x->c.data.sources;
+    held_out *out = mem_alloc((size_t)(sources + 1) * sizeof *out, "held-out losses");
+    int32_t *tokens = mem_alloc((size_t)(c->micro_batch_size * (c->seq_len + 2)) * sizeof *tokens, "tokens");
+    evaluate(&x->s, x->valid, x->tokenizer, samples, tokens, out);
+    if (comm_rank(x->world) == 0) {
+        int mtp = x->s.model.p.mtp;
+        printf("held-out text after step %lld\n%-16s %10s %12s %14s%s\n", (long long)step, "", "loss",
+               "perplexity", "bits per byte", mtp ? " MTP acceptance" : "");
+        for (int64_t i = 0; i < sources; i++) print_row(x->c.data.source[i].name, &out[i], mtp);
+        print_row("all tokens", &out[sources], mtp);
+    }
+    mem_free(out);
+    mem_free(tokens);
+}
+
+static int run(session *x, const char *path, int64_t samples, const char *questions, error *e) {
     ckpt *k;
-    if (!x->valid)
+    if (!x->valid && !questions)
         return error_set(e, EXIT_USAGE, "no source of the config has held-out text (data.sources: valid)");
     if (session_checkpoint(x, path, &k, e)) return e->code;
     int64_t step = ckpt_step(k);
     int code = checkpoint_init_from(&x->s, k, e);
     ckpt_close(k);
     if (code) return code;
-    double *loss = mem_alloc((size_t)x->c.data.sources * sizeof *loss, "held-out losses"), total;
-    int32_t *tokens = mem_alloc((size_t)(c->micro_batch_size * (c->seq_len + 2)) * sizeof *tokens, "tokens");
-    evaluate(&x->s, x->valid, samples, tokens, loss, &total);
-    if (comm_rank(x->world) == 0) {
-        printf("%-16s %10s %12s\n", "held-out text", "loss", "perplexity");
-        for (int64_t i = 0; i < x->c.data.sources; i++)
-            if (loss[i] == loss[i])
-                printf("%-16s %10.4f %12.2f\n", x->c.data.source[i].name, loss[i], exp(loss[i]));
-        printf("%-16s %10.4f %12.2f  after step %lld\n", "all tokens", total, exp(total), (long long)step);
-    }
-    mem_free(loss);
-    mem_free(tokens);
+    if (questions) return choices_evaluate(&x->s, x->tokenizer, questions, e);
+    evaluate_held_out(x, step, samples);
     return 0;
 }
 
 int evaluate_command(int argc, char **argv) {
     int64_t samples = INT64_MAX;
-    const option known[] = {{"samples", .integer = &samples, .min = 1, .max = INT64_MAX}, {0}};
-    options o = {.usage = "usage: caracal evaluate CKPT [--samples=N] [--section.key=value ...]\n",
-                 .known = known,
-                 .min_words = 1,
-                 .max_words = 1,
-                 .config = 1};
+    const char *questions = NULL;
+    const option known[] = {
+        {"samples", .integer = &samples, .min = 1, .max = INT64_MAX}, {"choices", .text = &questions}, {0}};
+    options o = {
+        .usage =
+            "usage: caracal evaluate CKPT [--samples=N | --choices=FILE.jsonl] [--section.key=value ...]\n",
+        .known = known,
+        .min_words = 1,
+        .max_words = 1,
+        .config = 1};
     if (!options_read(&o, argc, argv)) return o.code;
     char config_path[4096];
     session x;
@@ -109,7 +149,7 @@ int evaluate_command(int argc, char **argv) {
     session_config_of(o.word[0], config_path, sizeof config_path);
     int code = session_open(&x, config_path, o.overrides, o.override, SESSION_VALID, &e);
     if (code) return code;
-    code = run(&x, o.word[0], samples, &e);
+    code = run(&x, o.word[0], samples, questions, &e);
     session_report(&x, &e);
     session_close(&x);
     return code;

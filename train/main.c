@@ -33,7 +33,7 @@ static const struct command {
     {"train",
      "CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] [--exit-after=DURATION] [--section.key=value ...]",
      train_command},
-    {"evaluate", "CKPT [--samples=N]", evaluate_command},
+    {"evaluate", "CKPT [--samples=N | --choices=FILE.jsonl]", evaluate_command},
     {"generate", "CKPT --prompt=TEXT [--tokens=64] [--temperature=0] [--top-p=1] [--seed=1]",
      generate_command},
     {"grow", "CKPT OUT [--times=2]", grow_command},

@@ -131,13 +131,19 @@ void metrics_timing(metrics *m, int64_t step, const step_timing *t) {
     write_line(m, &m->timing, "timing", j);
 }
 
-void metrics_eval(metrics *m, int64_t step, const data_config *d, const double *loss, double total) {
-    json_t *j = json_object(), *each = json_object();
-    for (int64_t i = 0; i < d->sources; i++)
-        if (loss[i] == loss[i]) set(each, d->source[i].name, loss[i]);
-    set(each, "total", total);
+void metrics_eval(metrics *m, int64_t step, const data_config *d, const held_out *out) {
+    json_t *j = json_object(), *loss = json_object(), *bits = json_object();
+    for (int64_t i = 0; i <= d->sources; i++) {
+        const char *name = i < d->sources ? d->source[i].name : "total";
+        if (i < d->sources && out[i].loss != out[i].loss) continue;
+        set(loss, name, out[i].loss);
+        set(bits, name, out[i].bits_per_byte);
+    }
     json_object_set_new(j, "step", json_integer(step));
-    json_object_set_new(j, "loss", each);
+    json_object_set_new(j, "loss", loss);
+    json_object_set_new(j, "bits_per_byte", bits);
+    double accepted = out[d->sources].mtp_acceptance;
+    if (accepted == accepted) set(j, "mtp_acceptance", accepted);
     write_line(m, &m->eval, "eval", j);
 }
 

@@ -4,6 +4,7 @@
 #ifndef CARACAL_TRAIN_METRICS_H
 #define CARACAL_TRAIN_METRICS_H
 
+#include "train/evaluate.h"
 #include "train/record.h"
 #include "train/step.h"
 #include "train/tensorboard.h"
@@ -30,7 +31,7 @@ void metrics_close(metrics *m);
 void metrics_step(metrics *m, const state *s, const step_result *r, const uint64_t *digests);
 void metrics_timing(metrics *m, int64_t step, const step_timing *t);
 /* Held-out loss of each source, and of all. */
-void metrics_eval(metrics *m, int64_t step, const data_config *d, const double *loss, double total);
+void metrics_eval(metrics *m, int64_t step, const data_config *d, const held_out *out);
 /* Before a checkpoint: a run resumed from it, even after a power loss, finds all lines up to its step. */
 int metrics_sync(metrics *m, error *e);
 

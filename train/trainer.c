@@ -27,8 +27,8 @@ typedef struct trainer {
     console console;
     deadline deadline; /* of --exit-after: rank 0's clock decides for all */
     int signals;
-    int32_t *tokens, *held_out; /* this rank's micro-batches of a step; one of a validation */
-    double *eval_loss;
+    int32_t *tokens, *eval_tokens;      /* this rank's micro-batches of a step; one of a validation */
+    held_out *held_out;                 /* [sources + 1] */
     double flops_per_token, peak_flops; /* of all ranks */
 } trainer;
 
@@ -78,8 +78,8 @@ static int open_trainer(trainer *t, const char *resume, const char *init_from, e
     step_result_create(&t->r, &x->c.model);
     t->saver = checkpoint_saver(&x->s);
     t->tokens = mem_alloc((size_t)(x->s.mesh.turns * row) * sizeof *t->tokens, "tokens");
-    t->held_out = mem_alloc((size_t)row * sizeof *t->held_out, "tokens");
-    t->eval_loss = mem_alloc((size_t)x->c.data.sources * sizeof *t->eval_loss, "held-out losses");
+    t->eval_tokens = mem_alloc((size_t)row * sizeof *t->eval_tokens, "tokens");
+    t->held_out = mem_alloc((size_t)(x->c.data.sources + 1) * sizeof *t->held_out, "held-out losses");
     /* until a save was timed: 12 bytes a parameter, 100 MB/s */
     t->deadline.save = 12 * params_total(&x->c.model) / 1e8;
     t->flops_per_token = metrics_flops_per_token(&x->c);
@@ -95,8 +95,8 @@ static void close_trainer(trainer *t) {
     metrics_close(&t->out);
     step_result_destroy(&t->r);
     mem_free(t->tokens);
+    mem_free(t->eval_tokens);
     mem_free(t->held_out);
-    mem_free(t->eval_loss);
     session_close(&t->x);
 }
 
@@ -161,12 +161,12 @@ static void write_records(trainer *t, const step_timing *timing) {
 
 static void validate(trainer *t) {
     state *s = &t->x.s;
-    double total, began = comm_clock();
-    evaluate(s, t->x.valid, s->c.train.eval_samples, t->held_out, t->eval_loss, &total);
+    double began = comm_clock();
+    evaluate(s, t->x.valid, t->x.tokenizer, s->c.train.eval_samples, t->eval_tokens, t->held_out);
     t->deadline.validation = comm_clock() - began;
     if (s->mesh.rank == 0) {
-        console_eval(&t->console, s, t->eval_loss, total, t->deadline.validation);
-        metrics_eval(&t->out, s->step, &s->c.data, t->eval_loss, total);
+        console_eval(&t->console, s, t->held_out, t->deadline.validation);
+        metrics_eval(&t->out, s->step, &s->c.data, t->held_out);
     }
 }
 
