@@ -7,7 +7,7 @@ set -um # -m: background jobs that do not ignore INT
 endless="--train.steps=1000000 --checkpoint.every=0 --train.eval_every=0 --train.log_every=1000000"
 processes() { # run: the pids of its ranks
     for p in /proc/[0-9]*; do
-        tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -q "^$caracal train .*--run.dir=$1 " && echo "${p#/proc/}"
+        tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -q "caracal train .*--run.dir=$1 " && [ "$(cat "$p/comm")" = caracal ] && echo "${p#/proc/}"
     done
 }
 starts() { # run, options...: two ranks in the background; returns when they train, with $run
@@ -72,7 +72,25 @@ impatient() { # asked, and again after five seconds while a rank hangs: out at o
     kill -TERM $run
     ends impatient 130
 }
+has_mpirun() {
+    local child
+    for child in $(cat /proc/$run/task/$run/children); do grep -qx mpirun "/proc/$child/comm" && return; done
+    return 1
+}
+early() { # seconds after mpirun began: asked while everything is still starting
+    "$top/launch/run" -np 2 "$caracal" train tiny.yaml --run.dir="early$1" $endless >"early$1.log" 2>&1 &
+    run=$!
+    for _ in $(seq 500); do
+        has_mpirun 2>/dev/null && break
+        sleep 0.01
+    done
+    sleep "$1"
+    kill -USR1 $run
+    ends "early$1" 75
+}
+
 # they mostly wait: side by side
+for delay in 0 0.1 0.2 0.3 0.5 0.8; do check "asked $delay s after the start" early $delay; done &
 check "TERM while a step takes ten seconds" long_step TERM &
 check "USR1 while a step takes ten seconds" long_step USR1 &
 check "a hung rank" hung &
@@ -95,3 +113,26 @@ goes_on() { # one more step each time, however late it is
 check "and goes on from there" goes_on
 check "a run that is done before" exit_code 0 train 2 early --exit-after=2h
 refuses "no duration" 2 "exit-after = soon" train 1 bad --exit-after=soon
+
+# launch/slurm.sbatch where there is no Slurm: its environment, and a scontrol that only says what it was asked
+mkdir -p job/bin && ln -s "$top/launch" job/launch && ln -s "${caracal%/*}" job/build
+cp tiny.yaml tokenizer.json ./*.train.* ./*.valid.* job
+printf '#!/bin/sh\necho "scontrol $*"\n' >job/bin/scontrol
+chmod +x job/bin/scontrol
+job() { # signal, wanted exit code, run: a job that trains until it is signalled
+    local code
+    PATH=$out/job/bin:$PATH SLURM_SUBMIT_DIR=$out/job SLURM_JOB_ID=77 SLURM_JOBID=77 SLURM_NTASKS=2 SLURM_CPUS_PER_TASK=1 \
+        SLURM_NODELIST=$(uname -n) SLURM_JOB_NODELIST=$(uname -n) SLURM_JOB_NUM_NODES=1 SLURM_TASKS_PER_NODE=2 \
+        bash "$top/launch/slurm.sbatch" tiny.yaml --run.dir="$3" $endless >"$3.log" 2>&1 &
+    run=$!
+    for _ in $(seq 300); do
+        [ -s "job/$3/metrics.jsonl" ] && break
+        sleep 0.1
+    done
+    kill "-$1" $run
+    ends "$3" "$2" && saved "job/$3"
+}
+check "a Slurm job near its time limit" job USR1 0 limit
+check "queues itself again" grep -x "scontrol requeue 77" limit.log
+check "a Slurm job that is preempted" job TERM 75 preempted
+check "leaves the queue to Slurm" eval '! grep scontrol preempted.log'

@@ -1,6 +1,4 @@
-/* `caracal train CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] [--exit-after=DURATION]
- * [--section.key=value
- * ...]` */
+/* `caracal train CONFIG`, with --resume, --init-from, --exit-after and keys of the config. */
 #ifndef CARACAL_TRAIN_TRAINER_H
 #define CARACAL_TRAIN_TRAINER_H
 
