@@ -90,22 +90,11 @@ int ckpt_inspect_command(int argc, char **argv) {
 
 /* ---- verify ---- */
 
-/* The file's digest says whether, its datasets say where. */
+/* The file's digest says whether it is damaged; its datasets are looked at in any case. */
 static int check_shard(const char *directory, const manifest *m, int64_t file, error *e) {
-    error where = {0};
-    verify_file(directory, &m->file[file], e);
-    if (e->code == EXIT_IO) return e->code;
-    if (verify_datasets(directory, m, file, &where)) {
-        *e = where;
-        return e->code;
-    }
-    if (e->code)
-        error_set(
-            e, EXIT_CORRUPT,
-            "%s/%s: is damaged: every dataset reads as it was written, but the file's bytes are not the "
-            "manifest's (the damage is in HDF5's own structure or behind it)",
-            directory, m->file[file].name);
-    return e->code;
+    int code = verify_file(directory, &m->file[file], e);
+    if (code == EXIT_CORRUPT) verify_locate(directory, m, file, e);
+    return code ? code : verify_datasets(directory, m, file, e);
 }
 
 int ckpt_verify_command(int argc, char **argv) {

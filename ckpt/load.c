@@ -60,7 +60,8 @@ static int share_manifest(comm *c, ckpt *k, error *e) {
 static int check_files(comm *c, const ckpt *k, error *e) {
     for (int64_t file = 0; file < k->m.n_files; file += comm_size(c)) {
         int64_t mine = file + comm_rank(c);
-        if (mine < k->m.n_files) verify_file(k->path, &k->m.file[mine], e);
+        if (mine < k->m.n_files && verify_file(k->path, &k->m.file[mine], e) == EXIT_CORRUPT)
+            verify_locate(k->path, &k->m, mine, e);
         if (comm_agree(c, e)) return e->code;
     }
     return 0;

@@ -1,5 +1,7 @@
 #include "ckpt/verify.h"
 
+#include <string.h>
+
 #include "ckpt/chunk.h"
 #include "ckpt/files.h"
 #include "ckpt/shard.h"
@@ -60,4 +62,16 @@ int verify_datasets(const char *directory, const manifest *m, int64_t file, erro
     chunk_codec_free(codec);
     mem_free(path);
     return code;
+}
+
+void verify_locate(const char *directory, const manifest *m, int64_t file, error *e) {
+    error first = {0};
+    char *path = text_of("%s/%s: ", directory, m->file[file].name), *damage = mem_string(e->text);
+    const char *where = first.text;
+    if (!verify_datasets(directory, m, file, &first))
+        where = "every dataset reads as it was written: it lies in HDF5's own structure, or decides no value";
+    else if (!strncmp(where, path, strlen(path))) where += strlen(path);
+    error_set(e, EXIT_CORRUPT, "%s: %s", damage, where);
+    mem_free(damage);
+    mem_free(path);
 }

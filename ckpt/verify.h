@@ -7,6 +7,9 @@
 /* Size and digest of one file of the checkpoint at `directory`. */
 int verify_file(const char *directory, const ckpt_file *f, error *e);
 
+/* After verify_file found damage (EXIT_CORRUPT in *e): adds to the message where it lies. */
+void verify_locate(const char *directory, const manifest *m, int64_t file, error *e);
+
 /* Does the checkpoint at `directory` verify: manifest, sizes and digests of all files? */
 int verify_whole(const char *directory);
 

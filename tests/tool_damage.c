@@ -5,9 +5,10 @@
  * DIRECTORY holds the checkpoints of steps OLD and NEW; NEW is damaged in place and made whole again each
  * time. FLIPS random bits of all its files are changed, one at a time; every PAGES-th page of 4 KiB is
  * zeroed, and files end at its start; they are longer, missing, swapped, of the other step.  Each time:
- *   - opening NEW fails, and the message names the file; nothing was read from it before;
+ *   - opening NEW fails, before anything of it is used, and the message names the file and, where the byte is
+ *     a chunk's, the dataset and the chunk;
  *   - the newest that verifies is OLD, and stderr says that NEW is skipped, why, and what is used instead;
- *   - `caracal verify` fails and names the file and, where the byte is a chunk's, the dataset and the chunk.
+ *   - `caracal verify` fails and names the same.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -46,8 +47,11 @@ typedef struct trial {
     comm *world;
     int captured, kept[2];
     char said[1 << 16];
-    int64_t cases, missed, in_chunks, wrong;
+    int64_t cases, missed, silent, wrong;
 } trial;
+
+/* What is said of damage in a bit of a frame on which no value depends: zstd has some. */
+static const char no_value[] = "every dataset reads as it was written";
 
 /* ---- files ---- */
 
@@ -83,7 +87,7 @@ static void patch(const file *f, int64_t at, const char *data, int64_t bytes) {
 }
 
 /* Where the chunks lie, as HDF5 tells. */
-static void find_chunks(trial *t, ckpt *k, file *f) {
+static void find_chunks(ckpt *k, file *f) {
     const ckpt_tensor *tensor;
     int64_t n = ckpt_tensors(k, &tensor);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
@@ -108,7 +112,6 @@ static void find_chunks(trial *t, ckpt *k, file *f) {
         H5Dclose(set);
     }
     H5Fclose(shard);
-    for (int64_t i = 0; i < f->chunks; i++) t->in_chunks += f->chunk[i].to - f->chunk[i].from;
 }
 
 static const chunk *chunk_of(const file *f, int64_t at) {
@@ -157,7 +160,12 @@ static void look(trial *t, const char *what, const char *name, int64_t at, const
         ckpt_close(k);
         return;
     }
-    if ((e.code != EXIT_CORRUPT && e.code != EXIT_IO) || !strstr(e.text, name))
+    char where[400] = "";
+    t->silent += c && strstr(e.text, no_value);
+    if (c && !strstr(e.text, no_value))
+        snprintf(where, sizeof where, "dataset /%s, chunk %lld of %lld", c->tensor, (long long)c->index,
+                 (long long)c->chunks);
+    if ((e.code != EXIT_CORRUPT && e.code != EXIT_IO) || !strstr(e.text, name) || !strstr(e.text, where))
         wrong(t, what, name, at, "the message when it is opened", e.text);
 
     divert(t);
@@ -166,18 +174,15 @@ static void look(trial *t, const char *what, const char *name, int64_t at, const
     restore(t);
     snprintf(instead, sizeof instead, "step-%08d is used instead", t->old_step);
     if (!k || ckpt_step(k) != t->old_step) wrong(t, what, name, at, "the older one is not used", e.text);
-    else if (!strstr(t->said, "checkpoint skipped") || !strstr(t->said, name) || !strstr(t->said, instead))
+    else if (!strstr(t->said, "checkpoint skipped") || !strstr(t->said, name) || !strstr(t->said, where) ||
+             !strstr(t->said, instead))
         wrong(t, what, name, at, "falling back", t->said);
     ckpt_close(k);
 
     divert(t);
     int code = ckpt_verify_command(2, argv);
     restore(t);
-    char chunk_words[400] = "";
-    if (c)
-        snprintf(chunk_words, sizeof chunk_words, "dataset /%s, chunk %lld of %lld", c->tensor,
-                 (long long)c->index, (long long)c->chunks);
-    if ((code != EXIT_CORRUPT && code != EXIT_IO) || !strstr(t->said, name) || !strstr(t->said, chunk_words))
+    if ((code != EXIT_CORRUPT && code != EXIT_IO) || !strstr(t->said, name) || !strstr(t->said, where))
         wrong(t, what, name, at, "caracal verify", t->said);
 }
 
@@ -267,7 +272,7 @@ int main(int argc, char **argv) {
         snprintf(f->name, sizeof f->name, "%s", entry->d_name);
         f->path = path_in(t->directory, t->new_step, f->name);
         f->data = slurp(f->path, &f->bytes);
-        if (strstr(f->name, ".h5")) find_chunks(t, k, f);
+        if (strstr(f->name, ".h5")) find_chunks(k, f);
         printf("%s: %lld bytes, %lld chunks\n", f->name, (long long)f->bytes, (long long)f->chunks);
     }
     if (d) closedir(d);
@@ -279,6 +284,7 @@ int main(int argc, char **argv) {
     k = NULL;
     if (ckpt_open(t->world, t->new_path, &k, &e)) FAULT(e.code, "whole again, and yet: %s", e.text);
     ckpt_close(k);
+    printf("%lld bits of frames change no value: the file is named\n", (long long)t->silent);
     printf("%lld kinds of damage: %lld not seen, %lld answers wrong\n", (long long)t->cases,
            (long long)t->missed, (long long)t->wrong);
     return t->wrong != 0;
