@@ -19,7 +19,7 @@ enum {
 /* What a world and all groups split from it have in common. */
 typedef struct comm_shared {
     double timeout, exposed;
-    int references, owns_mpi, world_rank;
+    int references, owns_mpi, world_rank, overlap;
 } comm_shared;
 
 typedef struct message {
@@ -82,6 +82,7 @@ static comm *comm_new(MPI_Comm mpi, int rank, int size, comm_shared *shared) {
 int comm_open(comm **world, double wait_timeout, error *e) {
     comm_shared *shared = mem_alloc(sizeof *shared, "a communicator");
     shared->timeout = wait_timeout;
+    shared->overlap = 1;
     if (!launched()) {
         *world = comm_new(MPI_COMM_NULL, 0, 1, shared);
         return 0;
@@ -121,6 +122,9 @@ void comm_close(comm *world) {
 }
 void comm_set_timeout(comm *c, double seconds) {
     c->shared->timeout = seconds;
+}
+void comm_set_overlap(comm *c, int on) {
+    c->shared->overlap = on;
 }
 int comm_rank(const comm *c) {
     return c->rank;
@@ -243,6 +247,11 @@ comm_request *comm_exchange(comm *c, const char *operation, int sends, const com
                       operation);
             }
         }
+    }
+    if (!c->shared->overlap && r->n) {
+        finish(r);
+        r->n = 0; /* nothing is left for comm_wait, which releases it */
+        r->in_use = 1;
     }
     return r;
 }

@@ -26,6 +26,9 @@ typedef struct comm_request comm_request; /* one exchange under way; belongs to 
 int comm_open(comm **world, double wait_timeout, error *e);
 void comm_close(comm *world);
 void comm_set_timeout(comm *c, double seconds);
+/* on = 0: comm_exchange returns when the exchange is over, in all groups of the world. Nothing but time
+ * changes; comm_exposed_seconds is then all that communication costs. */
+void comm_set_overlap(comm *c, int on);
 
 /* The ranks with the same colour, ordered by key; shares the parent's clock and deadline. */
 comm *comm_split(comm *c, int color, int key);

@@ -30,7 +30,9 @@ int mesh_plan(mesh *m, int64_t ranks, const parallel_config *c, int64_t micro_ba
     *m = (mesh){.ranks = (int)ranks,
                 .expert_parallel = (int)ep,
                 .groups = (int)groups,
-                .replica_classes = (int)replicas,
+                /* a group sums its micro-batches as they come when nobody asks for the order of v */
+                .replica_classes = (int)(c->rank_invariant ? replicas : groups),
+                .rank_invariant = c->rank_invariant,
                 .micro_batches = micro_batches,
                 .turns = micro_batches / ranks};
     return 0;

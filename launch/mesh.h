@@ -13,7 +13,9 @@
 typedef struct parallel_config {
     int64_t expert_parallel; /* 0: auto, P / R where R divides P, else P */
     int64_t expert_replicas; /* R */
+    int rank_invariant;      /* 1: the same bits whatever the number of ranks (docs/determinism.md) */
     int64_t chunks;          /* token chunks of an exchange */
+    int overlap;             /* 0: exchanges are waited for where they start */
     int64_t threads;         /* per rank; 0: the cores divided by the ranks of this host */
     double expert_capacity;  /* room for received rows, in multiples of the expected load */
 } parallel_config;
@@ -25,6 +27,7 @@ typedef struct mesh {
     int ranks, rank; /* P and mine */
     int expert_parallel, expert_rank, groups, group;
     int replica_classes; /* R */
+    int rank_invariant;
     int64_t micro_batches, turns;
 } mesh;
 

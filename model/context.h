@@ -18,7 +18,7 @@ typedef struct scratch {
     /* attention, backward */
     real *da_TR, *d_o_T, *dq_T, *dkv_T, *dcq_T, *dckv_T;
     /* FFN and norm */
-    real *h_TF, *dh_TF, *dgu_T2F, *dn_TH;
+    real *h_TF, *dh_TF, *dgu_T2F, *dn_TH, *dnorm_H;
     /* router */
     real *logits_TE, *dlogits_TE, *dweight_TK, *lb_grad_E;
     /* experts: rows of this holder */
@@ -37,6 +37,7 @@ typedef struct context {
     int64_t batch, seq, tokens; /* of the micro-batch at hand; tokens = batch * seq */
     int64_t past;               /* tokens before it, when text is continued (model_extend); 0 in training */
     int64_t max_batch, max_seq; /* what the arenas have room for */
+    int accumulate;             /* gradients of dense weights are added to (+=) instead of overwritten (=) */
     const int32_t *first_key;   /* [T] where each token's document starts, NULL: one document */
     real *cosine, *sine;        /* [max_seq, rope / 2] */
     exchange exchange;
@@ -56,29 +57,40 @@ static inline void context_progress(const context *x) {
 }
 
 /* Linear layers over the micro-batch's rows.  w [out, in].
- * forward: y = d + x W^T (d may be NULL, or a residual);  backward: dx = d + dy W,  dw = dy^T x. */
+ * forward: y = d + x W^T (d may be NULL, or a residual);  backward: dx = d + dy W,  dw = (+=) dy^T x. */
 static inline void linear_forward(const context *x, int64_t out, int64_t in, real *y, const real *d,
                                   const real *rows, const real *w) {
     x->k->gemm(x->k->ctx, GEMM_NT, x->tokens, out, in, y, out, d, rows, in, w, in);
+    context_progress(x);
+}
+static inline void linear_weight_gradient(const context *x, int64_t out, int64_t in, real *dw, const real *dy,
+                                          const real *rows) {
+    x->k->gemm(x->k->ctx, GEMM_TN, out, in, x->tokens, dw, in, x->accumulate ? dw : NULL, dy, out, rows, in);
     context_progress(x);
 }
 static inline void linear_backward(const context *x, int64_t out, int64_t in, real *dx, const real *d,
                                    real *dw, const real *dy, const real *rows, const real *w) {
     x->k->gemm(x->k->ctx, GEMM_NN, x->tokens, in, out, dx, in, d, dy, out, w, in);
     context_progress(x);
-    x->k->gemm(x->k->ctx, GEMM_TN, out, in, x->tokens, dw, in, NULL, dy, out, rows, in);
-    context_progress(x);
+    linear_weight_gradient(x, out, in, dw, dy, rows);
 }
 
 static inline void norm_forward(const context *x, real *y, real *rstd, const real *rows, const real *w) {
     int64_t h = x->c.hidden_size;
     x->k->rms_norm_forward(x->k->ctx, x->tokens, h, x->c.rms_norm_eps, 1.0, y, h, rstd, rows, h, w);
 }
-/* dx = d + ... */
+/* dx = d + ..., dw [cols] = (+=): rows of any width and distance */
+static inline void norm_backward_strided(const context *x, int64_t cols, double scale, real *dx, int64_t lddx,
+                                         const real *d, real *dw, const real *dy, int64_t lddy,
+                                         const real *rows, int64_t ldx, const real *rstd, const real *w) {
+    real *to = x->accumulate ? x->s.dnorm_H : dw;
+    x->k->rms_norm_backward(x->k->ctx, x->tokens, cols, scale, dx, lddx, d, to, dy, lddy, rows, ldx, rstd, w);
+    if (x->accumulate) x->k->add(x->k->ctx, cols, dw, to);
+}
 static inline void norm_backward(const context *x, real *dx, const real *d, real *dw, const real *dy,
                                  const real *rows, const real *rstd, const real *w) {
     int64_t h = x->c.hidden_size;
-    x->k->rms_norm_backward(x->k->ctx, x->tokens, h, 1.0, dx, h, d, dw, dy, h, rows, h, rstd, w);
+    norm_backward_strided(x, h, 1.0, dx, h, d, dw, dy, h, rows, h, rstd, w);
 }
 
 #endif

@@ -10,13 +10,14 @@ static int64_t max64(int64_t a, int64_t b) {
 }
 
 exchange_shape exchange_shape_of(int64_t tokens, int64_t hidden, int64_t topk, int64_t ranks, int64_t experts,
-                                 int64_t chunks, double mean_load, double slack) {
+                                 int64_t chunks, double mean_load, double slack, int rank_invariant) {
     exchange_shape s = {.tokens = tokens,
                         .hidden = hidden,
                         .topk = topk,
                         .ranks = ranks,
                         .experts = experts,
-                        .chunks = ranks == 1 ? 1 : chunks};
+                        .chunks = ranks == 1 ? 1 : chunks,
+                        .joined = rank_invariant ? 1 : ranks};
     s.sends = tokens * min64(topk, experts);
     s.worst = ranks * tokens * min64(topk, experts / ranks);
     int64_t wanted = (int64_t)(slack * mean_load * (double)tokens) + 1;
@@ -129,10 +130,11 @@ static void cut_windows(const exchange_shape *s, exchange_plan *p) {
     p->rounds = 1;
     for (int64_t holder = 0; holder < s->ranks; holder++) {
         int64_t *w = window_at(s, p, holder, 0), r = 0, local = s->experts / s->ranks, end = 0;
+        int64_t begin = 0; /* of the run at hand */
         w[0] = 0;
         for (int64_t n = holder * local; n < (holder + 1) * local; n++)
             for (int64_t source = 0; source < s->ranks; source++) {
-                int64_t begin = end;
+                if (source % s->joined == 0) begin = end;
                 for (int64_t c = 0; c < s->chunks; c++) {
                     *start_at(s, p, n, source, c) = end;
                     end += *count_at(s, p, source, c, n);
@@ -316,13 +318,13 @@ int64_t exchange_segments(const exchange *x, const exchange_plan *p, int64_t r, 
                           const int *class_of, int class, segment *out) {
     const exchange_shape *s = &x->shape;
     int64_t local = s->experts / s->ranks, first = comm_rank(x->group) * local, n = 0;
+    int64_t run_of = c < 0 ? s->joined : 1, c0 = c < 0 ? 0 : c, c1 = c < 0 ? s->chunks - 1 : c;
     for (int64_t e = 0; e < local; e++)
-        for (int64_t source = 0; source < s->ranks; source++) {
-            if (class_of && class_of[source] != class) continue;
-            int64_t last = s->chunks - 1;
-            int64_t begin = *start_at(s, p, first + e, source, c < 0 ? 0 : c);
-            int64_t end = *start_at(s, p, first + e, source, c < 0 ? last : c) +
-                          *count_at(s, p, source, c < 0 ? last : c, first + e);
+        for (int64_t source = 0; source < s->ranks; source += run_of) {
+            if (class_of && class_of[source] != class) continue; /* joined sources are of one class */
+            int64_t last = source + run_of - 1;
+            int64_t begin = *start_at(s, p, first + e, source, c0);
+            int64_t end = *start_at(s, p, first + e, last, c1) + *count_at(s, p, last, c1, first + e);
             span run = clip(s, p, r, first + e, begin, end);
             if (run.rows) out[n++] = (segment){run.first, run.rows, e};
         }

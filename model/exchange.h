@@ -7,7 +7,8 @@
  * begin before everything is there, but each row lands at its final place.  If a holder gets more rows than
  * `capacity`, the rest goes in further rounds: a round is a window of the holder's order, and windows end
  * where a GEMM_K_BLOCK of an (expert, source) run ends, so that weight gradients are summed in the same order
- * whatever the capacity.
+ * whatever the capacity.  (Where the number of ranks may decide bits, the sources of an expert are one run:
+ * longer sums make faster products.)
  *
  * The backward of dispatch is combine, and the reverse: gradients use the same plan.
  * Identity experts never travel.
@@ -27,11 +28,12 @@ typedef struct exchange_shape {
     int64_t worst;      /* rows that a holder can get: E * T * min(K, N / E) */
     int64_t capacity;   /* Q: rows that a holder keeps room for */
     int64_t max_rounds; /* windows that `worst` rows can need */
+    int64_t joined;     /* sources that make one run: 1, or E where the number of ranks may decide bits */
 } exchange_shape;
 
 /* mean_load: FFN experts expected per token (K_e); slack: capacity in multiples of the mean, e.g. 1.5. */
 exchange_shape exchange_shape_of(int64_t tokens, int64_t hidden, int64_t topk, int64_t ranks, int64_t experts,
-                                 int64_t chunks, double mean_load, double slack);
+                                 int64_t chunks, double mean_load, double slack, int rank_invariant);
 
 typedef struct exchange_plan {
     int64_t tokens; /* of this micro-batch; chunk c holds tokens T*c/C .. T*(c+1)/C */
@@ -80,7 +82,8 @@ void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t 
                         const real *weight_Q);
 void exchange_collect(exchange *x, int64_t c);
 
-/* The runs of rows of a piece on this holder, by (expert, source); of a whole round when c < 0.  `expert`
+/* The runs of rows of a piece on this holder, by (expert, source); of a whole round, with joined sources as
+ * one, when c < 0.  `expert`
  * counts this rank's experts; class_of[source] filters by class unless NULL.  Returns how many. */
 int64_t exchange_segments(const exchange *x, const exchange_plan *p, int64_t r, int64_t c,
                           const int *class_of, int class, segment *out);

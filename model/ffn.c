@@ -15,6 +15,6 @@ void ffn_backward(const context *x, real *dy, ffn_tensors *g, const real *gate_u
     k->gemm(k->ctx, GEMM_NN, t, f, h, x->s.dh_TF, f, NULL, dout, h, w->down, f);
     k->swiglu_backward(k->ctx, t, f, x->s.dgu_T2F, x->s.h_TF, NULL, x->s.dh_TF, gate_up, NULL);
     context_progress(x);
-    k->gemm(k->ctx, GEMM_TN, h, f, t, g->down, f, NULL, dout, h, x->s.h_TF, f);
+    linear_weight_gradient(x, h, f, g->down, dout, x->s.h_TF);
     linear_backward(x, 2 * f, h, dy, NULL, g->gate_up, x->s.dgu_T2F, y, w->gate_up);
 }

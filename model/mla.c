@@ -98,9 +98,9 @@ void mla_backward(const context *x, real *dn, mla_tensors *g, const mla_saved *s
     k->rope(k->ctx, t, x->seq, 1, rope / 2, 1, dk_rope, r, rope, x->cosine, x->sine);
     linear_backward(x, heads * (nope + rope), ql, dcq, NULL, g->q_b, dq, s->cq, w->q_b);
     linear_backward(x, heads * (nope + v), kl, dckv, NULL, g->kv_b, dkv, s->ckv, w->kv_b);
-    k->rms_norm_backward(k->ctx, t, ql, alpha(c->mla_scale_q_lora, h, ql), da, r, NULL, g->q_a_norm, dcq, ql,
-                         s->a_TR, r, s->rstd_q, w->q_a_norm);
-    k->rms_norm_backward(k->ctx, t, kl, alpha(c->mla_scale_kv_lora, h, kl), da + ql, r, NULL, g->kv_a_norm,
-                         dckv, kl, s->a_TR + ql, r, s->rstd_kv, w->kv_a_norm);
+    norm_backward_strided(x, ql, alpha(c->mla_scale_q_lora, h, ql), da, r, NULL, g->q_a_norm, dcq, ql,
+                          s->a_TR, r, s->rstd_q, w->q_a_norm);
+    norm_backward_strided(x, kl, alpha(c->mla_scale_kv_lora, h, kl), da + ql, r, NULL, g->kv_a_norm, dckv, kl,
+                          s->a_TR + ql, r, s->rstd_kv, w->kv_a_norm);
     linear_backward(x, r, h, dn, NULL, g->a, da, n, w->a);
 }

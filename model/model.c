@@ -21,6 +21,8 @@ static void context_create(context *x, const model_config_all *c, const kernels 
 static void scratch_create(context *x, arena *a) {
     const model_config *c = &x->c;
     size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), heads = (size_t)c->num_attention_heads;
+    int64_t latent = c->q_lora_rank > c->kv_lora_rank ? c->q_lora_rank : c->kv_lora_rank;
+    size_t norm = (size_t)(latent > c->hidden_size ? latent : c->hidden_size); /* the widest */
     scratch *s = &x->s;
     s->da_TR = arena_alloc(a, t * (size_t)attention_rank(c));
     s->d_o_T = arena_alloc(a, t * heads * (size_t)c->v_head_dim);
@@ -32,6 +34,7 @@ static void scratch_create(context *x, arena *a) {
     s->dh_TF = arena_alloc(a, t * (size_t)c->ffn_hidden_size);
     s->dgu_T2F = arena_alloc(a, t * 2 * (size_t)c->ffn_hidden_size);
     s->dn_TH = arena_alloc(a, t * (size_t)c->hidden_size);
+    s->dnorm_H = arena_alloc(a, norm * sizeof(real));
     moe_scratch_create(x, a);
 }
 
@@ -40,9 +43,9 @@ static void lay_out(model *m, const model_config_all *c, arena *kept, arena *sha
     context *x = &m->x;
     const model_config *mc = &c->model;
     size_t n = (size_t)(c->batch * c->seq), t = n * sizeof(real), h = (size_t)mc->hidden_size;
-    exchange_shape e =
-        exchange_shape_of(c->batch * c->seq, mc->hidden_size, mc->moe_topk, x->mesh->expert_parallel,
-                          mc->n_routed_experts, c->chunks, c->router.expected_ffn_experts, c->slack);
+    exchange_shape e = exchange_shape_of(c->batch * c->seq, mc->hidden_size, mc->moe_topk,
+                                         x->mesh->expert_parallel, mc->n_routed_experts, c->chunks,
+                                         c->router.expected_ffn_experts, c->slack, x->mesh->rank_invariant);
     exchange_create(&x->exchange, shared, &e, x->k, x->mesh->experts);
     scratch_create(x, shared);
     m->saved = arena_alloc(kept, (size_t)mc->num_layers * sizeof *m->saved);
@@ -258,9 +261,9 @@ void model_head_backward(model *m, real *embedding, real *head, real *mtp) {
     const kernels *k = x->k;
     real *dfinal = m->d_TH[0];
     head_tensors g = params_head(&m->p, head);
-    head_loss(x, m->loss_T, NULL, dfinal, g.lm_head, 0, m->final_TH, m->head.lm_head, m->target_T,
+    head_loss(x, m->loss_T, NULL, dfinal, g.lm_head, x->accumulate, m->final_TH, m->head.lm_head, m->target_T,
               share(m->loss_scale, m->counted), m->logits);
-    k->zero(k->ctx, x->c.vocab_size * x->c.hidden_size, embedding);
+    if (!x->accumulate) k->zero(k->ctx, x->c.vocab_size * x->c.hidden_size, embedding);
     if (m->p.mtp) {
         mtp_tensors gm = params_mtp(&m->p, mtp);
         mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T,

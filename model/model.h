@@ -75,7 +75,10 @@ void model_extend(model *m, const int32_t *ids, int64_t n);
  * and the one after it as the MTP head sees it. */
 void model_evaluate(model *m, real *loss_T);
 
-/* Losses, and their gradients back to m->dhidden_TH.  head, mtp: gradient arrays of those buckets
+/* The backward of a micro-batch.  Where m->x.accumulate is set, dense gradients are added to what their
+ * arrays hold; "overwritten" and "zeroed" below hold without it.
+ *
+ * Losses, and their gradients back to m->dhidden_TH.  head, mtp: gradient arrays of those buckets
  * (overwritten); embedding: zeroed, then the MTP head's part added. */
 void model_head_backward(model *m, real *embedding, real *head, real *mtp);
 /* One layer's backward, last layer first.  dense: gradient array of its bucket (overwritten); class_grad and

@@ -45,11 +45,11 @@ static void backward(const context *x, mtp_saved *s, const mtp_tensors *w, mtp_t
     mla_backward(x, d, &g->mla, &s->mla, &w->mla, s->n_TH, dm);
     norm_backward(x, dm, dm, g->input_norm, d, s->m_TH, s->rstd_n_T, w->input_norm);
     linear_backward(x, h, 2 * h, s->dpair_T2H, NULL, g->eh_proj, dm, s->pair_T2H, w->eh_proj);
-    k->rms_norm_backward(k->ctx, t, h, 1, d, h, NULL, g->embedding_norm, s->dpair_T2H, 2 * h, s->next_TH, h,
-                         s->rstd_next_T, w->embedding_norm);
+    norm_backward_strided(x, h, 1, d, h, NULL, g->embedding_norm, s->dpair_T2H, 2 * h, s->next_TH, h,
+                          s->rstd_next_T, w->embedding_norm);
     k->embedding_backward(k->ctx, t, h, dembedding, d, next);
-    k->rms_norm_backward(k->ctx, t, h, 1, dfinal, h, dfinal, g->hidden_norm, s->dpair_T2H + h, 2 * h, final,
-                         h, s->rstd_h_T, w->hidden_norm);
+    norm_backward_strided(x, h, 1, dfinal, h, dfinal, g->hidden_norm, s->dpair_T2H + h, 2 * h, final, h,
+                          s->rstd_h_T, w->hidden_norm);
 }
 
 void mtp_loss(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding,

@@ -17,6 +17,28 @@ static int64_t largest(const int64_t *cut, int64_t parts) {
     return most;
 }
 
+/* Room for the gradient of a bucket's dense part while it fills and travels. */
+static void slot_create(gradients *g, gradient_slot *s, int64_t bucket) {
+    int64_t ranks = g->mesh->ranks;
+    s->bucket = -1;
+    if (s->part || !g->p->bucket[bucket].dense_count) return; /* all layers are alike */
+    s->part = largest(g->dense_cut + bucket * (ranks + 1), ranks);
+    if (!g->local)
+        s->buffer = mem_alloc((size_t)g->p->bucket[bucket].dense_count * sizeof(real), "a gradient buffer");
+    if (ranks > 1) s->received = mem_alloc((size_t)(ranks * s->part) * sizeof(real), "received gradients");
+}
+
+static void local_create(gradients *g) {
+    int64_t n = 0;
+    g->local_at = mem_alloc((size_t)g->p->buckets * sizeof(int64_t), "gradient parts");
+    for (int64_t b = 0; b < g->p->buckets; b++) {
+        g->local_at[b] = n;
+        n += (g->p->bucket[b].dense_count + 15) / 16 * 16; /* each begins on a cache line */
+    }
+    g->local_count = n;
+    g->local = mem_alloc((size_t)n * sizeof(real), "this rank's gradients");
+}
+
 void gradients_create(gradients *g, const params *p, const kernels *k, const mesh *mesh) {
     *g = (gradients){.p = p, .k = k, .mesh = mesh, .classes = mesh->replica_classes / mesh->groups};
     int64_t ranks = mesh->ranks, groups = mesh->groups, most_expert = 0;
@@ -29,6 +51,7 @@ void gradients_create(gradients *g, const params *p, const kernels *k, const mes
     g->class_at = mem_alloc((size_t)p->buckets * sizeof(int64_t), "gradient parts");
     g->class_of_layer =
         mem_alloc((size_t)mesh->replica_classes * sizeof *g->class_of_layer, "gradient parts");
+    if (!mesh->rank_invariant && mesh->turns > 1) local_create(g);
     for (int64_t b = 0; b < p->buckets; b++) {
         int64_t *dense = g->dense_cut + b * (ranks + 1), *expert = g->expert_cut + b * (groups + 1);
         for (int64_t i = 0; i <= ranks; i++) dense[i] = params_cut(p, b, 0, ranks, i);
@@ -40,15 +63,7 @@ void gradients_create(gradients *g, const params *p, const kernels *k, const mes
         g->class_at[b] = g->class_count;
         g->class_count += p->bucket[b].expert_count;
         if (largest(expert, groups) > most_expert) most_expert = largest(expert, groups);
-
-        gradient_slot *s = &g->slot[slot_of(g, b)];
-        if (p->bucket[b].dense_count && !s->buffer) { /* all layers are alike */
-            s->buffer = mem_alloc((size_t)p->bucket[b].dense_count * sizeof(real), "a gradient buffer");
-            s->part = largest(dense, ranks);
-            if (ranks > 1)
-                s->received = mem_alloc((size_t)(ranks * s->part) * sizeof(real), "received gradients");
-        }
-        s->bucket = -1;
+        slot_create(g, &g->slot[slot_of(g, b)], b);
     }
     g->owned = mem_alloc((size_t)g->owned_count * sizeof(real), "gradients");
     g->class_grad = mem_alloc((size_t)(g->classes * g->class_count) * sizeof(real), "expert gradients");
@@ -62,6 +77,8 @@ void gradients_destroy(gradients *g) {
         mem_free(g->slot[i].buffer);
         mem_free(g->slot[i].received);
     }
+    mem_free(g->local);
+    mem_free(g->local_at);
     mem_free(g->parts);
     mem_free(g->dense_cut);
     mem_free(g->expert_cut);
@@ -76,9 +93,9 @@ void gradients_destroy(gradients *g) {
 }
 
 size_t gradients_bytes(const gradients *g) {
-    int64_t n = g->owned_count + g->classes * g->class_count;
+    int64_t n = g->owned_count + g->classes * g->class_count + g->local_count;
     for (int i = 0; i < GRADIENT_SLOTS; i++)
-        if (g->slot[i].buffer) n += g->slot[i].part * g->mesh->ranks * (g->mesh->ranks > 1 ? 2 : 1);
+        n += g->slot[i].part * g->mesh->ranks * (!!g->slot[i].buffer + !!g->slot[i].received);
     return (size_t)n * sizeof(real);
 }
 
@@ -103,25 +120,31 @@ static void complete(gradients *g, gradient_slot *s) {
     comm_wait(m->world, s->request);
     for (int64_t i = 0; i < m->ranks; i++) {
         int rank = mesh_rank_of(m, i);
-        const real *part = rank == m->rank ? s->buffer + cut[rank] : s->received + rank * s->part;
+        const real *part = rank == m->rank ? s->sent + cut[rank] : s->received + rank * s->part;
         accumulate(g, sum, part, n, s->first && i == 0);
     }
     s->bucket = -1;
 }
 
+int gradients_accumulate(const gradients *g, int64_t turn) {
+    return g->local && turn > 0;
+}
+
 real *gradients_buffer(gradients *g, int64_t bucket) {
     gradient_slot *s = &g->slot[slot_of(g, bucket)];
     complete(g, s);
-    return s->buffer;
+    return g->local ? g->local + g->local_at[bucket] : s->buffer;
 }
 
-void gradients_fold(gradients *g, int64_t bucket, int first) {
+void gradients_fold(gradients *g, int64_t bucket, int64_t turn) {
     const mesh *m = g->mesh;
+    if (g->local && turn + 1 < m->turns) return; /* more is to be added */
     gradient_slot *s = &g->slot[slot_of(g, bucket)];
     const int64_t *cut = g->dense_cut + bucket * (m->ranks + 1);
     int64_t mine = cut[m->rank + 1] - cut[m->rank];
     s->bucket = bucket;
-    s->first = first;
+    s->first = g->local || turn == 0;
+    s->sent = g->local ? g->local + g->local_at[bucket] : s->buffer;
     s->request = NULL;
     if (m->ranks == 1) {
         complete(g, s);
@@ -131,8 +154,7 @@ void gradients_fold(gradients *g, int64_t bucket, int first) {
     int n = 0;
     for (int step = 1; step < m->ranks; step++) {
         int peer = (m->rank + step) % m->ranks;
-        send[n] =
-            (comm_part){peer, s->buffer + cut[peer], (size_t)(cut[peer + 1] - cut[peer]) * sizeof(real)};
+        send[n] = (comm_part){peer, s->sent + cut[peer], (size_t)(cut[peer + 1] - cut[peer]) * sizeof(real)};
         receive[n++] = (comm_part){peer, s->received + peer * s->part, (size_t)mine * sizeof(real)};
     }
     s->request = comm_exchange(m->world, "fold of gradients", n, send, n, receive);
@@ -140,7 +162,7 @@ void gradients_fold(gradients *g, int64_t bucket, int first) {
 
 void gradients_end_turn(gradients *g) {
     for (int i = 0; i < GRADIENT_SLOTS; i++)
-        if (g->slot[i].buffer) complete(g, &g->slot[i]);
+        if (g->slot[i].part) complete(g, &g->slot[i]);
 }
 
 /* ---- experts ---- */

@@ -5,6 +5,10 @@
  * (params_cut), gets that part from all ranks of the turn, and adds them in the order of v.
  * Experts: weight gradients are summed on the holder, one accumulator per class (micro-batch mod R); at the
  * step's end each owner among the replicas folds the classes in order.
+ *
+ * Where the number of ranks may decide bits (parallel.rank_invariant = false) and a step has several turns,
+ * each rank keeps a dense gradient of its own, the model adds each micro-batch to it, and it is folded over
+ * the ranks once, in the last turn.
  */
 #ifndef CARACAL_OPTIM_GRADIENTS_H
 #define CARACAL_OPTIM_GRADIENTS_H
@@ -17,9 +21,10 @@
 enum { SLOT_EMBEDDING, SLOT_HEAD, SLOT_MTP, SLOT_LAYER_0, SLOT_LAYER_1, GRADIENT_SLOTS };
 
 typedef struct gradient_slot {
-    real *buffer;   /* this rank's micro-batch */
+    real *buffer;   /* this rank's micro-batch; NULL when `local` holds it */
+    real *sent;     /* what travels: the buffer, or the bucket's part of `local` */
     real *received; /* [P][largest part] of the others' */
-    int64_t part;   /* elements of the largest part */
+    int64_t part;   /* elements of the largest part; 0: the model has no such bucket */
     int64_t bucket; /* which bucket travels, -1: none */
     int first;      /* of the step: the sum starts here */
     comm_request *request;
@@ -30,10 +35,12 @@ typedef struct gradients {
     const kernels *k;
     const mesh *mesh;
     gradient_slot slot[GRADIENT_SLOTS];
-    comm_part *parts;              /* [2 P] message lists */
-    int64_t *dense_cut;            /* [buckets][P + 1] */
-    int64_t *expert_cut;           /* [buckets][G + 1] */
-    int64_t *dense_at, *expert_at; /* [buckets] where my part lies in `owned` */
+    real *local;                    /* this rank's sums of dense gradients, NULL: every turn is folded */
+    int64_t local_count, *local_at; /* [buckets] */
+    comm_part *parts;               /* [2 P] message lists */
+    int64_t *dense_cut;             /* [buckets][P + 1] */
+    int64_t *expert_cut;            /* [buckets][G + 1] */
+    int64_t *dense_at, *expert_at;  /* [buckets] where my part lies in `owned` */
     int64_t owned_count;
     real
         *owned; /* the folded gradient of what this rank owns: per bucket its dense part, then its experts' */
@@ -51,10 +58,12 @@ size_t gradients_bytes(const gradients *g);
 
 /* Before a step: the experts' accumulators are zeroed. */
 void gradients_begin(gradients *g);
+/* Whether the model adds a turn's dense gradients to what the buffers hold, or overwrites it. */
+int gradients_accumulate(const gradients *g, int64_t turn);
 /* The buffer to put a bucket's dense gradient into; waits until an earlier use has been folded. */
 real *gradients_buffer(gradients *g, int64_t bucket);
-/* A bucket's buffer is complete: starts its fold.  first: this is the step's first turn. */
-void gradients_fold(gradients *g, int64_t bucket, int first);
+/* A bucket's buffer is complete for this turn (from 0) of the step: starts its fold. */
+void gradients_fold(gradients *g, int64_t bucket, int64_t turn);
 /* Experts' accumulators of a layer by class, NULL for classes of other groups. */
 real *const *gradients_classes(gradients *g, int64_t layer);
 /* Waits for all folds of a turn. */

@@ -109,15 +109,15 @@ static void backward(subject *s) {
     real *embedding = gradients_buffer(g, BUCKET_EMBEDDING), *head = gradients_buffer(g, bucket_head(&m->p));
     real *mtp = m->p.mtp ? gradients_buffer(g, bucket_mtp(&m->p)) : NULL;
     model_head_backward(m, embedding, head, mtp);
-    gradients_fold(g, bucket_head(&m->p), 1);
-    if (mtp) gradients_fold(g, bucket_mtp(&m->p), 1);
+    gradients_fold(g, bucket_head(&m->p), 0);
+    if (mtp) gradients_fold(g, bucket_mtp(&m->p), 0);
     for (int64_t l = s->c.model.num_layers - 1; l >= 0; l--) {
         model_layer_backward(m, l, gradients_buffer(g, BUCKET_LAYER_0 + l), gradients_classes(g, l),
                              &class_of);
-        gradients_fold(g, BUCKET_LAYER_0 + l, 1);
+        gradients_fold(g, BUCKET_LAYER_0 + l, 0);
     }
     model_embedding_backward(m, embedding);
-    gradients_fold(g, BUCKET_EMBEDDING, 1);
+    gradients_fold(g, BUCKET_EMBEDDING, 0);
     gradients_end_turn(g);
     gradients_end_step(g);
 }
@@ -126,7 +126,7 @@ static void subject_create(subject *s, draw *d) {
     error e = {0};
     *s = (subject){.c = random_config(d)};
     kernels_config kc = {.device = "ref", .isa = "auto", .threads = 1};
-    parallel_config pc = {.expert_replicas = pick(d, 1, 2)};
+    parallel_config pc = {.expert_replicas = pick(d, 1, 2), .rank_invariant = 1};
     optim_config oc = {0};
     init_config init = {1.0, 0.6, 0.6};
     assert_int_equal(comm_open(&s->world, 10, &e), 0);

@@ -323,6 +323,7 @@ static void digest_sees_what_decides_numbers(void **state) {
         "--train.micro_batches=8",
         "--data.sources.a.weight=3",
         "--model.document_mask=true",
+        "--parallel.rank_invariant=false",
     };
     static const char *const free_keys[] = {
         "--train.steps=99",
@@ -339,6 +340,8 @@ static void digest_sees_what_decides_numbers(void **state) {
         "--metrics.digest_every=1",
         "--optim.lr=0.001",
         "--train.on_nonfinite=skip",
+        "--parallel.chunks=5",
+        "--parallel.overlap=false",
     };
     config c;
     error e;

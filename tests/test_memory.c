@@ -57,7 +57,7 @@ static void test_announced_is_touched(void **state) {
     kernels k;
     error e = {0};
     kernels_config kc = {.device = "ref", .isa = "auto", .threads = 1};
-    parallel_config pc = {.expert_replicas = 1};
+    parallel_config pc = {.expert_replicas = 1, .rank_invariant = 1};
     assert_int_equal(comm_open(&world, 10, &e), 0);
     assert_int_equal(mesh_open(&m, world, &pc, 1, 8, &e), 0);
     assert_int_equal(kernels_open(&k, &kc, &e), 0);

@@ -80,7 +80,8 @@ static void read_config(config *c, const json_t *j) {
                               .seq_len = whole(j, "seq_len", 0),
                               .micro_batches = whole(j, "micro_batches", 0),
                               .micro_batch_size = whole(j, "micro_batch", 0)};
-    c->parallel = (parallel_config){.expert_replicas = 1, .chunks = 2, .threads = 1, .expert_capacity = 1.5};
+    c->parallel = (parallel_config){
+        .expert_replicas = 1, .rank_invariant = 1, .chunks = 2, .threads = 1, .expert_capacity = 1.5};
     snprintf(c->kernels.device, sizeof c->kernels.device, "cpu");
     snprintf(c->kernels.isa, sizeof c->kernels.isa, "auto");
 }

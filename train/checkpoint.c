@@ -126,7 +126,8 @@ static void say_config(json_t *about, const config *c) {
     json_object_set_new(about, "config", config_deciding(c));
 }
 
-/* Everything that is not a tensor. */
+/* Everything that is not a tensor.  The ranks are told only where they decide numbers: otherwise not a byte
+ * of a checkpoint depends on them. */
 static json_t *describe(const state *s, const char *tokenizer_digest) {
     json_t *about =
         json_pack("{s:I, s:I, s:I, s:I, s:I, s:s}", "step", (json_int_t)s->step, "position",
@@ -134,6 +135,10 @@ static json_t *describe(const state *s, const char *tokenizer_digest) {
                   (json_int_t)s->optimizer.mtp_steps, "controller_waiting_tokens",
                   (json_int_t)s->history[0].waiting_tokens, "tokenizer_digest", tokenizer_digest);
     say_config(about, &s->c);
+    if (!s->mesh.rank_invariant) {
+        json_object_set_new(about, "ranks", json_integer(s->mesh.ranks));
+        json_object_set_new(about, "expert_parallel", json_integer(s->mesh.expert_parallel));
+    }
     return about;
 }
 
@@ -255,6 +260,18 @@ static int64_t integer(const json_t *j, const char *key) {
     return json_integer_value(json_object_get(j, key));
 }
 
+/* Promise 2 holds without promise 3: a run goes on as it began, or not at all. */
+static int same_ranks(const state *s, const ckpt *k, const json_t *about, error *e) {
+    int64_t ranks = integer(about, "ranks"), ep = integer(about, "expert_parallel");
+    if (s->mesh.rank_invariant || (ranks == s->mesh.ranks && ep == s->mesh.expert_parallel)) return 0;
+    return error_set(
+        e, EXIT_USAGE,
+        "cannot resume from %s: with parallel.rank_invariant = false the number of ranks decides "
+        "numbers, and it was trained on %lld (experts over %lld), not on %d (experts over %d): use "
+        "as many as before, or take its weights alone with --init-from",
+        ckpt_path(k), (long long)ranks, (long long)ep, s->mesh.ranks, s->mesh.expert_parallel);
+}
+
 int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e) {
     const json_t *about = ckpt_state(k);
     const char *tokenizer = json_string_value(json_object_get(about, "tokenizer_digest"));
@@ -264,6 +281,7 @@ int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e)
         return error_set(e, EXIT_USAGE,
                          "cannot resume from %s: it was trained with another tokenizer than %s", ckpt_path(k),
                          s->c.data.tokenizer);
+    if (same_ranks(s, k, about, e)) return e->code;
     s->step = integer(about, "step");
     s->position = integer(about, "position");
     s->optimizer.steps = integer(about, "adam_steps");

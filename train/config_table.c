@@ -109,7 +109,9 @@ const config_key config_keys[] = {
 
     AUTO(parallel.expert_parallel, 1048576, "ranks that share the experts"),
     INT(parallel.expert_replicas, 1, 65536, "1", DECIDES, "copies of the experts that a run may use"),
+    BOOL(parallel.rank_invariant, "true", DECIDES, "false: faster, and the number of ranks decides bits"),
     INT(parallel.chunks, 1, 64, "2", FREE, "pieces in which tokens travel to the experts"),
+    BOOL(parallel.overlap, "true", FREE, "false: every exchange is waited for where it starts"),
     {"parallel.expert_capacity", KEY_REAL, FIELD(parallel.expert_capacity), 0.01, 1e6, NULL, "1.5", FREE,
      "room for received rows, in multiples of the expected load; more goes in further rounds"},
     AUTO(parallel.threads, 4096, "per rank; auto: cores divided by ranks"),

@@ -75,6 +75,8 @@ void console_header(const session *x) {
     printf("ranks     %d (experts over %d, %d group%s), %d thread%s each, %s\n", m->ranks, m->expert_parallel,
            m->groups, m->groups == 1 ? "" : "s", s->c.kernels.threads, s->c.kernels.threads == 1 ? "" : "s",
            s->k.name);
+    if (!m->rank_invariant)
+        printf("bits      of this number of ranks alone: parallel.rank_invariant is false\n");
     printf("batch     %lld micro-batches x %lld x %lld = %s tokens a step\n",
            (long long)c->train.micro_batches, (long long)c->train.micro_batch_size,
            (long long)c->train.seq_len,

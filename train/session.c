@@ -50,6 +50,7 @@ int session_open(session *x, const char *config_path, int overrides, char **over
     config_load(&x->c, config_path, overrides, override, e);
     if (agree(x, OPEN_CONFIG, e)) goto failed;
     comm_set_timeout(x->world, x->c.wait_timeout);
+    comm_set_overlap(x->world, x->c.parallel.overlap);
     tokenizer_open(&x->tokenizer, x->c.data.tokenizer, e);
     if (agree(x, OPEN_TOKENIZER, e)) goto failed;
     open_files(x, config_path, files, e);

@@ -18,21 +18,22 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
         class_of[i] = (int)mesh_class(
             &s->mesh, mesh_micro_batch(&s->mesh, turn, s->mesh.group * s->mesh.expert_parallel + i));
 
+    m->x.accumulate = gradients_accumulate(g, turn);
     model_forward(m, tokens, c->train.micro_batch_size, c->train.seq_len,
                   1.0 / (double)c->train.micro_batches);
 
     real *embedding = gradients_buffer(g, BUCKET_EMBEDDING), *head = gradients_buffer(g, bucket_head(&m->p));
     real *mtp = m->p.mtp ? gradients_buffer(g, bucket_mtp(&m->p)) : NULL;
     model_head_backward(m, embedding, head, mtp);
-    gradients_fold(g, bucket_head(&m->p), turn == 0);
-    if (mtp) gradients_fold(g, bucket_mtp(&m->p), turn == 0);
+    gradients_fold(g, bucket_head(&m->p), turn);
+    if (mtp) gradients_fold(g, bucket_mtp(&m->p), turn);
     for (int64_t l = layers - 1; l >= 0; l--) {
         real *dense = gradients_buffer(g, BUCKET_LAYER_0 + l);
         model_layer_backward(m, l, dense, gradients_classes(g, l), class_of);
-        gradients_fold(g, BUCKET_LAYER_0 + l, turn == 0);
+        gradients_fold(g, BUCKET_LAYER_0 + l, turn);
     }
     model_embedding_backward(m, embedding);
-    gradients_fold(g, BUCKET_EMBEDDING, turn == 0);
+    gradients_fold(g, BUCKET_EMBEDDING, turn);
     gradients_end_turn(g);
 }
 
