@@ -8,6 +8,7 @@
 #   make SAN=1 check     the fast tests under AddressSanitizer and UBSan (in build/asan)
 #   make format          clang-format the sources;   make lint   style, warnings, include order
 #   make ulp             the error of every operation in units of the last place (docs/numerics.md)
+#   make promises        28 layers on 1 to 8 ranks, bit for bit, in about an hour;   make promises-cost   what that costs
 #   make install PREFIX=/usr/local
 
 B      := build$(if $(SAN),/asan)
@@ -43,7 +44,7 @@ BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64
 
 # keep the tests' objects: make would delete them as intermediate
 .SECONDARY:
-.PHONY: all deps demo compare check test ulp crash-storm lint format install clean
+.PHONY: all deps demo compare check test ulp crash-storm promises promises-cost lint format install clean
 all: $B/caracal $B/libH5Zzstd.so $B/tests/shim_fs.so $(BINS)
 
 deps:
@@ -130,6 +131,12 @@ crash-storm: deps
 	@CARACAL_BUILD=$B tests/mpi_powerloss.sh 20
 	@CARACAL_BUILD=$B tests/mpi_damage.sh 10000 1
 	@CARACAL_BUILD=$B tests/mpi_save_failures.sh 1
+
+promises: all
+	@tests/promises.sh
+
+promises-cost: all
+	@tests/promises_cost.sh
 
 lint:
 	@tests/lint.sh

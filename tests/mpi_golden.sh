@@ -50,4 +50,7 @@ check "deep, two replicas" replay 1 deep replicas --replicas=2
 check "deep, two replicas as 2 x 1" variant replicas 2 deep replicas2 --replicas=2
 check "deep, two replicas as 2 x 2" variant replicas 4 deep replicas4 --replicas=2 --expert-parallel=2
 check "deep, two replicas as 1 x 2" variant replicas 2 deep replicas12 --replicas=2 --expert-parallel=2
+check "deep without promise 3, 1 rank" replay 1 deep relaxed --rank-invariant=0
+check "deep without promise 3, 2 ranks" replay 2 deep relaxed2 --rank-invariant=0 --replicas=2 --expert-parallel=2
+check "mtp_pid without promise 3, 2 ranks" replay 2 mtp_pid relaxed2-mtp --rank-invariant=0
 check "mtp_pid checked against ref at every operation" replay 2 mtp_pid checked --device=check:cpu

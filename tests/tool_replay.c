@@ -204,6 +204,7 @@ static void read_options(config *c, int argc, char **argv) {
         else if (option(argv[i], "--expert-parallel", &v)) c->parallel.expert_parallel = atoi(v);
         else if (option(argv[i], "--replicas", &v)) c->parallel.expert_replicas = atoi(v);
         else if (option(argv[i], "--expert-capacity", &v)) c->parallel.expert_capacity = atof(v);
+        else if (option(argv[i], "--rank-invariant", &v)) c->parallel.rank_invariant = atoi(v);
         else if (option(argv[i], "--recompute", &v)) c->model.recompute = 1;
         else FAULT(EXIT_USAGE, "unknown option %s", argv[i]);
     }
