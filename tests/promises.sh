@@ -77,17 +77,17 @@ table() {
     for variant in "${chosen[@]}"; do
         base=$variant.1x1.a
         [ "$variant" = recompute ] && base=base.1x1.a
-        run "${base%%.*}" 1x1.a 1 -
         text="| $(what_is "$variant") |"
         for cell in "${cells[@]}"; do
             if [ "$cell" = 1x1 ]; then # two at a time on two cores
                 run "$variant" "$cell.a" 1 - --parallel.threads=1 &
                 run "$variant" "$cell.b" 1 - --parallel.threads=1
-                wait
+                wait "$!"
             else
                 run "$variant" "$cell.a" "${cell%x*}" - --parallel.threads="${cell#*x}"
                 run "$variant" "$cell.b" "${cell%x*}" - --parallel.threads="${cell#*x}"
             fi
+            run "${base%%.*}" 1x1.a 1 - # unless it is there
             text+=" $(verdict "$base" "$variant" "$cell.a" "$cell.b") |" || failed=1
         done
         digest=$(tail -n 1 "$results/$base.metrics.jsonl" 2>/dev/null | grep -o '"weights":"[0-9a-f]*"' | cut -d'"' -f4)
