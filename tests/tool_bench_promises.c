@@ -30,7 +30,7 @@ static void open_side(side *x, int which, const char *path, int options, char **
     for (int i = 0; i < options; i++) all[i] = option[i];
     all[options] = which == WITH ? "--parallel.rank_invariant=true" : "--parallel.rank_invariant=false";
     if (config_load(&x->c, path, options + 1, all, &e) || tokenizer_open(&t, x->c.data.tokenizer, &e) ||
-        state_create(&x->s, &x->c, world, tokenizer_eos(t), &e))
+        state_create(&x->s, &x->c, world, tokenizer_eos(t), 1, &e))
         FAULT(e.code, "%s", e.text);
     tokenizer_close(t);
     state_initialise(&x->s);
