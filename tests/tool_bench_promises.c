@@ -86,9 +86,9 @@ static void print_line(side *x, double *ratio, int64_t rounds) {
     }
     double low = quantile(ratio, rounds, 0.25), cost = quantile(ratio, rounds, 0.5),
            high = quantile(ratio, rounds, 0.75);
+    int64_t rows = c->train.micro_batch_size * c->train.seq_len;
     printf("| %d | %lld | %lld | %.1f | %.1f | **%+.1f%%** | %+.1f%% .. %+.1f%% | %.1f | %.1f | %+.1f%% |\n",
-           x->s.mesh.ranks, (long long)c->train.micro_batches,
-           (long long)(c->train.micro_batch_size * c->train.seq_len), 1e3 * middle[WITH],
+           x->s.mesh.ranks, (long long)c->train.micro_batches, (long long)rows, 1e3 * middle[WITH],
            1e3 * middle[WITHOUT], 100 * (cost - 1), 100 * (low - 1), 100 * (high - 1), 1e3 * best[WITH],
            1e3 * best[WITHOUT], 100 * (best[WITH] / best[WITHOUT] - 1));
 }
