@@ -73,7 +73,7 @@ static int write_file_of(ckpt_saver *s, int64_t file, const char *values, error 
             compressor_end(s->compressor);
         }
         if (e->code) shard_close(to);
-        else if (!shard_finish(to, e) && !sync_path(path, e)) digest_file(path, &f->bytes, &f->digest, e);
+        else if (!shard_finish(to, e) && !digest_file(path, &f->bytes, &f->digest, e)) sync_path(path, e);
     }
     mem_free(path);
     return e->code;

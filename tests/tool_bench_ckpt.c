@@ -1,0 +1,202 @@
+/* What a save costs beside what the machine can give, measured in turns in the same run, medians:
+ *
+ *   bench_ckpt DIR [MiB of state a rank = 1024] [threads a rank = 1] [turns = 5]
+ *
+ *   stall   how long training stands still: the snapshot, and going from one part of the save to the next
+ *   save    the tensors' bytes over the time from the end of the stall to the end of the commit
+ *   zstd    what its compressor alone does with the same (shuffled) bytes on as many threads
+ *   disk    the same compressed bytes by plain write and fsync, one file a rank, as tensors' bytes a second
+ *
+ * The state is a third each of weights, first and second moments, in 16 MiB tensors, cut over the ranks as
+ * the optimizer's shards are. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include "ckpt/chunk.h"
+#include "ckpt/ckpt.h"
+#include "ckpt/filter.h"
+#include "launch/memory.h"
+#include "launch/random.h"
+
+enum { TURNS = 99, SIDE = 2048, ELEMENTS = SIDE * SIDE, BYTES = 4 * ELEMENTS, CHUNK = 4 << 20 };
+
+typedef struct bench {
+    comm *c;
+    const char *directory;
+    int threads;
+    int64_t tensors;
+    ckpt_tensor *tensor;
+    ckpt_slice *slice;
+    ckpt_saver *saver;
+    float *kind[3];                   /* [ELEMENTS] weights, first and second moments */
+    unsigned char *shuffled;          /* [3 * BYTES] the same as zstd sees it */
+    double stall[TURNS], save[TURNS]; /* seconds */
+    double zstd[TURNS], disk[TURNS];  /* seconds for the same state */
+    int64_t bytes, stored;
+} bench;
+
+/* Of the slowest rank. */
+static double slowest(const bench *b, double seconds) {
+    return (double)comm_max_i64(b->c, "bench", (int64_t)(seconds * 1e9)) * 1e-9;
+}
+
+/* Normal enough, with every bit of the mantissa in use. */
+static float bell(uint64_t stream, int64_t i) {
+    double sum = 0;
+    for (int k = 0; k < 2; k++) {
+        uint64_t bits = random_bits(1, stream, (uint64_t)(2 * i + k));
+        sum += (double)(uint32_t)bits + (double)(bits >> 32);
+    }
+    return (float)((sum / 4294967296.0 - 2) * 1.7320508);
+}
+
+static void make_state(bench *b) {
+    static const char *const prefix[3] = {"weights", "adam_m", "adam_v"};
+    int64_t rank = comm_rank(b->c), ranks = comm_size(b->c);
+    int64_t low = ELEMENTS * rank / ranks, high = ELEMENTS * (rank + 1) / ranks;
+    b->shuffled = mem_alloc((size_t)3 * BYTES, "chunks");
+    for (int k = 0; k < 3; k++) {
+        b->kind[k] = mem_alloc(BYTES, "a tensor");
+        for (int64_t i = 0; i < ELEMENTS; i++) {
+            float x = bell((uint64_t)k, i);
+            b->kind[k][i] = k == 0 ? 0.02F * x : k == 1 ? 1e-4F * x : 1e-8F * x * x;
+        }
+        for (int64_t i = 0; i < ELEMENTS; i++) /* chunk by chunk, byte by byte */
+            for (int j = 0; j < 4; j++) {
+                int64_t chunk = i / (CHUNK / 4), in = i % (CHUNK / 4);
+                b->shuffled[k * (int64_t)BYTES + chunk * CHUNK + j * (CHUNK / 4) + in] =
+                    ((unsigned char *)&b->kind[k][i])[j];
+            }
+    }
+    b->tensor = mem_alloc((size_t)b->tensors * sizeof *b->tensor, "the list");
+    b->slice = mem_alloc((size_t)b->tensors * sizeof *b->slice, "the list");
+    for (int64_t i = 0; i < b->tensors; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s/model.layers.%lld.weight", prefix[i % 3], (long long)(i / 3));
+        b->tensor[i] = (ckpt_tensor){mem_string(name), CKPT_F32, 2, {SIDE, SIDE}};
+        b->slice[i] = (ckpt_slice){i, low, high - low, mem_alloc((size_t)(high - low) * 4, "a slice")};
+        memcpy(b->slice[i].data, b->kind[i % 3] + low, (size_t)(high - low) * 4);
+    }
+    b->bytes = b->tensors * BYTES;
+}
+
+static void save(bench *b, int turn) {
+    error e = {0};
+    ckpt_outcome o;
+    json_t *state = json_pack("{si}", "turn", turn);
+    comm_barrier(b->c, "bench");
+    if (ckpt_start(b->saver, turn, state, &e)) FAULT(e.code, "%s", e.text);
+    ckpt_finish(b->saver, &o);
+    if (o.failure.code) FAULT(o.failure.code, "%s", o.failure.text);
+    json_decref(state);
+    b->stall[turn] = slowest(b, o.stalled);
+    b->save[turn] = slowest(b, o.seconds) - b->stall[turn];
+    b->stored = o.stored;
+}
+
+static void *compress(void *argument) {
+    const bench *b = argument;
+    ZSTD_CCtx *z = ZSTD_createCCtx();
+    size_t room = ZSTD_compressBound(CHUNK);
+    char *out = mem_alloc(room, "a frame");
+    int64_t each = b->bytes / comm_size(b->c) / b->threads / CHUNK;
+    ZSTD_CCtx_setParameter(z, ZSTD_c_compressionLevel, FILTER_ZSTD_LEVEL);
+    ZSTD_CCtx_setParameter(z, ZSTD_c_checksumFlag, 1);
+    for (int64_t i = 0; i < each; i++)
+        if (ZSTD_isError(ZSTD_compress2(z, out, room, b->shuffled + i % 12 * CHUNK, CHUNK))) abort();
+    ZSTD_freeCCtx(z);
+    mem_free(out);
+    return NULL;
+}
+
+static void zstd_alone(bench *b, int turn) {
+    pthread_t thread[64];
+    comm_barrier(b->c, "bench");
+    double began = comm_clock();
+    for (int i = 0; i < b->threads; i++)
+        if (pthread_create(&thread[i], NULL, compress, b)) abort();
+    for (int i = 0; i < b->threads; i++) pthread_join(thread[i], NULL);
+    b->zstd[turn] = slowest(b, comm_clock() - began);
+}
+
+static void disk_alone(bench *b, int turn) {
+    char path[4096];
+    int64_t mine = b->stored / comm_size(b->c);
+    snprintf(path, sizeof path, "%s/plain-%d", b->directory, comm_rank(b->c));
+    char *block = mem_alloc(CHUNK, "a block");
+    memcpy(block, b->shuffled, CHUNK);
+    comm_barrier(b->c, "bench");
+    double began = comm_clock();
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    for (int64_t at = 0; at < mine; at += CHUNK) {
+        size_t n = (size_t)(mine - at < CHUNK ? mine - at : CHUNK);
+        if (write(fd, block, n) != (ssize_t)n) FAULT(EXIT_IO, "%s: cannot be written", path);
+    }
+    if (fsync(fd) || close(fd)) FAULT(EXIT_IO, "%s: cannot be written", path);
+    b->disk[turn] = slowest(b, comm_clock() - began);
+    unlink(path);
+    mem_free(block);
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *x, int n) {
+    qsort(x, (size_t)n, sizeof *x, ascending);
+    return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
+}
+
+static void report(bench *b, int turns) {
+    double stall = median(b->stall, turns), most = b->stall[turns - 1], mb = (double)b->bytes / 1e6;
+    double save_rate = mb / median(b->save, turns), zstd_rate = mb / median(b->zstd, turns);
+    double disk_rate = mb / median(b->disk, turns), bound = zstd_rate < disk_rate ? zstd_rate : disk_rate;
+    if (comm_rank(b->c)) return;
+    printf("%d ranks x %d threads, %.2f GiB a rank, %.3f to 1, %d turns\n", comm_size(b->c), b->threads,
+           (double)b->bytes / comm_size(b->c) / (1 << 30), (double)b->bytes / (double)b->stored, turns);
+    printf("  stall %.3f s (at most %.3f s)\n", stall, most);
+    printf("  save  %.0f MB/s\n  zstd  %.0f MB/s\n  disk  %.0f MB/s\n", save_rate, zstd_rate, disk_rate);
+    printf("  save is %.0f%% of the lesser of zstd and disk\n", 100 * save_rate / bound);
+}
+
+int main(int argc, char **argv) {
+    setpriority(PRIO_PROCESS, 0, 10); /* as the saving threads, so that others disturb all alike */
+    bench b = {.threads = argc > 3 ? atoi(argv[3]) : 1};
+    int turns = argc > 4 ? atoi(argv[4]) : 5;
+    int64_t mib = argc > 2 ? atoll(argv[2]) : 1024;
+    error e = {0};
+    if (argc < 2 || turns < 1 || turns > TURNS || mib < 48 || b.threads < 1 || b.threads > 64) {
+        fprintf(stderr, "usage: bench_ckpt DIR [MiB of state a rank] [threads a rank] [turns]\n");
+        return EXIT_USAGE;
+    }
+    if (comm_open(&b.c, 600, &e)) FAULT(e.code, "%s", e.text);
+    b.directory = argv[1];
+    b.tensors = mib * comm_size(b.c) / 16 / 3 * 3;
+    make_state(&b);
+    checkpoint_config config = {.keep = 1, .shards = 2 * comm_size(b.c), .threads = b.threads};
+    b.saver = ckpt_saver_open(b.c, b.directory, &config, b.tensor, b.tensors, b.slice, b.tensors);
+    for (int turn = 0; turn < turns; turn++) {
+        save(&b, turn);
+        zstd_alone(&b, turn);
+        disk_alone(&b, turn);
+    }
+    report(&b, turns);
+    ckpt_saver_close(b.saver);
+    for (int64_t i = 0; i < b.tensors; i++) {
+        mem_free(b.tensor[i].name);
+        mem_free(b.slice[i].data);
+    }
+    for (int k = 0; k < 3; k++) mem_free(b.kind[k]);
+    mem_free(b.shuffled);
+    mem_free(b.tensor);
+    mem_free(b.slice);
+    comm_close(b.c);
+    return 0;
+}
