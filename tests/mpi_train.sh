@@ -57,6 +57,18 @@ head -c 100 code.train.idx >cut.train.idx && cp code.train.bin cut.train.bin
 sed 's/code.train/cut.train/' tiny.yaml >cut.yaml
 refuses "a truncated token file" 3 "cut.train.idx" "$caracal" train cut.yaml --run.dir=bad
 
+every_dataset() { # h5dump, which has nothing of this program but the filter plugin, decodes each
+    local file sets=0 all
+    all=$("$caracal" inspect "$1" | grep -cE ' (float32|float64|int64) ')
+    for file in "$1"/*.h5; do
+        HDF5_PLUGIN_PATH=${2-${caracal%/*}} h5dump -y "$file" >values || return
+        sets=$((sets + $(grep -c '^ *DATASET ' values)))
+    done
+    [ "$sets" = "$all" ] && [ "$all" -gt 100 ] || { echo "h5dump shows $sets of $all datasets"; return 1; }
+}
+check "h5dump reads every dataset" every_dataset base/checkpoints/step-00000006
+refuses "which needs the plugin" 1 "unable to print data" every_dataset base/checkpoints/step-00000006 /nonexistent
+
 under_way() { # log: waits until the first step is told, for ten seconds at most
     for _ in $(seq 100); do
         sleep 0.1
