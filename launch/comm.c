@@ -7,7 +7,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "launch/digest.h"
 #include "launch/memory.h"
+#include "launch/message.h"
 
 enum {
     REQUESTS = 32,   /* exchanges under way at one time in one group */
@@ -20,17 +22,20 @@ enum {
 typedef struct comm_shared {
     double timeout, exposed;
     int references, owns_mpi, world_rank, overlap;
+    int64_t layer;    /* that is at work: requests remember it */
+    int checked;      /* digests travel with messages */
+    error corruption; /* the first message that was not what its sender sent */
+    const flip *flip; /* tests only */
 } comm_shared;
-
-typedef struct message {
-    int peer, bytes, is_receive;
-} message;
 
 struct comm_request {
     comm *owner;
     const char *operation;
     uint64_t sequence;
-    int in_use, n, capacity;
+    int64_t layer;
+    int in_use, checked, n, capacity;
+    size_t digests, digest_capacity; /* of all its messages */
+    uint64_t *digest;
     MPI_Request *mpi;
     MPI_Status *status;
     message *what;
@@ -39,6 +44,7 @@ struct comm_request {
 struct comm {
     MPI_Comm mpi; /* MPI_COMM_NULL in a group of one */
     int rank, size;
+    int *world_rank; /* [size] */
     uint64_t sequence;
     comm_shared *shared;
     comm_request request[REQUESTS];
@@ -75,6 +81,8 @@ static comm *comm_new(MPI_Comm mpi, int rank, int size, comm_shared *shared) {
     c->shared = shared;
     shared->references++;
     for (int i = 0; i < REQUESTS; i++) c->request[i].owner = c;
+    c->world_rank = mem_alloc((size_t)size * sizeof *c->world_rank, "a communicator");
+    c->world_rank[rank] = shared->world_rank;
     if (mpi != MPI_COMM_NULL) MPI_Comm_set_errhandler(mpi, MPI_ERRORS_RETURN);
     return c;
 }
@@ -83,6 +91,7 @@ int comm_open(comm **world, double wait_timeout, error *e) {
     comm_shared *shared = mem_alloc(sizeof *shared, "a communicator");
     shared->timeout = wait_timeout;
     shared->overlap = 1;
+    shared->layer = -1;
     if (!launched()) {
         *world = comm_new(MPI_COMM_NULL, 0, 1, shared);
         return 0;
@@ -99,6 +108,7 @@ int comm_open(comm **world, double wait_timeout, error *e) {
     shared->owns_mpi = 1;
     shared->world_rank = rank;
     *world = comm_new(MPI_COMM_WORLD, rank, size, shared);
+    comm_all_gather(*world, "ranks", (*world)->world_rank, &rank, sizeof rank);
     return 0;
 }
 
@@ -108,8 +118,10 @@ void comm_free(comm *c) {
         free(c->request[i].mpi);
         free(c->request[i].status);
         free(c->request[i].what);
+        free(c->request[i].digest);
     }
     if (c->mpi != MPI_COMM_NULL && c->mpi != MPI_COMM_WORLD) MPI_Comm_free(&c->mpi);
+    mem_free(c->world_rank);
     if (--c->shared->references == 0) {
         if (c->shared->owns_mpi) MPI_Finalize();
         mem_free(c->shared);
@@ -135,6 +147,16 @@ int comm_size(const comm *c) {
 double comm_exposed_seconds(const comm *c) {
     return c->shared->exposed;
 }
+void comm_at_layer(comm *c, int64_t layer) {
+    c->shared->layer = layer;
+}
+void comm_check_messages(comm *c, int on, const flip *f) {
+    c->shared->checked = on;
+    c->shared->flip = f;
+}
+error *comm_corruption(comm *c) {
+    return &c->shared->corruption;
+}
 
 comm *comm_split(comm *c, int color, int key) {
     if (c->mpi == MPI_COMM_NULL) return comm_new(MPI_COMM_NULL, 0, 1, c->shared);
@@ -144,12 +166,15 @@ comm *comm_split(comm *c, int color, int key) {
     MPI_Comm_rank(part, &rank);
     MPI_Comm_size(part, &size);
     if (size == 1) MPI_Comm_free(&part), part = MPI_COMM_NULL;
-    return comm_new(part, rank, size, c->shared);
+    comm *group = comm_new(part, rank, size, c->shared);
+    int mine = c->shared->world_rank;
+    comm_all_gather(group, "ranks", group->world_rank, &mine, sizeof mine);
+    return group;
 }
 
 /* ---- waiting ---- */
 
-static comm_request *take(comm *c, const char *operation, int messages) {
+static comm_request *take(comm *c, const char *operation, int messages, size_t digests) {
     comm_request *r = NULL;
     for (int i = 0; i < REQUESTS && !r; i++)
         if (!c->request[i].in_use) r = &c->request[i];
@@ -160,10 +185,17 @@ static comm_request *take(comm *c, const char *operation, int messages) {
         r->status = mem_grow(r->status, (size_t)messages * sizeof *r->status, "message requests");
         r->what = mem_grow(r->what, (size_t)messages * sizeof *r->what, "message requests");
     }
+    if (r->digest_capacity < digests) {
+        r->digest_capacity = digests;
+        r->digest = mem_grow(r->digest, digests * sizeof *r->digest, "message digests");
+    }
     r->operation = operation;
     r->sequence = ++c->sequence;
+    r->layer = c->shared->layer;
+    r->checked = digests > 0;
     r->in_use = 1;
     r->n = 0;
+    r->digests = 0;
     return r;
 }
 
@@ -220,31 +252,75 @@ static void finish(comm_request *r) {
     r->in_use = 0;
 }
 
+/* ---- messages that are not what was sent ---- */
+
+/* Compares what came with the senders' digests; returns how many messages are damaged. */
+static int verify(comm_request *r) {
+    comm_shared *s = r->owner->shared;
+    int damaged = 0;
+    for (int i = 0; i < r->n; i++) {
+        const message *m = &r->what[i];
+        if (!m->is_receive || (r->checked && !m->digest)) continue; /* digests come unchecked */
+        if (flip_due(s->flip, FLIP_MESSAGE, r->layer) && !strcmp(r->operation, s->flip->name))
+            flip_strike(s->flip, r->operation, m->data, m->bytes / 4, 4);
+        if (!r->checked) continue;
+        error e;
+        if (!message_damaged(m, r->owner->world_rank[m->peer], &e) || damaged++) continue;
+        error_within(&e, "%s #%llu", r->operation, (unsigned long long)r->sequence);
+        if (r->layer >= 0) error_within(&e, "layer %lld", (long long)r->layer);
+        if (!s->corruption.code) s->corruption = e;
+    }
+    return damaged;
+}
+
 /* ---- point to point ---- */
 
 static int pieces(const comm_part *p) {
     return (int)((p->bytes + PIECE - 1) / PIECE);
 }
 
+static void post(comm_request *r, message m) {
+    comm *c = r->owner;
+    int tag = (int)(r->sequence % TAGS), k = r->n++;
+    r->what[k] = m;
+    check(c,
+          m.is_receive ? MPI_Irecv(m.data, m.bytes, MPI_BYTE, m.peer, tag, c->mpi, &r->mpi[k])
+                       : MPI_Isend(m.data, m.bytes, MPI_BYTE, m.peer, tag, c->mpi, &r->mpi[k]),
+          r->operation);
+}
+
+/* One message, and its digests behind it. */
+static void post_checked(comm_request *r, message m) {
+    size_t blocks = digest_blocks((size_t)m.bytes);
+    if (!r->checked) {
+        post(r, m);
+        return;
+    }
+    m.digest = r->digest + r->digests;
+    r->digests += blocks;
+    post(r, m);
+    if (!m.is_receive) digest_of(m.digest, m.data, (size_t)m.bytes); /* the message is on its way already */
+    post(r, (message){m.peer, (int)(blocks * sizeof *m.digest), m.is_receive, m.digest, NULL});
+}
+
 comm_request *comm_exchange(comm *c, const char *operation, int sends, const comm_part *send, int receives,
                             const comm_part *receive) {
     int messages = 0;
-    for (int i = 0; i < sends; i++) messages += pieces(&send[i]);
-    for (int i = 0; i < receives; i++) messages += pieces(&receive[i]);
-    comm_request *r = take(c, operation, messages);
-    int tag = (int)(r->sequence % TAGS);
+    size_t blocks = 0;
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < (side ? sends : receives); i++) {
+            const comm_part *part = side ? &send[i] : &receive[i];
+            messages += pieces(part) * (c->shared->checked ? 2 : 1);
+            blocks += c->shared->checked ? digest_blocks(part->bytes) : 0; /* a piece is whole blocks */
+        }
+    comm_request *r = take(c, operation, messages, blocks);
     for (int side = 0; side < 2; side++) { /* receives first: what comes then finds its place */
         const comm_part *part = side ? send : receive;
         for (int i = 0; i < (side ? sends : receives); i++) {
             char *data = part[i].data;
             for (size_t at = 0; at < part[i].bytes; at += PIECE) {
                 int bytes = (int)(part[i].bytes - at < PIECE ? part[i].bytes - at : PIECE);
-                int k = r->n++;
-                r->what[k] = (message){part[i].peer, bytes, !side};
-                check(c,
-                      side ? MPI_Isend(data + at, bytes, MPI_BYTE, part[i].peer, tag, c->mpi, &r->mpi[k])
-                           : MPI_Irecv(data + at, bytes, MPI_BYTE, part[i].peer, tag, c->mpi, &r->mpi[k]),
-                      operation);
+                post_checked(r, (message){part[i].peer, bytes, !side, data + at, NULL});
             }
         }
     }
@@ -262,17 +338,19 @@ void comm_progress(comm *c) {
     MPI_Iprobe(MPI_ANY_SOURCE, TAGS, c->mpi, &flag, MPI_STATUS_IGNORE); /* a tag nobody sends */
 }
 
-void comm_wait(comm *c, comm_request *r) {
-    if (!r) return;
+int comm_wait(comm *c, comm_request *r) {
+    int damaged = 0;
+    if (!r) return 0;
     REQUIRE(r->owner == c && r->in_use);
-    if (r->n) finish(r);
+    if (r->n) finish(r), damaged = verify(r);
     r->in_use = 0;
+    return damaged;
 }
 
 /* ---- collectives: each is a non-blocking call and a wait with a deadline ---- */
 
 static comm_request *collective(comm *c, const char *operation) {
-    comm_request *r = take(c, operation, 1);
+    comm_request *r = take(c, operation, 1, 0);
     r->n = 1;
     r->what[0] = (message){.peer = -1, .bytes = -1};
     return r;

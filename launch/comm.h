@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "launch/error.h"
+#include "launch/flip.h"
 
 typedef struct comm comm;
 
@@ -40,14 +41,24 @@ int comm_size(const comm *c);
 double comm_exposed_seconds(const comm *c);
 double comm_clock(void); /* a monotonic clock, in seconds */
 
+/* Which layer is at work (-1: none), for messages about messages; of all groups of this world, as are: */
+void comm_at_layer(comm *c, int64_t layer);
+/* on: from now on a digest travels with every message of comm_exchange, and the receiver compares; all ranks
+ * switch between the same two exchanges.  f: tests only, NULL otherwise. */
+void comm_check_messages(comm *c, int on, const flip *f);
+/* The first message that came otherwise than it was sent (EXIT_SDC, naming layer, operation, word and both
+ * values), code 0 while there is none; the caller may clear it. */
+error *comm_corruption(comm *c);
+
 /* Starts sends and receives at once and returns; buffers stay untouched by the caller until comm_wait.  Parts
  * between the same two ranks are matched in order; both sides know every size. */
 comm_request *comm_exchange(comm *c, const char *operation, int sends, const comm_part *send, int receives,
                             const comm_part *receive);
 /* Lets messages move while the caller computes. */
 void comm_progress(comm *c);
-/* Waits for the exchange and releases the request.  NULL is allowed. */
-void comm_wait(comm *c, comm_request *r);
+/* Waits for the exchange and releases the request.  NULL is allowed.  Returns how many of the messages were
+ * found damaged (comm_check_messages), 0 normally. */
+int comm_wait(comm *c, comm_request *r);
 
 void comm_barrier(comm *c, const char *operation);
 void comm_broadcast(comm *c, const char *operation, void *data, size_t bytes, int root);

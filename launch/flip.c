@@ -26,37 +26,54 @@ static int value_of(const char *text, const char *key, char *out, size_t size) {
     return 0;
 }
 
-static int number_of(const char *text, const char *key, int64_t *out) {
+/* A whole number; `tail` is what may stand behind it or instead of it. */
+static int number_of(const char *text, const char *key, const char *tail, int *tailed, int64_t *out) {
     char value[32], *end;
     if (!value_of(text, key, value, sizeof value)) return 0;
     *out = strtoll(value, &end, 10);
-    return end != value && !*end && *out >= 0;
+    int has_tail = tail && !strcmp(end, tail);
+    if (tailed) *tailed = has_tail;
+    return (end != value || has_tail) && (!*end || has_tail) && *out >= 0;
 }
 
 int flip_read(flip *f, int rank, error *e) {
+    static const char *const kinds[] = {"", "weight ", "gemm ", "attention ", "message "};
     const char *text = getenv(variable);
-    char who[32];
-    int64_t bit, mine = rank;
+    int64_t bit, who;
+    int all;
     *f = (flip){.rank = rank};
     if (!text) return 0;
-    if (strncmp(text, "weight ", 7)) return refuse(e, text, "must begin with weight");
-    if (!number_of(text, "step", &f->step) || !number_of(text, "index", &f->index) ||
-        !number_of(text, "bit", &bit))
+    int kind = FLIP_MESSAGE;
+    while (kind && strncmp(text, kinds[kind], strlen(kinds[kind]))) kind--;
+    if (!kind) return refuse(e, text, "must begin with weight, gemm, attention or message");
+    if (!number_of(text, "step", "+", &f->lasting, &f->step) ||
+        !number_of(text, "index", NULL, NULL, &f->index) || !number_of(text, "bit", NULL, NULL, &bit))
         return refuse(e, text, "needs step=, index= and bit=");
-    if (!value_of(text, "tensor", f->tensor, sizeof f->tensor)) return refuse(e, text, "needs tensor=");
-    if (!value_of(text, "rank", who, sizeof who) || (strcmp(who, "all") && !number_of(text, "rank", &mine)))
-        return refuse(e, text, "needs rank=, a number or all");
     f->bit = (int)bit;
-    if (mine == rank) f->kind = FLIP_WEIGHT;
+    if (!number_of(text, "rank", "all", &all, &who)) return refuse(e, text, "needs rank=, a number or all");
+    int matters = all || who == rank;
+    if (kind != FLIP_WEIGHT && !number_of(text, "layer", "all", &all, &f->layer))
+        return refuse(e, text, "needs layer=, a number or all");
+    if (kind != FLIP_WEIGHT && all) f->layer = FLIP_ALL_LAYERS;
+    if ((kind == FLIP_WEIGHT || kind == FLIP_MESSAGE) &&
+        !value_of(text, kind == FLIP_WEIGHT ? "tensor" : "operation", f->name, sizeof f->name))
+        return refuse(e, text, kind == FLIP_WEIGHT ? "needs tensor=" : "needs operation=");
+    for (char *c = f->name; kind == FLIP_MESSAGE && *c; c++)
+        if (*c == '_') *c = ' '; /* operations have names of several words */
+    if (matters) f->kind = kind;
     return 0;
 }
 
+int flip_due(const flip *f, enum flip_kind kind, int64_t layer) {
+    return f && f->kind == kind && (f->now == f->step || (f->lasting && f->now > f->step)) &&
+           (f->layer == FLIP_ALL_LAYERS || f->layer == layer);
+}
+
 void flip_strike(const flip *f, const char *what, void *data, int64_t elements, size_t size) {
-    if (f->index >= elements || (size_t)f->bit >= 8 * size)
-        FAULT(EXIT_USAGE, "%s: %s has %lld elements of %zu bits", variable, what, (long long)elements,
-              8 * size);
-    unsigned char *byte = (unsigned char *)data + (size_t)f->index * size + (size_t)f->bit / 8;
-    *byte = (unsigned char)(*byte ^ 1u << f->bit % 8);
-    fprintf(stderr, "caracal: rank %d: FAULT INJECTED by %s: bit %d of element %lld of %s\n", f->rank,
-            variable, f->bit, (long long)f->index, what);
+    if (!elements) return;
+    size_t i = (size_t)(f->index % elements), bit = (size_t)f->bit % (8 * size);
+    unsigned char *byte = (unsigned char *)data + i * size + bit / 8;
+    *byte = (unsigned char)(*byte ^ 1u << bit % 8);
+    fprintf(stderr, "caracal: rank %d: FAULT INJECTED by %s: step %lld, bit %zu of element %zu of %s\n",
+            f->rank, variable, (long long)f->now, bit, i, what);
 }

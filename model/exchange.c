@@ -183,7 +183,9 @@ static void order_rows(const exchange_shape *s, exchange_plan *p, int me, const 
 }
 
 void exchange_plan_finish(exchange *x, exchange_plan *p, const int32_t *index) {
-    comm_wait(x->group, x->counts);
+    if (comm_wait(x->group, x->counts)) /* nobody knows any more who gets what */
+        FAULT(EXIT_SDC, "%s; nothing is saved: resume from the newest checkpoint",
+              comm_corruption(x->group)->text);
     x->counts = NULL;
     cut_windows(&x->shape, p);
     order_rows(&x->shape, p, comm_rank(x->group), index);
