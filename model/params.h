@@ -51,6 +51,11 @@ static inline int64_t bucket_mtp(const params *p) {
 /* Allocates the table (not the weights); free with params_free. */
 void params_create(params *p, const model_config *c, int mtp, int expert_parallel, int expert_rank);
 void params_free(params *p);
+/* A parameter's first element in this rank's weights; the rank must hold it. */
+static inline real *params_weight(const params *p, real *weights, const param *q) {
+    const bucket *b = &p->bucket[q->bucket];
+    return weights + (q->expert < 0 ? b->dense_offset : b->expert_offset) + q->offset;
+}
 /* Row of the table with this name, or -1. */
 int64_t params_find(const params *p, const char *name);
 

@@ -7,7 +7,8 @@
 #include "kernels/math.h"
 #include "launch/memory.h"
 
-/* Adds the pieces of one owned range [lo, hi) of a bucket's dense or expert array. */
+/* Adds the pieces of one range [lo, hi) of a bucket's dense or expert array: owned, its gradient and moments
+ * at `at`, or copied (at < 0). */
 static void add_pieces(optimizer *o, int64_t number, int experts, int64_t lo, int64_t hi, int64_t at) {
     const bucket *b = &o->p->bucket[number];
     for (int64_t i = b->first; i < b->first + b->params; i++) {
@@ -18,8 +19,15 @@ static void add_pieces(optimizer *o, int64_t number, int experts, int64_t lo, in
         if (from >= to) continue;
         int64_t owned = at + from - lo;
         real *w = o->weights + (experts ? b->expert_offset : b->dense_offset) + from;
-        o->piece[o->pieces++] =
-            (piece){i, from - q->offset, to - from, w, o->g->owned + owned, o->m + owned, o->v + owned};
+        piece all = {i, from - q->offset, to - from, w, NULL, NULL, NULL};
+        if (at < 0) {
+            o->copy[o->copies++] = all;
+            continue;
+        }
+        all.gradient = o->g->owned + owned;
+        all.m = o->m + owned;
+        all.v = o->v + owned;
+        o->piece[o->pieces++] = all;
     }
 }
 
@@ -31,6 +39,7 @@ void optimizer_create(optimizer *o, const optim_config *c, const params *p, real
     o->m = mem_alloc(owned, "first moments");
     o->v = mem_alloc(owned, "second moments");
     o->piece = mem_alloc((size_t)p->n * sizeof *o->piece, "the optimizer's pieces");
+    o->copy = mem_alloc((size_t)(2 * p->n) * sizeof *o->copy, "the optimizer's pieces");
     o->block_sums = mem_alloc((size_t)p->blocks * sizeof *o->block_sums, "block sums");
     o->block_digests = mem_alloc((size_t)p->blocks * sizeof *o->block_digests, "block digests");
     o->byte_cut = mem_alloc((size_t)(mesh->ranks + 1) * sizeof *o->byte_cut, "weight parts");
@@ -39,6 +48,11 @@ void optimizer_create(optimizer *o, const optim_config *c, const params *p, real
         const int64_t *expert = g->expert_cut + b * (mesh->groups + 1) + mesh->group;
         add_pieces(o, b, 0, dense[0], dense[1], g->dense_at[b]);
         add_pieces(o, b, 1, expert[0], expert[1], g->expert_at[b]);
+        for (int experts = 0; experts < 2; experts++) {
+            const int64_t *mine = experts ? expert : dense;
+            add_pieces(o, b, experts, 0, mine[0], -1);
+            add_pieces(o, b, experts, mine[1], INT64_MAX, -1);
+        }
     }
 }
 
@@ -51,6 +65,7 @@ void optimizer_destroy(optimizer *o) {
     mem_free(o->m);
     mem_free(o->v);
     mem_free(o->piece);
+    mem_free(o->copy);
     mem_free(o->byte_cut);
     mem_free(o->block_sums);
     mem_free(o->block_digests);
@@ -126,18 +141,40 @@ double optimizer_learning_rate(const optim_config *c, int64_t step) {
     return lr;
 }
 
+/* The next copy from number `at` on that lies in this bucket, or NULL. */
+static const piece *copy_in(const optimizer *o, int64_t at, int64_t bucket) {
+    return at < o->copies && o->p->param[o->copy[at].param].bucket == bucket ? &o->copy[at] : NULL;
+}
+
 /* Every rank gets the parts of the weights that others updated. */
 static void gather_weights(optimizer *o) {
     const mesh *m = o->mesh;
-    for (int64_t i = 0; i < o->p->buckets; i++) {
+    int64_t first = 0, end = 0; /* copies in this bucket */
+    for (int64_t i = 0; i < o->p->buckets; i++, first = end) {
+        for (; copy_in(o, end, i); end++)
+            if (o->guard) guard_verify(o->guard, &o->copy[end]);
         const bucket *b = &o->p->bucket[i];
         const int64_t *dense = o->g->dense_cut + i * (m->ranks + 1),
                       *expert = o->g->expert_cut + i * (m->groups + 1);
         for (int r = 0; r <= m->ranks; r++) o->byte_cut[r] = (size_t)dense[r] * sizeof(real);
         comm_all_gather_ranges(m->world, "gather of weights", o->weights + b->dense_offset, o->byte_cut);
-        if (!b->expert_count) continue;
         for (int r = 0; r <= m->groups; r++) o->byte_cut[r] = (size_t)expert[r] * sizeof(real);
-        comm_all_gather_ranges(m->replicas, "gather of experts", o->weights + b->expert_offset, o->byte_cut);
+        if (b->expert_count)
+            comm_all_gather_ranges(m->replicas, "gather of experts", o->weights + b->expert_offset,
+                                   o->byte_cut);
+        for (int64_t k = first; k < end && o->guard; k++) guard_note(o->guard, &o->copy[k]);
+    }
+}
+
+/* In runs that stay in the cache between the digests and the update. */
+static void update_piece(optimizer *o, const piece *q, adamw_step s) {
+    enum { RUN = 4 * SUM_BLOCK };
+    for (int64_t at = 0; at < q->count; at += RUN) {
+        int64_t n = q->count - at < RUN ? q->count - at : RUN;
+        piece run = {q->param, q->offset + at, n, q->weight + at, q->gradient + at, q->m + at, q->v + at};
+        if (o->guard) guard_verify(o->guard, &run);
+        o->k->adamw(o->k->ctx, n, s, run.weight, run.m, run.v, run.gradient);
+        if (o->guard) guard_note(o->guard, &run);
     }
 }
 
@@ -158,9 +195,19 @@ void optimizer_update(optimizer *o, double lr, double norm) {
                         .weight_decay = w->group == GROUP_NORM ? 0 : c->weight_decay,
                         .correction1 = 1 - fixed_pow(c->beta1, (double)t),
                         .correction2 = 1 - fixed_pow(c->beta2, (double)t)};
-        o->k->adamw(o->k->ctx, q->count, s, q->weight, q->m, q->v, q->gradient);
+        update_piece(o, q, s);
     }
     gather_weights(o);
+}
+
+void optimizer_guard_note(optimizer *o) {
+    for (int64_t i = 0; i < o->pieces; i++) guard_note(o->guard, &o->piece[i]);
+    for (int64_t i = 0; i < o->copies; i++) guard_note(o->guard, &o->copy[i]);
+}
+
+void optimizer_guard_verify(optimizer *o) {
+    for (int64_t i = 0; i < o->pieces; i++) guard_verify(o->guard, &o->piece[i]);
+    for (int64_t i = 0; i < o->copies; i++) guard_verify(o->guard, &o->copy[i]);
 }
 
 uint64_t optimizer_digest(optimizer *o, int which) {

@@ -4,13 +4,8 @@
 
 #include "optim/config.h"
 #include "optim/gradients.h"
+#include "optim/guard.h"
 #include "optim/transfer.h"
-
-/* A run of elements of one parameter that this rank owns; begins at a SUM_BLOCK of it. */
-typedef struct piece {
-    int64_t param, offset, count;
-    real *weight, *gradient, *m, *v;
-} piece;
 
 typedef struct optimizer {
     optim_config c;
@@ -20,8 +15,10 @@ typedef struct optimizer {
     gradients *g;
     real *weights; /* this rank's, as params lays them out */
     double lr_factor[PARAM_GROUPS];
-    int64_t pieces;
-    piece *piece;
+    int64_t pieces, copies;
+    piece *piece;             /* what this rank owns; */
+    struct piece *copy;       /* and its copies of what others own, bucket by bucket in the table's order */
+    guard *guard;             /* verifies both before an update and notes them after it; NULL: nobody does */
     real *m, *v;              /* [owned] moments, zero at the start */
     int64_t steps, mtp_steps; /* updates done; the MTP head counts its own */
     size_t *byte_cut;         /* [P + 1] */
@@ -48,6 +45,9 @@ gradient_figures optimizer_gradient(optimizer *o);
 double optimizer_learning_rate(const optim_config *c, int64_t step);
 /* Clips by the norm and updates every owned piece, then gathers the new weights on all ranks. */
 void optimizer_update(optimizer *o, double lr, double norm);
+/* Notes everything, or verifies it all, outside an update: when weights were loaded, before a save. */
+void optimizer_guard_note(optimizer *o);
+void optimizer_guard_verify(optimizer *o);
 /* Digest of all weights (which = 0), first (1) or second (2) moments: XXH3-64 over the block digests. */
 uint64_t optimizer_digest(optimizer *o, int which);
 /* The same of one bucket, out of what the last optimizer_digest gathered. */

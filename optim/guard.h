@@ -1,0 +1,39 @@
+/* Digests of what a rank keeps from one update to the next: its weights and, when asked for, the moments of
+ * what it owns.  They are noted when the update has written a block, and verified when the next update (or a
+ * checkpoint) reads it: a bit that turned in memory meanwhile is found by this rank alone, before the update
+ * hides it. */
+#ifndef CARACAL_OPTIM_GUARD_H
+#define CARACAL_OPTIM_GUARD_H
+
+#include "launch/error.h"
+#include "model/params.h"
+
+/* A run of elements of one parameter on this rank; begins at a SUM_BLOCK of it.  What the rank owns has a
+ * gradient and moments; a copy of what another rank owns has none. */
+typedef struct piece {
+    int64_t param, offset, count;
+    real *weight, *gradient, *m, *v;
+} piece;
+
+enum { GUARD_WEIGHT, GUARD_MOMENT_1, GUARD_MOMENT_2, GUARDED };
+
+typedef struct guard {
+    const params *p;
+    const kernels *k;
+    uint64_t *digest[GUARDED]; /* [blocks of the table]; of blocks that this rank holds */
+    int note_moments;          /* of the coming update: note moments too, which costs as much again */
+    int moments_noted;         /* by the last update */
+    uint64_t *now;             /* scratch */
+    real *block;               /* scratch in host memory */
+    error found;               /* the first change: EXIT_SDC, naming tensor, element and values */
+} guard;
+
+void guard_create(guard *g, const params *p, const kernels *k);
+void guard_destroy(guard *g);
+
+/* Notes what is there now. */
+void guard_note(guard *g, const piece *q);
+/* Compares with what was noted last. */
+void guard_verify(guard *g, const piece *q);
+
+#endif
