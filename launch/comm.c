@@ -22,10 +22,10 @@ enum {
 typedef struct comm_shared {
     double timeout, exposed;
     int references, owns_mpi, world_rank, overlap;
-    int64_t layer;    /* that is at work: requests remember it */
-    int checked;      /* digests travel with messages */
-    error corruption; /* the first message that was not what its sender sent */
-    const flip *flip; /* tests only */
+    int64_t layer;        /* that is at work: requests remember it */
+    int checked;          /* digests travel with messages */
+    error corruption;     /* the first message that was not what its sender sent */
+    const bit_flip *flip; /* tests only */
 } comm_shared;
 
 struct comm_request {
@@ -33,7 +33,7 @@ struct comm_request {
     const char *operation;
     uint64_t sequence;
     int64_t layer;
-    int in_use, checked, n, capacity;
+    int in_use, checked, damaged, n, capacity;
     size_t digests, digest_capacity; /* of all its messages */
     uint64_t *digest;
     MPI_Request *mpi;
@@ -150,7 +150,7 @@ double comm_exposed_seconds(const comm *c) {
 void comm_at_layer(comm *c, int64_t layer) {
     c->shared->layer = layer;
 }
-void comm_check_messages(comm *c, int on, const flip *f) {
+void comm_check_messages(comm *c, int on, const bit_flip *f) {
     c->shared->checked = on;
     c->shared->flip = f;
 }
@@ -196,6 +196,7 @@ static comm_request *take(comm *c, const char *operation, int messages, size_t d
     r->in_use = 1;
     r->n = 0;
     r->digests = 0;
+    r->damaged = 0;
     return r;
 }
 
@@ -326,6 +327,7 @@ comm_request *comm_exchange(comm *c, const char *operation, int sends, const com
     }
     if (!c->shared->overlap && r->n) {
         finish(r);
+        r->damaged = verify(r);
         r->n = 0; /* nothing is left for comm_wait, which releases it */
         r->in_use = 1;
     }
@@ -339,12 +341,11 @@ void comm_progress(comm *c) {
 }
 
 int comm_wait(comm *c, comm_request *r) {
-    int damaged = 0;
     if (!r) return 0;
     REQUIRE(r->owner == c && r->in_use);
-    if (r->n) finish(r), damaged = verify(r);
+    if (r->n) finish(r), r->damaged = verify(r);
     r->in_use = 0;
-    return damaged;
+    return r->damaged;
 }
 
 /* ---- collectives: each is a non-blocking call and a wait with a deadline ---- */

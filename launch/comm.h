@@ -45,7 +45,7 @@ double comm_clock(void); /* a monotonic clock, in seconds */
 void comm_at_layer(comm *c, int64_t layer);
 /* on: from now on a digest travels with every message of comm_exchange, and the receiver compares; all ranks
  * switch between the same two exchanges.  f: tests only, NULL otherwise. */
-void comm_check_messages(comm *c, int on, const flip *f);
+void comm_check_messages(comm *c, int on, const bit_flip *f);
 /* The first message that came otherwise than it was sent (EXIT_SDC, naming layer, operation, word and both
  * values), code 0 while there is none; the caller may clear it. */
 error *comm_corruption(comm *c);

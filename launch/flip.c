@@ -36,12 +36,12 @@ static int number_of(const char *text, const char *key, const char *tail, int *t
     return (end != value || has_tail) && (!*end || has_tail) && *out >= 0;
 }
 
-int flip_read(flip *f, int rank, error *e) {
+int flip_read(bit_flip *f, int rank, error *e) {
     static const char *const kinds[] = {"", "weight ", "gemm ", "attention ", "message "};
     const char *text = getenv(variable);
     int64_t bit, who;
     int all;
-    *f = (flip){.rank = rank};
+    *f = (bit_flip){.rank = rank};
     if (!text) return 0;
     int kind = FLIP_MESSAGE;
     while (kind && strncmp(text, kinds[kind], strlen(kinds[kind]))) kind--;
@@ -64,12 +64,12 @@ int flip_read(flip *f, int rank, error *e) {
     return 0;
 }
 
-int flip_due(const flip *f, enum flip_kind kind, int64_t layer) {
+int flip_due(const bit_flip *f, enum flip_kind kind, int64_t layer) {
     return f && f->kind == kind && (f->now == f->step || (f->lasting && f->now > f->step)) &&
            (f->layer == FLIP_ALL_LAYERS || f->layer == layer);
 }
 
-void flip_strike(const flip *f, const char *what, void *data, int64_t elements, size_t size) {
+void flip_strike(const bit_flip *f, const char *what, void *data, int64_t elements, size_t size) {
     if (!elements) return;
     size_t i = (size_t)(f->index % elements), bit = (size_t)f->bit % (8 * size);
     unsigned char *byte = (unsigned char *)data + i * size + bit / 8;

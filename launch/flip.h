@@ -25,22 +25,22 @@
 enum flip_kind { FLIP_NONE, FLIP_WEIGHT, FLIP_GEMM, FLIP_ATTENTION, FLIP_MESSAGE };
 enum { FLIP_ALL_LAYERS = -2 };
 
-typedef struct flip {
+typedef struct bit_flip {
     enum flip_kind kind; /* FLIP_NONE in every run that is not a test, and on ranks that are not meant */
     int64_t step, layer, index;
     int lasting, bit;
     int rank;       /* this rank */
     char name[256]; /* the tensor or the operation */
     int64_t now;    /* the step under way */
-} flip;
+} bit_flip;
 
 /* Reads the variable.  An error when it is set and says no sense. */
-int flip_read(flip *f, int rank, error *e);
+int flip_read(bit_flip *f, int rank, error *e);
 
 /* Is the switch on for this kind, here and now? */
-int flip_due(const flip *f, enum flip_kind kind, int64_t layer);
+int flip_due(const bit_flip *f, enum flip_kind kind, int64_t layer);
 
 /* Flips the bit in element f->index of `elements` elements of `size` bytes; tells so, naming `what`. */
-void flip_strike(const flip *f, const char *what, void *data, int64_t elements, size_t size);
+void flip_strike(const bit_flip *f, const char *what, void *data, int64_t elements, size_t size);
 
 #endif

@@ -28,6 +28,8 @@ typedef struct scratch {
     real *over_x_QH, *over_weight_Q, *over_gate_up_Q2F;
 } scratch;
 
+struct recheck;
+
 typedef struct context {
     const kernels *k;
     const mesh *mesh;
@@ -42,7 +44,16 @@ typedef struct context {
     real *cosine, *sine;        /* [max_seq, rope / 2] */
     exchange exchange;
     scratch s;
+    int64_t layer;           /* at work; -1: none */
+    struct recheck *recheck; /* which layer is computed twice (model/recheck.h); NULL: none ever */
+    const bit_flip *flip;    /* tests only */
 } context;
+
+/* What follows is the work of layer l (-1: of none): messages about it name the layer. */
+static inline void context_enter_layer(context *x, int64_t l) {
+    x->layer = l;
+    comm_at_layer(x->mesh->world, l);
+}
 
 static inline int64_t attention_rank(const model_config *c) {
     return c->q_lora_rank + c->kv_lora_rank + c->qk_rope_head_dim;

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "model/recheck.h"
+
 void mla_saved_create(mla_saved *s, arena *a, const context *x) {
     const model_config *c = &x->c;
     size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), heads = (size_t)c->num_attention_heads;
@@ -79,6 +81,34 @@ void mla_forward(const context *x, real *out, const real *residual, mla_saved *s
     linear_forward(x, h, heads * v, out, residual, s->o, w->o);
 }
 
+/* Gradients of q and kv, and of k_rope in its columns of da, before RoPE. */
+static void attention_backward(const context *x, const mla_saved *s, real *dq, real *dkv, real *da) {
+    const model_config *c = &x->c;
+    const kernels *k = x->k;
+    int64_t t = x->tokens, heads = c->num_attention_heads, nope = c->qk_nope_head_dim,
+            rope = c->qk_rope_head_dim, r = attention_rank(c), at = c->q_lora_rank + c->kv_lora_rank;
+    k->attention_backward(k->ctx, shape_of(x), dq, dkv, da + at, r, x->s.d_o_T, s->o, s->lse, s->q, s->kv,
+                          s->a_TR + at, r, x->first_key);
+    context_progress(x);
+    k->rope(k->ctx, t, x->seq, heads, rope / 2, 1, dq + nope, heads * (nope + rope), nope + rope, x->cosine,
+            x->sine);
+    k->rope(k->ctx, t, x->seq, 1, rope / 2, 1, da + at, r, rope, x->cosine, x->sine);
+}
+
+void mla_recheck(const context *x, int which, const mla_saved *s) {
+    const model_config *c = &x->c;
+    const scratch *first = &x->s;
+    recheck *again = x->recheck;
+    int64_t t = x->tokens, heads = c->num_attention_heads, nope = c->qk_nope_head_dim,
+            rope = c->qk_rope_head_dim, r = attention_rank(c), at = c->q_lora_rank + c->kv_lora_rank;
+    int64_t q = heads * (nope + rope), kv = heads * (nope + c->v_head_dim);
+    attention_backward(x, s, again->dq_T, again->dkv_T, again->da_TR);
+    recheck_compare(x, "self_attn", which, "gradient of q", t, q, q, first->dq_T, again->dq_T);
+    recheck_compare(x, "self_attn", which, "gradient of kv", t, kv, kv, first->dkv_T, again->dkv_T);
+    recheck_compare(x, "self_attn", which, "gradient of k_rope", t, rope, r, first->da_TR + at,
+                    again->da_TR + at);
+}
+
 void mla_backward(const context *x, real *dn, mla_tensors *g, const mla_saved *s, const mla_tensors *w,
                   const real *n, const real *dout) {
     const model_config *c = &x->c;
@@ -87,15 +117,11 @@ void mla_backward(const context *x, real *dn, mla_tensors *g, const mla_saved *s
             heads = c->num_attention_heads, nope = c->qk_nope_head_dim, rope = c->qk_rope_head_dim,
             v = c->v_head_dim, r = attention_rank(c);
     real *da = x->s.da_TR, *dq = x->s.dq_T, *dkv = x->s.dkv_T, *dcq = x->s.dcq_T, *dckv = x->s.dckv_T;
-    real *dk_rope = da + ql + kl;
 
     linear_backward(x, h, heads * v, x->s.d_o_T, NULL, g->o, dout, s->o, w->o);
-    k->attention_backward(k->ctx, shape_of(x), dq, dkv, dk_rope, r, x->s.d_o_T, s->o, s->lse, s->q, s->kv,
-                          s->a_TR + ql + kl, r, x->first_key);
-    context_progress(x);
-    k->rope(k->ctx, t, x->seq, heads, rope / 2, 1, dq + nope, heads * (nope + rope), nope + rope, x->cosine,
-            x->sine);
-    k->rope(k->ctx, t, x->seq, 1, rope / 2, 1, dk_rope, r, rope, x->cosine, x->sine);
+    attention_backward(x, s, dq, dkv, da);
+    if (flip_due(x->flip, FLIP_ATTENTION, x->layer))
+        flip_strike(x->flip, "the gradient of q", dq, t * heads * (nope + rope), sizeof(real));
     linear_backward(x, heads * (nope + rope), ql, dcq, NULL, g->q_b, dq, s->cq, w->q_b);
     linear_backward(x, heads * (nope + v), kl, dckv, NULL, g->kv_b, dkv, s->ckv, w->kv_b);
     norm_backward_strided(x, ql, alpha(c->mla_scale_q_lora, h, ql), da, r, NULL, g->q_a_norm, dcq, ql,

@@ -25,5 +25,8 @@ void mla_forward(const context *x, real *out_TH, const real *residual_TH, mla_sa
 /* dn_TH = gradient of the input n_TH; g = gradients of the weights (overwritten) */
 void mla_backward(const context *x, real *dn_TH, mla_tensors *g, const mla_saved *s, const mla_tensors *w,
                   const real *n_TH, const real *dout_TH);
+/* Right after mla_backward of the layer's attention 0 or 1: its core once more, compared with what is in
+ * scratch (model/recheck.h). */
+void mla_recheck(const context *x, int which, const mla_saved *s);
 
 #endif

@@ -14,6 +14,7 @@ static void context_create(context *x, const model_config_all *c, const kernels 
                    .c = c->model,
                    .router = c->router,
                    .loss = c->loss,
+                   .layer = -1,
                    .max_batch = c->batch,
                    .max_seq = c->seq};
 }
@@ -169,9 +170,11 @@ static void forward(model *m) {
     k->embedding_forward(k->ctx, x->tokens, h, m->saved[0].x_TH, m->embedding_VH, m->ids_T);
     for (int64_t l = 0; l < layers; l++) {
         real *out = l + 1 < layers ? m->saved[l + 1].x_TH : m->hidden_TH;
+        context_enter_layer(x, l);
         layer_forward(x, &m->saved[l], &m->layer[l], m->router_bias_LE + l * experts_total(&x->c),
                       m->loss_scale, out);
     }
+    context_enter_layer(x, -1);
     norm_forward(x, m->final_TH, m->rstd_final_T, m->hidden_TH, m->head.norm);
 }
 
@@ -278,11 +281,13 @@ void model_head_backward(model *m, real *embedding, real *head, real *mtp) {
 
 void model_layer_backward(model *m, int64_t l, real *dense, real *const *class_grad, const int *class_of) {
     layer_tensors g = params_layer(&m->p, dense, NULL);
+    context_enter_layer(&m->x, l);
     layer_backward(&m->x, &m->saved[l], &m->layer[l], &g, class_grad, class_of, m->dhidden_TH, m->d_TH);
 }
 
 void model_embedding_backward(model *m, real *embedding) {
     const kernels *k = m->x.k;
+    context_enter_layer(&m->x, -1);
     k->embedding_backward(k->ctx, m->x.tokens, m->x.c.hidden_size, embedding, m->dhidden_TH, m->ids_T);
 }
 

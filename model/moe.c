@@ -1,5 +1,7 @@
 #include "model/moe.h"
 
+#include "model/recheck.h"
+
 void moe_saved_create(moe_saved *s, arena *kept, arena *shared, const context *x) {
     const model_config *c = &x->c;
     const exchange_shape *e = &x->exchange.shape;
@@ -119,6 +121,9 @@ static void experts_forward(const context *x, const layer_tensors *w, int64_t n,
     const kernels *k = x->k;
     int64_t h = x->c.hidden_size, f = x->c.expert_ffn_hidden_size;
     k->grouped_gemm(k->ctx, GEMM_NT, n, seg, 2 * f, h, gate_up, rows, w->experts.gate_up, w->expert_stride);
+    if (flip_due(x->flip, FLIP_GEMM, x->layer) && n)
+        flip_strike(x->flip, "the experts' gate and up", gate_up + seg[0].row * 2 * f, seg[0].rows * 2 * f,
+                    sizeof(real));
     if (!y) return;
     for (int64_t i = 0; i < n; i++)
         k->swiglu_forward(k->ctx, seg[i].rows, f, x->s.h_QF + seg[i].row * f, gate_up + seg[i].row * 2 * f);
@@ -215,6 +220,31 @@ void moe_backward_experts(context *x, moe_saved *s, const layer_tensors *w, real
     for (int64_t c = 0; c < x->exchange.shape.chunks; c++)
         piece_backward(x, s, 0, c, w, s->gate_up_Q2F, s->weight_Q);
     experts_weight_gradients(x, s, 0, w, s->x_QH, class_grad, class_of);
+}
+
+/* One product of all kept rows once more, compared expert by expert. */
+static void product_again(const context *x, const char *tensor, gemm_form form, int64_t n, const segment *seg,
+                          int64_t cols, int64_t depth, const real *first, const real *a, const real *w,
+                          int64_t stride) {
+    const kernels *k = x->k;
+    int64_t local = x->c.n_routed_experts / x->mesh->expert_parallel;
+    real *again = x->recheck->rows_Q;
+    k->grouped_gemm(k->ctx, form, n, seg, cols, depth, again, a, w, stride);
+    for (int64_t i = 0; i < n; i++)
+        recheck_compare(x, "expert", x->mesh->expert_rank * local + seg[i].expert, tensor, seg[i].rows, cols,
+                        cols, first + seg[i].row * cols, again + seg[i].row * cols);
+}
+
+void moe_recheck(context *x, const moe_saved *s, const layer_tensors *w) {
+    const scratch *o = &x->s;
+    int64_t h = x->c.hidden_size, f = x->c.expert_ffn_hidden_size, stride = w->expert_stride;
+    int64_t n = exchange_segments(&x->exchange, &s->plan, 0, -1, NULL, 0, o->segments);
+    product_again(x, "gate and up", GEMM_NT, n, o->segments, 2 * f, h, s->gate_up_Q2F, s->x_QH,
+                  w->experts.gate_up, stride);
+    product_again(x, "gradient of h", GEMM_NN, n, o->segments, f, h, o->dh_QF, o->dy_QH, w->experts.down,
+                  stride);
+    product_again(x, "gradient of x", GEMM_NN, n, o->segments, h, 2 * f, o->dx_QH, o->dgu_Q2F,
+                  w->experts.gate_up, stride);
 }
 
 /* Rows past the capacity: they come once more, are run forward again, and then backward. */

@@ -1,5 +1,7 @@
 #include "model/scmoe.h"
 
+#include "model/recheck.h"
+
 void layer_saved_create(layer_saved *s, arena *kept, arena *shared, const context *x) {
     const model_config *c = &x->c;
     size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), h = (size_t)c->hidden_size;
@@ -81,13 +83,16 @@ void layer_backward(context *x, layer_saved *s, const layer_tensors *w, layer_te
     moe_backward_dispatch(x, &s->moe, dout);
     ffn_backward(x, dy, &g->ffn[1], s->gate_up_T2F[1], &w->ffn[1], s->y_TH[1], dout);
     moe_backward_experts(x, &s->moe, w, class_grad, class_of);
+    if (recheck_due(x)) moe_recheck(x, &s->moe, w);
     if (!shortcut) moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[1], dout);
     norm_backward(x, dx, dx, g->post_norm[1], dy, s->x3_TH, s->rstd_y_T[1], w->post_norm[1]); /* dx3 */
     mla_backward(x, dn, &g->mla[1], &s->mla[1], &w->mla[1], s->n_TH[1], dx);
+    if (recheck_due(x)) mla_recheck(x, 1, &s->mla[1]);
     norm_backward(x, dx, dx, g->input_norm[1], dn, s->x2_TH, s->rstd_n_T[1], w->input_norm[1]); /* dx2 */
     ffn_backward(x, dy, &g->ffn[0], s->gate_up_T2F[0], &w->ffn[0], s->y_TH[0], dx);
     if (shortcut) moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[0], dout);
     norm_backward(x, dx, dx, g->post_norm[0], dy, s->x1_TH, s->rstd_y_T[0], w->post_norm[0]); /* dx1 */
     mla_backward(x, dn, &g->mla[0], &s->mla[0], &w->mla[0], s->n_TH[0], dx);
+    if (recheck_due(x)) mla_recheck(x, 0, &s->mla[0]);
     norm_backward(x, dx, dx, g->input_norm[0], dn, s->x_TH, s->rstd_n_T[0], w->input_norm[0]);
 }

@@ -51,12 +51,12 @@ static void describe(guard *g, int what, const piece *q, int64_t from, uint64_t 
                   kind[what], name, (long long)first, (long long)(first + n - 1));
         return;
     }
-    int64_t i = bit / 8 / (int64_t)sizeof(real);
+    int64_t i = bit / 8 / (int64_t)sizeof(real), at = first + i;
     double now = (double)g->block[i];
     ((unsigned char *)g->block)[bit / 8] ^= (unsigned char)(1u << bit % 8);
     double then = (double)g->block[i];
     error_set(&g->found, EXIT_SDC, "%s%s [%lld] was %.9g (%a) after the update, and is %.9g (%a)", kind[what],
-              name, (long long)(first + i), then, then, now, now);
+              name, (long long)at, then, then, now, now);
 }
 
 void guard_verify(guard *g, const piece *q) {

@@ -168,7 +168,7 @@ static void gather_weights(optimizer *o) {
 
 /* In runs that stay in the cache between the digests and the update. */
 static void update_piece(optimizer *o, const piece *q, adamw_step s) {
-    enum { RUN = 4 * SUM_BLOCK };
+    enum { RUN = 16 * SUM_BLOCK };
     for (int64_t at = 0; at < q->count; at += RUN) {
         int64_t n = q->count - at < RUN ? q->count - at : RUN;
         piece run = {q->param, q->offset + at, n, q->weight + at, q->gradient + at, q->m + at, q->v + at};

@@ -338,6 +338,8 @@ static void digest_sees_what_decides_numbers(void **state) {
         "--data.sources.a.train=/a",
         "--model.recompute=true",
         "--metrics.digest_every=1",
+        "--sdc.interval=1",
+        "--sdc.on_corruption=warn",
         "--optim.lr=0.001",
         "--train.on_nonfinite=skip",
         "--parallel.chunks=5",

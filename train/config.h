@@ -27,6 +27,13 @@ typedef struct metrics_config {
     int tensorboard;      /* event files beside the .jsonl */
 } metrics_config;
 
+enum on_corruption { CORRUPTION_STOP, CORRUPTION_WARN };
+
+typedef struct sdc_config {
+    int64_t interval; /* steps between checks of arithmetic and messages; 0: no checks, not even of memory */
+    int on_corruption;
+} sdc_config;
+
 typedef struct config {
     model_config model;
     init_config init;
@@ -39,6 +46,7 @@ typedef struct config {
     parallel_config parallel;
     checkpoint_config checkpoint;
     metrics_config metrics;
+    sdc_config sdc;
     kernels_config kernels; /* `device`, `isa`; threads comes from parallel */
     char *run_dir;          /* run.dir */
     double wait_timeout;    /* seconds */

@@ -124,6 +124,10 @@ const config_key config_keys[] = {
          "per rank, that compress while training goes on; auto: as parallel.threads"),
 
     INT(metrics.digest_every, 0, ANY, "100", FREE, "steps between digests of all parameters; 0: never"),
+
+    INT(sdc.interval, 0, ANY, "10", FREE,
+        "silent data corruption: steps between checks of arithmetic and messages; 0: none, nor of memory"),
+    ENUM(sdc.on_corruption, "stop|warn", "stop", FREE, "when such a check fails"),
     BOOL(metrics.tensorboard, "false", FREE, "event files for TensorBoard in RUN_DIR/tensorboard"),
 };
 const int config_key_count = sizeof config_keys / sizeof *config_keys;

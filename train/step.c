@@ -22,6 +22,7 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
     model_forward(m, tokens, c->train.micro_batch_size, c->train.seq_len,
                   1.0 / (double)c->train.micro_batches);
 
+    s->sdc.recheck.layer = sdc_layer(s, turn); /* its backward is computed twice and compared */
     real *embedding = gradients_buffer(g, BUCKET_EMBEDDING), *head = gradients_buffer(g, bucket_head(&m->p));
     real *mtp = m->p.mtp ? gradients_buffer(g, bucket_mtp(&m->p)) : NULL;
     model_head_backward(m, embedding, head, mtp);
@@ -51,7 +52,7 @@ void step_run(state *s, const int32_t *tokens, step_result *r) {
     const config *c = &s->c;
     int64_t stride = c->train.micro_batch_size * (c->train.seq_len + 2);
 
-    sdc_begin(s);
+    sdc_begin(s); /* is the state what the last step left? */
     gradients_begin(&s->gradients);
     figures_begin(s);
     for (int64_t turn = 0; turn < s->mesh.turns; turn++) {
@@ -72,6 +73,7 @@ void step_run(state *s, const int32_t *tokens, step_result *r) {
         optimizer_update(&s->optimizer, r->lr, f.norm);
         control_biases(s, r);
     }
+    sdc_end(s, r->finite);
     figures_read_biases(s, r);
     s->step++;
     s->position += c->train.micro_batches * c->train.micro_batch_size;

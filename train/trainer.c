@@ -97,6 +97,7 @@ static void close_trainer(trainer *t) {
     mem_free(t->tokens);
     mem_free(t->eval_tokens);
     mem_free(t->held_out);
+    sdc_close(&t->x.s);
     session_close(&t->x);
 }
 
@@ -237,18 +238,33 @@ static int nonfinite(trainer *t, error *e) {
                      (long long)s->step, t->r.loss, t->r.grad_norm);
 }
 
+/* Is there to be a checkpoint at this step boundary? */
+static int saves(const trainer *t, int end) {
+    int64_t every = t->x.s.c.checkpoint.every;
+    return end || (every && t->x.s.step % every == 0);
+}
+
 /* What a step boundary does for checkpoints; at the end of the run it waits until the disk has the last one
  * and returns how that went. */
 static int checkpoint(trainer *t, int end, step_timing *timing) {
-    const state *s = &t->x.s;
-    int64_t every = s->c.checkpoint.every;
     double began = comm_clock();
     int code = 0;
-    if (end || (every && s->step % every == 0)) code = start_save(t);
+    if (saves(t, end)) code = start_save(t);
     else poll_save(t);
     if (end && !code) code = finish_save(t);
     timing->checkpoint_stall_seconds = comm_clock() - began;
     return code;
+}
+
+/* Silent data corruption was found, after step `passed` was in order: 0 when the run goes on all the same. */
+static int corrupted(trainer *t, int64_t passed, error *e) {
+    if (t->x.s.c.sdc.on_corruption == CORRUPTION_WARN) {
+        if (t->x.s.mesh.rank == 0) console_line(&t->console, "warning   %s", e->text);
+        return e->code = 0;
+    }
+    finish_save(t); /* of an earlier step, if one is under way */
+    sdc_advise(&t->x.s, passed, e);
+    return e->code;
 }
 
 static int loop(trainer *t, error *e) {
@@ -261,10 +277,14 @@ static int loop(trainer *t, error *e) {
         step_run(s, t->tokens, &t->r);
         int asked =
             gather_timing(t, comm_clock() - began, comm_exposed_seconds(t->x.world) - waited, &timing);
+        int64_t passed;
+        if (sdc_verdict(s, &passed, e) && corrupted(t, passed, e)) return e->code;
         write_records(t, &timing);
         if (!t->r.finite && nonfinite(t, e)) return e->code;
         int last = s->step == c->steps;
         if (validates(t, s->step)) validate(t);
+        if (saves(t, last || asked) && sdc_before_save(s, &passed, e) && corrupted(t, passed, e))
+            return e->code;
         int code = checkpoint(t, last || asked, &timing);
         if (s->mesh.rank == 0) metrics_timing(&t->out, s->step, &timing);
         if (code && last)

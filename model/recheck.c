@@ -1,0 +1,48 @@
+#include "model/recheck.h"
+
+#include <string.h>
+
+static int64_t largest(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+void recheck_create(recheck *r, const context *x) {
+    const model_config *c = &x->c;
+    size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real);
+    int64_t q = c->num_attention_heads * (c->qk_nope_head_dim + c->qk_rope_head_dim),
+            kv = c->num_attention_heads * (c->qk_nope_head_dim + c->v_head_dim),
+            expert = largest(2 * c->expert_ffn_hidden_size, c->hidden_size);
+    int64_t widest = largest(largest(q, kv), largest(attention_rank(c), expert));
+    *r = (recheck){.layer = -1};
+    r->dq_T = mem_alloc(t * (size_t)q, "second results");
+    r->dkv_T = mem_alloc(t * (size_t)kv, "second results");
+    r->da_TR = mem_alloc(t * (size_t)attention_rank(c), "second results");
+    r->rows_Q = mem_alloc((size_t)(x->exchange.shape.capacity * expert) * sizeof(real), "second results");
+    for (int i = 0; i < 2; i++) r->row[i] = mem_alloc((size_t)widest * sizeof(real), "second results");
+}
+
+void recheck_destroy(recheck *r) {
+    mem_free(r->dq_T);
+    mem_free(r->dkv_T);
+    mem_free(r->da_TR);
+    mem_free(r->rows_Q);
+    for (int i = 0; i < 2; i++) mem_free(r->row[i]);
+    *r = (recheck){0};
+}
+
+void recheck_compare(const context *x, const char *of, int64_t number, const char *tensor, int64_t rows,
+                     int64_t cols, int64_t ld, const real *first, const real *again) {
+    recheck *r = x->recheck;
+    size_t bytes = (size_t)cols * sizeof(real);
+    for (int64_t i = 0; i < rows && !r->found.code; i++) {
+        x->k->to_host(x->k->ctx, r->row[0], first + i * ld, bytes);
+        x->k->to_host(x->k->ctx, r->row[1], again + i * ld, bytes);
+        if (!memcmp(r->row[0], r->row[1], bytes)) continue;
+        int64_t j = 0;
+        while (!memcmp(&r->row[0][j], &r->row[1][j], sizeof(real))) j++;
+        double a = (double)r->row[0][j], b = (double)r->row[1][j];
+        error_set(&r->found, EXIT_SDC,
+                  "layer %lld, %s %lld, %s [%lld, %lld]: %.9g (%a), and %.9g (%a) when computed again",
+                  (long long)x->layer, of, (long long)number, tensor, (long long)i, (long long)j, a, a, b, b);
+    }
+}
