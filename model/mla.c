@@ -112,7 +112,6 @@ void mla_recheck(const context *x, int which, const mla_saved *s) {
 void mla_backward(const context *x, real *dn, mla_tensors *g, const mla_saved *s, const mla_tensors *w,
                   const real *n, const real *dout) {
     const model_config *c = &x->c;
-    const kernels *k = x->k;
     int64_t t = x->tokens, h = c->hidden_size, ql = c->q_lora_rank, kl = c->kv_lora_rank,
             heads = c->num_attention_heads, nope = c->qk_nope_head_dim, rope = c->qk_rope_head_dim,
             v = c->v_head_dim, r = attention_rank(c);
