@@ -122,9 +122,26 @@ static int put_in_place(const char *directory, const char *temporary, const char
     return e->code;
 }
 
+/* Is step-N, which is intact, the same checkpoint?  Then it is not touched, and no crash can take it away. */
+static int is_same(const char *final, const char *text, size_t bytes) {
+    char *old = NULL;
+    size_t old_bytes = 0;
+    error why = {0};
+    int same =
+        !manifest_read_text(final, &old, &old_bytes, &why) && old_bytes == bytes && !memcmp(old, text, bytes);
+    mem_free(old);
+    return same;
+}
+
 int commit_finish(const char *directory, int64_t step, const char *text, size_t bytes, int old_is_intact,
                   error *e) {
     char *temporary = step_path(directory, step, ".tmp"), *final = step_path(directory, step, "");
+    if (old_is_intact && is_same(final, text, bytes)) {
+        commit_abandon(directory, step);
+        mem_free(temporary);
+        mem_free(final);
+        return 0;
+    }
     char *aside =
         path_exists(final) ? aside_name(directory, step, old_is_intact ? "replaced" : "damaged") : NULL;
     char *name = text_of("%s/" MANIFEST_NAME, temporary);

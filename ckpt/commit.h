@@ -22,9 +22,10 @@ int step_below(const char *directory, const char *suffix, int64_t bound, int64_t
 
 /* Makes an empty step-N.tmp, after removing what saves that were killed left under such names. */
 int commit_begin(const char *directory, int64_t step, error *e);
-/* Writes the manifest, `text`, and renames step-N.tmp to step-N.  A step-N that exists is renamed aside
- * first; when it was intact, it is removed at the end, otherwise it stays for inspection as step-N.damaged
- * and stderr says so.  On failure there is no new step-N. */
+/* Writes the manifest, `text`, and renames step-N.tmp to step-N.  A step-N that exists is left as
+ * it is when it is intact and has this very manifest; otherwise it is renamed aside first.  When it was
+ * intact, it is removed at the end; when not, it stays for inspection as step-N.damaged and stderr says so.
+ * On failure there is no new step-N. */
 int commit_finish(const char *directory, int64_t step, const char *text, size_t bytes, int old_is_intact,
                   error *e);
 /* Removes step-N.tmp, as far as that is possible. */
