@@ -5,7 +5,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "launch/memory.h"
@@ -110,6 +112,24 @@ int probe_directory(const char *path, error *e) {
     if (!code && unlink(name)) code = failed(e, name, "cannot be removed");
     mem_free(name);
     return code;
+}
+
+int hold_directory(const char *path, double seconds, int *fd, error *e) {
+    const struct timespec pause = {.tv_nsec = 100000000};
+    *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*fd < 0) return failed(e, path, "cannot be opened");
+    int held = flock(*fd, LOCK_EX | LOCK_NB);
+    for (double waited = 0; held && errno == EWOULDBLOCK && waited < seconds; waited += 0.1) {
+        nanosleep(&pause, NULL);
+        held = flock(*fd, LOCK_EX | LOCK_NB);
+    }
+    if (!held) return 0;
+    int taken = errno == EWOULDBLOCK;
+    close(*fd);
+    *fd = -1;
+    if (!taken) return 0;
+    return error_set(e, EXIT_USAGE, "%s: another run is writing here; a run has a directory of its own",
+                     path);
 }
 
 int read_file(const char *path, char **data, size_t *bytes, error *e) {

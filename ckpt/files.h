@@ -25,6 +25,9 @@ int write_all(int fd, const void *data, size_t bytes);
 int write_file(const char *path, const void *data, size_t bytes, error *e);
 /* Makes the directory if it is missing and tries it out: a file is written, synced, renamed and removed. */
 int probe_directory(const char *path, error *e);
+/* Takes the directory for this process alone, until it ends or closes *fd (-1: a file system without locks),
+ * after waiting for another one that has it for at most so many seconds.  EXIT_USAGE: it still has it. */
+int hold_directory(const char *path, double seconds, int *fd, error *e);
 /* Reads a file whole: *data (mem_free) ends with a zero that *bytes does not count. */
 int read_file(const char *path, char **data, size_t *bytes, error *e);
 /* Size and XXH3-128 of a file's bytes. */

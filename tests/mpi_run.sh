@@ -44,6 +44,12 @@ signals() { for s; do kill "-$s" "$run"; done; }
 
 launch -np 2 true
 check "all ranks done" 0 $?
+for n in 0 x -1 2x; do
+    launch -np $n true
+    check "-np $n" 2 $?
+done
+launch
+check "no program" 2 $?
 launch -np 2 sh -c 'exit 3'
 check "the program's own code passes through" 3 $?
 launch -np 2 sh -c '[ $OMPI_COMM_WORLD_RANK = 1 ] && kill -9 $$; exec sleep 20'

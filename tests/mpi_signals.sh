@@ -72,6 +72,12 @@ impatient() { # asked, and again after five seconds while a rank hangs: out at o
     kill -TERM $run
     ends impatient 130
 }
+shared() { # a second run in the same directory is refused; after the first was killed, it goes on
+    starts shared || return
+    "$top/launch/run" -np 2 "$caracal" train tiny.yaml --run.dir=shared --train.steps=2 >second.log 2>&1
+    [ $? = 2 ] && grep "shared: another run is writing here" second.log && kill -USR1 $run && ends shared 75 &&
+        "$caracal" train tiny.yaml --run.dir=shared --train.steps=2
+}
 has_mpirun() {
     local child
     for child in $(cat /proc/$run/task/$run/children); do grep -qx mpirun "/proc/$child/comm" && return; done
@@ -95,6 +101,7 @@ check "TERM while a step takes ten seconds" long_step TERM &
 check "USR1 while a step takes ten seconds" long_step USR1 &
 check "a hung rank" hung &
 check "asked again after five seconds" impatient &
+check "two runs in one directory" shared &
 wait
 
 exit_code() { # wanted, command...

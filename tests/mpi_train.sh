@@ -56,6 +56,15 @@ refuses "non-finite loss" 5 "stopped before the update" train 2 bad --optim.lr=1
 head -c 100 code.train.idx >cut.train.idx && cp code.train.bin cut.train.bin
 sed 's/code.train/cut.train/' tiny.yaml >cut.yaml
 refuses "a truncated token file" 3 "cut.train.idx" "$caracal" train cut.yaml --run.dir=bad
+mkdir crowded && echo mine >crowded/checkpoints
+refuses "no place for checkpoints" 6 "crowded/checkpoints" train 2 crowded --resume=none
+refuses "a run directory that is a file" 6 "tiny.yaml: cannot be opened: Not a directory" train 1 tiny.yaml --resume=none
+# a file system of 1 MiB, where this user may have one
+if unshare -rm mount -t tmpfs none /mnt 2>/dev/null; then
+    mkdir small
+    small() { unshare -rm sh -c 'mount -t tmpfs -o size=1m none small && "$0" train tiny.yaml --run.dir=small' "$caracal"; }
+    refuses "no room for checkpoints" 6 "small/checkpoints: too little room for checkpoints: 2 more of up to" small
+fi
 
 every_dataset() { # h5dump, which has nothing of this program but the filter plugin, decodes each
     local file sets=0 all

@@ -27,10 +27,16 @@ typedef struct trainer {
     console console;
     deadline deadline; /* of --exit-after: rank 0's clock decides for all */
     int signals;
+    int held;                           /* rank 0: what keeps other runs out of run.dir, -1: nothing */
     int32_t *tokens, *eval_tokens;      /* this rank's micro-batches of a step; one of a validation */
     held_out *held_out;                 /* [sources + 1] */
     double flops_per_token, peak_flops; /* of all ranks */
 } trainer;
+
+/* One run at a time writes to a directory.  What was killed may need a moment to be gone.  Rank 0. */
+static int hold_run(trainer *t, error *e) {
+    return t->held >= 0 ? 0 : hold_directory(t->x.c.run_dir, 10, &t->held, e);
+}
 
 /* ---- start: fresh, from another model, or where a checkpoint stands ---- */
 
@@ -40,6 +46,8 @@ static int start(trainer *t, const char *resume, const char *init_from, error *e
     ckpt *k = NULL;
     char directory[4096];
     snprintf(directory, sizeof directory, "%s/checkpoints", x->c.run_dir);
+    if (s->mesh.rank == 0 && path_exists(x->c.run_dir)) hold_run(t, e); /* before its checkpoints are read */
+    if (comm_agree(x->world, e)) return e->code;
     if (init_from) {
         if (session_checkpoint(x, init_from, &k, e) || checkpoint_init_from(s, k, e)) return e->code;
     } else if (!strcmp(resume, "none")) {
@@ -62,8 +70,8 @@ static int start(trainer *t, const char *resume, const char *init_from, error *e
 static int open_records(trainer *t, error *e) {
     const config *c = &t->x.c;
     const state *s = &t->x.s;
-    if (s->mesh.rank == 0 && !probe_directory(c->run_dir, e) && !checkpoint_preflight(s, e) &&
-        !config_save(c, c->run_dir, e))
+    if (s->mesh.rank == 0 && !probe_directory(c->run_dir, e) && !hold_run(t, e) &&
+        !checkpoint_preflight(s, e) && !config_save(c, c->run_dir, e))
         metrics_open(&t->out, c->run_dir, c->metrics.tensorboard, s->step, e);
     return comm_agree(t->x.world, e);
 }
@@ -91,6 +99,7 @@ static int open_trainer(trainer *t, const char *resume, const char *init_from, e
 
 static void close_trainer(trainer *t) {
     if (t->signals >= 0) close(t->signals);
+    if (t->held >= 0) close(t->held);
     ckpt_saver_close(t->saver);
     metrics_close(&t->out);
     step_result_destroy(&t->r);
@@ -316,6 +325,7 @@ int train_command(int argc, char **argv) {
     if (exit_after && config_seconds(exit_after, "exit-after", &seconds, &e))
         return options_refuse(&o, "%s", e.text);
     trainer t = {.signals = signals_open(getenv("OMPI_COMM_WORLD_RANK") != NULL),
+                 .held = -1,
                  .deadline.at = began + seconds};
     int code = session_open(&t.x, o.word[0], o.overrides, o.override, SESSION_TRAIN | SESSION_VALID, &e);
     if (code) return code;
