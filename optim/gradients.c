@@ -160,11 +160,6 @@ void gradients_fold(gradients *g, int64_t bucket, int64_t turn) {
     s->request = comm_exchange(m->world, "fold of gradients", n, send, n, receive);
 }
 
-void gradients_end_turn(gradients *g) {
-    for (int i = 0; i < GRADIENT_SLOTS; i++)
-        if (g->slot[i].part) complete(g, &g->slot[i]);
-}
-
 /* ---- experts ---- */
 
 /* Class q is summed by group q mod G, as its accumulator number q / G. */
@@ -181,6 +176,8 @@ real *const *gradients_classes(gradients *g, int64_t layer) {
 
 void gradients_end_step(gradients *g) {
     const mesh *m = g->mesh;
+    for (int i = 0; i < GRADIENT_SLOTS; i++)
+        if (g->slot[i].part) complete(g, &g->slot[i]);
     for (int64_t b = 0; b < g->p->buckets; b++) {
         const int64_t *cut = g->expert_cut + b * (m->groups + 1);
         int64_t mine = cut[m->group + 1] - cut[m->group];

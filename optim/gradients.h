@@ -62,13 +62,12 @@ void gradients_begin(gradients *g);
 int gradients_accumulate(const gradients *g, int64_t turn);
 /* The buffer to put a bucket's dense gradient into; waits until an earlier use has been folded. */
 real *gradients_buffer(gradients *g, int64_t bucket);
-/* A bucket's buffer is complete for this turn (from 0) of the step: starts its fold. */
+/* A bucket's buffer is complete for this turn (from 0) of the step: starts its fold, which may last into the
+ * next turn. */
 void gradients_fold(gradients *g, int64_t bucket, int64_t turn);
 /* Experts' accumulators of a layer by class, NULL for classes of other groups. */
 real *const *gradients_classes(gradients *g, int64_t layer);
-/* Waits for all folds of a turn. */
-void gradients_end_turn(gradients *g);
-/* After the last turn: folds the experts' classes. */
+/* After the last turn: waits for all folds, and folds the experts' classes. */
 void gradients_end_step(gradients *g);
 
 #endif

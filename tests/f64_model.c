@@ -118,7 +118,6 @@ static void backward(subject *s) {
     }
     model_embedding_backward(m, embedding);
     gradients_fold(g, BUCKET_EMBEDDING, 0);
-    gradients_end_turn(g);
     gradients_end_step(g);
 }
 

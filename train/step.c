@@ -35,7 +35,6 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
     }
     model_embedding_backward(m, embedding);
     gradients_fold(g, BUCKET_EMBEDDING, turn);
-    gradients_end_turn(g);
 }
 
 /* The bias controller acts after the optimizer, on the counts of the whole step. */
