@@ -4,6 +4,7 @@
 #   make demo            real text -> tokenizer -> token shards -> a trained 28-layer model, on two ranks
 #   make compare         ScMoE and the sequential baseline on the same text, and a page that compares them
 #   make check           the fast tests;   make test   all of them, lint included
+#   make bench-ckpt      how long a save stops training, how fast it is (docs/checkpoints.md)
 #   make crash-storm     1,000 kills, power losses, damage, failing disks (docs/reliability.md)
 #   make SAN=1 check     the fast tests under AddressSanitizer and UBSan (in build/asan)
 #   make format          clang-format the sources;   make lint   style, warnings, include order
@@ -44,7 +45,7 @@ BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64
 
 # keep the tests' objects: make would delete them as intermediate
 .SECONDARY:
-.PHONY: all deps demo compare check test ulp crash-storm promises promises-cost lint format install clean
+.PHONY: all deps demo compare check test ulp bench-ckpt crash-storm promises promises-cost lint format install clean
 all: $B/caracal $B/libH5Zzstd.so $B/tests/shim_fs.so $(BINS)
 
 deps:
@@ -123,6 +124,10 @@ test: deps
 # docs/numerics.md's tables; OPENBLAS names a library to compare with where the system has none
 ulp: $B/tests/ulp
 	@$B/tests/ulp $(OPENBLAS)
+
+# some minutes, of a quiet machine: docs/checkpoints.md
+bench-ckpt: $B/tests/bench_ckpt
+	@CARACAL_BUILD=$B tests/bench_ckpt.sh
 
 # an hour: docs/reliability.md
 crash-storm: deps

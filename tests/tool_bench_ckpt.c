@@ -100,8 +100,14 @@ static void save(bench *b, int turn) {
     b->stored = o.stored;
 }
 
+/* A thread takes the saving threads' low priority, so that whatever else runs here disturbs all alike. */
+static void step_back(void) {
+    setpriority(PRIO_PROCESS, (id_t)gettid(), 10);
+}
+
 static void *compress(void *argument) {
     const bench *b = argument;
+    step_back();
     ZSTD_CCtx *z = ZSTD_createCCtx();
     size_t room = ZSTD_compressBound(CHUNK);
     char *out = mem_alloc(room, "a frame");
@@ -115,33 +121,32 @@ static void *compress(void *argument) {
     return NULL;
 }
 
-static void zstd_alone(bench *b, int turn) {
-    pthread_t thread[64];
-    comm_barrier(b->c, "bench");
-    double began = comm_clock();
-    for (int i = 0; i < b->threads; i++)
-        if (pthread_create(&thread[i], NULL, compress, b)) abort();
-    for (int i = 0; i < b->threads; i++) pthread_join(thread[i], NULL);
-    b->zstd[turn] = slowest(b, comm_clock() - began);
-}
-
-static void disk_alone(bench *b, int turn) {
-    char path[4096];
+static void *write_plainly(void *argument) {
+    const bench *b = argument;
+    char path[4096], *block = mem_alloc(CHUNK, "a block");
     int64_t mine = b->stored / comm_size(b->c);
+    step_back();
     snprintf(path, sizeof path, "%s/plain-%d", b->directory, comm_rank(b->c));
-    char *block = mem_alloc(CHUNK, "a block");
     memcpy(block, b->shuffled, CHUNK);
-    comm_barrier(b->c, "bench");
-    double began = comm_clock();
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     for (int64_t at = 0; at < mine; at += CHUNK) {
         size_t n = (size_t)(mine - at < CHUNK ? mine - at : CHUNK);
         if (write(fd, block, n) != (ssize_t)n) FAULT(EXIT_IO, "%s: cannot be written", path);
     }
     if (fsync(fd) || close(fd)) FAULT(EXIT_IO, "%s: cannot be written", path);
-    b->disk[turn] = slowest(b, comm_clock() - began);
-    unlink(path);
     mem_free(block);
+    return NULL;
+}
+
+/* The slowest rank's seconds for so many threads that run `work`. */
+static double timed(bench *b, int threads, void *(*work)(void *)) {
+    pthread_t thread[64];
+    comm_barrier(b->c, "bench");
+    double began = comm_clock();
+    for (int i = 0; i < threads; i++)
+        if (pthread_create(&thread[i], NULL, work, b)) abort();
+    for (int i = 0; i < threads; i++) pthread_join(thread[i], NULL);
+    return slowest(b, comm_clock() - began);
 }
 
 static int ascending(const void *a, const void *b) {
@@ -167,7 +172,6 @@ static void report(bench *b, int turns) {
 }
 
 int main(int argc, char **argv) {
-    setpriority(PRIO_PROCESS, 0, 10); /* as the saving threads, so that others disturb all alike */
     bench b = {.threads = argc > 3 ? atoi(argv[3]) : 1};
     int turns = argc > 4 ? atoi(argv[4]) : 5;
     int64_t mib = argc > 2 ? atoll(argv[2]) : 1024;
@@ -184,9 +188,12 @@ int main(int argc, char **argv) {
     b.saver = ckpt_saver_open(b.c, b.directory, &config, b.tensor, b.tensors, b.slice, b.tensors);
     for (int turn = 0; turn < turns; turn++) {
         save(&b, turn);
-        zstd_alone(&b, turn);
-        disk_alone(&b, turn);
+        b.zstd[turn] = timed(&b, b.threads, compress);
+        b.disk[turn] = timed(&b, 1, write_plainly);
     }
+    char path[4096];
+    snprintf(path, sizeof path, "%s/plain-%d", b.directory, comm_rank(b.c));
+    unlink(path);
     report(&b, turns);
     ckpt_saver_close(b.saver);
     for (int64_t i = 0; i < b.tensors; i++) {
