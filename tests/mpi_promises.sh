@@ -53,3 +53,4 @@ refuses "without promise 3: resumed on other ranks" 2 "it was trained on 2 (expe
     run everything relaxed 4 - $relaxed --train.steps=40
 refuses "promise 3 given up on the way" 2 "parallel.rank_invariant is false, was true" \
     run base base 2 - $relaxed --train.steps=40
+check "the measurement of what it costs" "$top/launch/run" -np 2 "$(dirname "$caracal")/tests/bench_promises" tiny.yaml 1

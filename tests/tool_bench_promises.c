@@ -34,11 +34,13 @@ static void open_side(side *x, int which, const char *path, int options, char **
         FAULT(e.code, "%s", e.text);
     tokenizer_close(t);
     state_initialise(&x->s);
+    if (sdc_open(&x->s, &e)) FAULT(e.code, "%s", e.text);
     step_result_create(&x->r, &x->c.model);
 }
 
 static void close_side(side *x) {
     step_result_destroy(&x->r);
+    sdc_close(&x->s);
     state_destroy(&x->s);
     config_free(&x->c);
     mem_free(x->seconds);
