@@ -89,7 +89,11 @@ static int setting(const json_t *object, const char *key, const char *wanted, co
 static int check_pipeline(const json_t *root, const char **pattern, error *e) {
     const json_t *pre = json_object_get(root, "pre_tokenizer"), *list = json_object_get(pre, "pretokenizers");
     const json_t *split = json_array_get(list, 0), *bytes = json_array_get(list, 1);
+    const json_t *post = json_object_get(root, "post_processor"); /* a ByteLevel one touches no ids */
     if (setting(root, "normalizer", "null", "tokenizer", e) ||
+        setting(root, "truncation", "null", "tokenizer", e) ||
+        setting(root, "padding", "null", "tokenizer", e) ||
+        (post && !json_is_null(post) && setting(post, "type", "\"ByteLevel\"", "post_processor", e)) ||
         setting(pre, "type", "\"Sequence\"", "pre_tokenizer", e) ||
         setting(split, "type", "\"Split\"", "pre_tokenizer[0]", e) ||
         setting(split, "behavior", "\"Isolated\"", "pre_tokenizer[0]", e) ||
@@ -122,8 +126,10 @@ static int read_eos(bpe *b, const json_t *root, const json_t *vocab, error *e) {
         !json_is_true(json_object_get(eos, "special")))
         return error_set(e, EXIT_CORRUPT, "added_tokens: exactly one, the special token %s, is supported",
                          BPE_EOS_TEXT);
-    json_int_t id = json_integer_value(json_object_get(eos, "id"));
-    const json_t *entry = json_object_get(vocab, BPE_EOS_TEXT);
+    const json_t *number = json_object_get(eos, "id"), *entry = json_object_get(vocab, BPE_EOS_TEXT);
+    json_int_t id = json_integer_value(number);
+    if (!json_is_integer(number))
+        return error_set(e, EXIT_CORRUPT, "added_tokens: the id of %s is not an integer", BPE_EOS_TEXT);
     if (!json_is_integer(entry) || json_integer_value(entry) != id)
         return error_set(e, EXIT_CORRUPT, "added_tokens gives %s the id %lld, model.vocab gives it %s",
                          BPE_EOS_TEXT, (long long)id, entry ? "another" : "none");
@@ -230,6 +236,7 @@ int tokenizer_json_read(bpe *b, char **pattern, const char *path, const char *te
     int code = check_pipeline(root, &found, e);
     if (!code) code = read_vocab(b, vocab, &table, e);
     if (!code) code = read_eos(b, root, vocab, e);
+    if (!code && !json_is_array(merges)) code = error_set(e, EXIT_CORRUPT, "model.merges is not a list");
     if (!code) {
         b->merges = (int64_t)json_array_size(merges);
         b->merge = mem_alloc((size_t)b->merges * sizeof *b->merge, "merges");

@@ -358,6 +358,16 @@ static void test_refused_files(void **state) {
     check_refused(s, "\"merges\": [", "\"merges\": [\"Ġ a\",\"Ġ a\",",
                   "merges[1] stands twice: it is also merge 0");
     check_refused(s, "\"id\": 0", "\"id\": 1", "added_tokens gives <|endoftext|> the id 1");
+    check_refused(s, "\"id\": 0", "\"id\": \"0\"", "the id of <|endoftext|> is not an integer");
+    check_refused(s, "\"merges\": [", "\"merges\": {}, \"others\": [", "model.merges is not a list");
+    check_refused(s, "\"vocab\": {", "\"vocab\": [], \"others\": {", "model.vocab is missing or empty");
+    check_refused(s, "\"!\": 34", "\"!\": \"34\"", "is not one of 0 to 639");
+    check_refused(s, "\"merges\": [", "\"merges\": [[\"q\", 5],", "merges[0] is not a pair");
+    check_refused(s, "\"truncation\": null", "\"truncation\": {\"max_length\": 9}",
+                  "tokenizer.truncation is");
+    check_refused(s, "\"padding\": null", "\"padding\": {}", "tokenizer.padding is");
+    check_refused(s, "\"post_processor\": null", "\"post_processor\": {\"type\": \"TemplateProcessing\"}",
+                  "post_processor.type is");
     check_refused(s, "\"special\": true", "\"special\": false", "added_tokens");
     check_refused(s, "\"type\": \"BPE\"", "\"type\": \"WordPiece\"", "only \"BPE\" is supported");
     check_refused(s, "\"normalizer\": null", "\"normalizer\": {\"type\": \"NFC\"}",
