@@ -225,12 +225,12 @@ int published_write(const config *c, int64_t eos, const char *dtype, int mtp, co
     json_object_del(root, "quantization_config"); /* even null counts as quantized for some */
     const model_config *m = &c->model;
     int64_t per_head = m->qk_nope_head_dim + m->qk_rope_head_dim;
-    json_t *rest = json_pack("{sI sI sI sI ss sb si sn sn sI}", "num_hidden_layers",
-                             (json_int_t)m->num_layers, /* vLLM counts these */
-                             "num_key_value_heads", (json_int_t)m->num_attention_heads, "head_dim",
-                             (json_int_t)m->qk_rope_head_dim, "qk_head_dim", (json_int_t)per_head,
-                             "torch_dtype", dtype, "use_cache", 1, "num_nextn_predict_layers", mtp,
-                             "bos_token_id", "pad_token_id", "eos_token_id", (json_int_t)eos);
+    /* no num_hidden_layers, as in the published files: some read it as the layers, some as the attentions */
+    json_t *rest =
+        json_pack("{sI sI sI ss sb si sn sn sI}", "num_key_value_heads", (json_int_t)m->num_attention_heads,
+                  "head_dim", (json_int_t)m->qk_rope_head_dim, "qk_head_dim", (json_int_t)per_head,
+                  "torch_dtype", dtype, "use_cache", 1, "num_nextn_predict_layers", mtp, "bos_token_id",
+                  "pad_token_id", "eos_token_id", (json_int_t)eos);
     REQUIRE(root && rest);
     json_object_update(root, rest);
     json_decref(rest);
