@@ -11,6 +11,7 @@
 #   make ulp             the error of every operation in units of the last place (docs/numerics.md)
 #   make promises        28 layers on 1 to 8 ranks, bit for bit, in about an hour;   make promises-cost   what that costs
 #   make install PREFIX=/usr/local
+#   make interop         transformers, tokenizers, h5py with our files and ours with theirs (5 GB of Python)
 
 B      := build$(if $(SAN),/asan)
 CC     := gcc
@@ -155,5 +156,11 @@ install: all
 
 clean:
 	rm -rf build
+
+# TRANSFORMERS=5.23.0 tries another version than run.sh's own
+.PHONY: interop
+interop: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@tests/interop/run.sh $(TRANSFORMERS)
 
 -include $(shell find $B/obj $B/f64 -name '*.d' 2>/dev/null)

@@ -40,7 +40,7 @@ static void list(listing *l, const char *name, const ckpt_tensor *t, int64_t fro
     l->spec = mem_grow(l->spec, (size_t)(l->n + 1) * sizeof *l->spec, "the list of tensors");
     l->from = mem_grow(l->from, (size_t)(l->n + 1) * sizeof *l->from, "the list of tensors");
     safetensor_spec *s = &l->spec[l->n];
-    /* the router decides by small differences: it stays in float32, as in the published files */
+    /* the router decides by small differences: it stays in float32 */
     *s = (safetensor_spec){
         .name = mem_string(name), .dtype = strstr(name, ".router.") ? "F32" : dtype, .rank = t->rank};
     for (int i = 0; i < t->rank; i++) s->shape[i] = t->shape[i];
@@ -162,6 +162,10 @@ static int open_all(exporter *x, const options *o, error *e) {
             "%s: is not the tokenizer that %s was trained with; --data.tokenizer=FILE names another",
             x->c.data.tokenizer, ckpt_path(x->k));
     list_tensors(x);
+    if (!x->c.model.mla_scale_q_lora || !x->c.model.mla_scale_kv_lora)
+        fprintf(stderr,
+                "caracal: model.mla_scale_q_lora or mla_scale_kv_lora is false: config.json says so, but "
+                "transformers scales both\n");
     return 0;
 }
 
