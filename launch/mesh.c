@@ -50,6 +50,11 @@ int mesh_open(mesh *m, comm *world, const parallel_config *c, int64_t micro_batc
     return 0;
 }
 
+void mesh_batch(mesh *m, int64_t micro_batches) {
+    m->micro_batches = micro_batches;
+    m->turns = micro_batches / m->ranks;
+}
+
 void mesh_close(mesh *m) {
     comm_free(m->experts);
     comm_free(m->replicas);

@@ -39,6 +39,8 @@ int mesh_plan(mesh *m, int64_t ranks, const parallel_config *c, int64_t micro_ba
 int mesh_open(mesh *m, comm *world, const parallel_config *c, int64_t micro_batches, int64_t experts,
               error *e);
 void mesh_close(mesh *m);
+/* From now on a step has so many micro-batches; mesh_plan has agreed to them. */
+void mesh_batch(mesh *m, int64_t micro_batches);
 
 /* The micro-batch of `rank` in a turn, and its expert class. */
 int64_t mesh_micro_batch(const mesh *m, int64_t turn, int rank);

@@ -37,6 +37,7 @@ typedef struct router_config {
 
 typedef struct loss_config {
     double hidden_z_coef, mtp_coef;
+    int64_t mtp_start; /* steps before the MTP head joins in */
 } loss_config;
 
 #endif

@@ -120,7 +120,14 @@ void model_create(model *m, const model_config_all *c, const kernels *k, const m
         m->layer[l] = params_layer(p, m->weights + b->dense_offset, m->weights + b->expert_offset);
     }
     m->head = params_head(p, m->weights + p->bucket[bucket_head(p)].dense_offset);
+    m->mtp_on = p->mtp;
     if (p->mtp) m->mtp = params_mtp(p, m->weights + p->bucket[bucket_mtp(p)].dense_offset);
+}
+
+void model_rope(model *m, double theta) {
+    if (m->x.c.rope_theta == theta) return;
+    m->x.c.rope_theta = theta;
+    fill_rope(&m->x);
 }
 
 void model_destroy(model *m) {
@@ -239,7 +246,7 @@ static double share(double scale, int64_t counted) {
 static void read_stats(model *m) {
     int64_t t = m->x.tokens;
     m->stats = (model_stats){.lm = mean(m->loss_T, t, m->counted), .z = mean(m->z_T, t, t)};
-    if (m->p.mtp) m->stats.mtp = mean(m->mtp_saved.loss_T, t, m->counted2);
+    if (m->mtp_on) m->stats.mtp = mean(m->mtp_saved.loss_T, t, m->counted2);
     for (int64_t i = 0; i < t; i++) {
         m->stats.hidden_l2 += sqrt((double)m->sum_sq_T[i]) / (double)t;
         if (!(m->max_T[i] <= m->stats.hidden_max)) m->stats.hidden_max = (double)m->max_T[i]; /* NaN stays */
@@ -249,9 +256,9 @@ static void read_stats(model *m) {
 void model_evaluate(model *m, real *loss) {
     context *x = &m->x;
     const kernels *k = x->k;
-    head_loss(x, m->loss_T, m->p.mtp ? m->best_T : NULL, NULL, NULL, 0, m->final_TH, m->head.lm_head,
+    head_loss(x, m->loss_T, m->mtp_on ? m->best_T : NULL, NULL, NULL, 0, m->final_TH, m->head.lm_head,
               m->target_T, 0, m->logits);
-    if (m->p.mtp)
+    if (m->mtp_on)
         mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T,
                  m->target2_T, 0, m->logits, m->best2_T, NULL, NULL, NULL, NULL);
     k->hidden_z(k->ctx, x->tokens, x->c.hidden_size, 0, m->z_T, m->sum_sq_T, m->max_T, NULL, m->hidden_TH);
@@ -267,7 +274,7 @@ void model_head_backward(model *m, real *embedding, real *head, real *mtp) {
     head_loss(x, m->loss_T, NULL, dfinal, g.lm_head, x->accumulate, m->final_TH, m->head.lm_head, m->target_T,
               share(m->loss_scale, m->counted), m->logits);
     if (!x->accumulate) k->zero(k->ctx, x->c.vocab_size * x->c.hidden_size, embedding);
-    if (m->p.mtp) {
+    if (m->mtp_on) {
         mtp_tensors gm = params_mtp(&m->p, mtp);
         mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T,
                  m->target2_T, share(m->loss_scale * x->loss.mtp_coef, m->counted2), m->logits, NULL, dfinal,

@@ -31,6 +31,7 @@ typedef struct model {
     context x;
     params p;
     int64_t eos;
+    int mtp_on;    /* the MTP head, if there is one, takes part */
     real *weights; /* all of this rank's, as params lays them out */
     real *embedding_VH;
     layer_tensors *layer;
@@ -58,6 +59,8 @@ size_t model_activation_bytes(const model_config_all *c, const kernels *k, const
 /* Allocates everything; weights are zero until loaded or initialised.  k and mesh are borrowed. */
 void model_create(model *m, const model_config_all *c, const kernels *k, const mesh *mesh);
 void model_destroy(model *m);
+/* From now on positions turn by frequencies of this base; nothing is done when they do already. */
+void model_rope(model *m, double theta);
 
 /* Forward to m->hidden_TH of tokens [batch, seq + 2] (host).  loss_scale: this micro-batch's share of the
  * step's loss. */
@@ -71,15 +74,15 @@ void model_continue(model *m);
 void model_extend(model *m, const int32_t *ids, int64_t n);
 
 /* Losses (m->stats) and no gradients; loss_T (host, may be NULL) = the LM loss of every position, 0 where it
- * is not counted.  With an MTP head, m->best_T and m->best2_T = the most likely next token of every position,
- * and the one after it as the MTP head sees it. */
+ * is not counted.  With an MTP head that takes part, m->best_T and m->best2_T = the most likely next token of
+ * every position, and the one after it as the MTP head sees it. */
 void model_evaluate(model *m, real *loss_T);
 
 /* The backward of a micro-batch.  Where m->x.accumulate is set, dense gradients are added to what their
  * arrays hold; "overwritten" and "zeroed" below hold without it.
  *
  * Losses, and their gradients back to m->dhidden_TH.  head, mtp: gradient arrays of those buckets
- * (overwritten); embedding: zeroed, then the MTP head's part added. */
+ * (overwritten; mtp only with m->mtp_on); embedding: zeroed, then the MTP head's part added. */
 void model_head_backward(model *m, real *embedding, real *head, real *mtp);
 /* One layer's backward, last layer first.  dense: gradient array of its bucket (overwritten); class_grad and
  * class_of as in model/moe.h (+=). */

@@ -86,11 +86,16 @@ static void name_group(const params *p, int64_t number, int experts, char *text,
                  (long long)(number - BUCKET_LAYER_0));
 }
 
+static int waits(const optimizer *o, int64_t bucket) {
+    return o->mtp_waits && bucket == bucket_mtp(o->p);
+}
+
 gradient_figures optimizer_gradient(optimizer *o) {
     const params *p = o->p;
     for (int64_t i = 0; i < p->blocks; i++) o->block_sums[i] = 0;
     for (int64_t i = 0; i < o->pieces; i++) {
         const piece *q = &o->piece[i];
+        if (waits(o, p->param[q->param].bucket)) continue;
         o->k->sum_squares(o->k->ctx, q->count, o->block_sums + first_block(o, q), q->gradient);
     }
     comm_sum_disjoint_f64(o->mesh->world, "gradient norm", o->block_sums, (size_t)p->blocks);
@@ -108,7 +113,7 @@ gradient_figures optimizer_gradient(optimizer *o) {
             count[q->expert >= 0] += (double)q->count;
         }
         for (int kind = 0; kind < 2; kind++) {
-            if (!count[kind]) continue;
+            if (!count[kind] || waits(o, b)) continue;
             double rms = sqrt(sum[kind] / count[kind]);
             if (rms < f.rms_min) {
                 f.rms_min = rms;
@@ -182,10 +187,11 @@ void optimizer_update(optimizer *o, double lr, double norm) {
     const optim_config *c = &o->c;
     double clip = c->clip > 0 && c->clip / (norm + 1e-6) < 1 ? c->clip / (norm + 1e-6) : 1;
     o->steps++;
-    if (o->p->mtp) o->mtp_steps++;
+    if (o->p->mtp && !o->mtp_waits) o->mtp_steps++;
     for (int64_t i = 0; i < o->pieces; i++) {
         const piece *q = &o->piece[i];
         const param *w = &o->p->param[q->param];
+        if (waits(o, w->bucket)) continue;
         int64_t t = o->p->mtp && w->bucket == bucket_mtp(o->p) ? o->mtp_steps : o->steps;
         adamw_step s = {.lr = lr * o->lr_factor[w->group],
                         .beta1 = c->beta1,

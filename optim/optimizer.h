@@ -21,6 +21,7 @@ typedef struct optimizer {
     guard *guard;             /* verifies both before an update and notes them after it; NULL: nobody does */
     real *m, *v;              /* [owned] moments, zero at the start */
     int64_t steps, mtp_steps; /* updates done; the MTP head counts its own */
+    int mtp_waits;            /* the MTP head is left as it is: no norm, no update, no decay */
     size_t *byte_cut;         /* [P + 1] */
     double *block_sums;       /* [blocks of the table] */
     uint64_t *block_digests;

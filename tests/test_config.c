@@ -357,14 +357,14 @@ static void digest_sees_what_decides_numbers(void **state) {
         if (load(*state, &c, good, deciding[i], NULL, &e)) fail_msg("%s", e.text);
         config_digest(&c, hex);
         if (!strcmp(hex, base)) fail_msg("the digest does not see %s", deciding[i]);
-        assert_int_equal(config_compare(&c, before, &e), EXIT_USAGE);
+        assert_int_equal(config_compare(&c, before, 0, &e), EXIT_USAGE);
         config_free(&c);
     }
     for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++) {
         if (load(*state, &c, good, free_keys[i], NULL, &e)) fail_msg("%s", e.text);
         config_digest(&c, hex);
         if (strcmp(hex, base)) fail_msg("the digest should not see %s", free_keys[i]);
-        assert_int_equal(config_compare(&c, before, &e), 0);
+        assert_int_equal(config_compare(&c, before, 0, &e), 0);
         config_free(&c);
     }
     json_decref(before);
@@ -379,7 +379,7 @@ static void compare_lists_the_keys_that_differ(void **state) {
     json_object_set_new(before, "model.gone", json_string("1"));
     json_object_del(before, "optim.clip");
     assert_int_equal(load(*state, &c, good, "--optim.lr=2e-3", "--data.sources.b.weight=4", &e), 0);
-    assert_int_equal(config_compare(&c, before, &e), EXIT_USAGE);
+    assert_int_equal(config_compare(&c, before, 0, &e), EXIT_USAGE);
     assert_string_equal(
         e.text, "this config gives other numbers than the checkpoint's: optim.lr is 0.002, was 0.001; "
                 "optim.clip is 1, was not there; data.sources is a 2, b 4, was a 2, b 1; model.gone is "

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "data/indexed.h"
-#include "data/loader.h"
+#include "data/mixture.h"
 #include "launch/memory.h"
 #include "tests/scratch.h"
 
@@ -60,14 +60,14 @@ static void test_each_sample_once_per_epoch(void **state) {
     char *prefix[] = {write_tokens(s, "a", 1000, 60000), write_tokens(s, "b", 5003, 66000)};
     data_config c = config_of(2, prefix, (const double[]){3, 1});
     loader *l = open_loader(&c, 0, 7);
-    assert_int_equal(loader_source_samples(l, 0), 124); /* (1000 - 2) / 8 */
-    assert_int_equal(loader_source_samples(l, 1), 625);
+    assert_int_equal(loader_source_samples(l, 0, 0), 124); /* (1000 - 2) / 8 */
+    assert_int_equal(loader_source_samples(l, 0, 1), 625);
     assert_int_equal(loader_source_tokens(l, 1), 5003);
 
     int32_t tokens[SEQ_LEN + 2];
     int64_t seen[2][625] = {{0}}, drawn[2] = {0};
     for (int64_t i = 0; i < 20 * LOADER_BLOCK; i++) {
-        int64_t source = loader_sample(l, i, tokens), n = number_of(tokens), samples = source ? 625 : 124;
+        int64_t source = loader_sample(l, 0, i, tokens), n = number_of(tokens), samples = source ? 625 : 124;
         assert_true(n < samples);
         seen[source][n]++;
         drawn[source]++;
@@ -94,11 +94,11 @@ static void test_positions_are_found_directly(void **state) {
     int differ = 0;
     for (int64_t i = 0; i < 3000; i++) {
         int64_t position = i * 7919 % 3001 * 1000003; /* far apart, in no order */
-        int64_t source = loader_sample(l, position, x);
-        loader_sample(again, position + 1, y);
-        assert_int_equal(loader_sample(again, position, y), source);
+        int64_t source = loader_sample(l, 0, position, x);
+        loader_sample(again, 0, position + 1, y);
+        assert_int_equal(loader_sample(again, 0, position, y), source);
         assert_memory_equal(x, y, sizeof x);
-        differ += loader_sample(other, position, y) != source || memcmp(x, y, sizeof x);
+        differ += loader_sample(other, 0, position, y) != source || memcmp(x, y, sizeof x);
     }
     assert_true(differ > 2900); /* another seed, another order */
     loader_close(l);
@@ -117,17 +117,17 @@ static void test_blocks_and_epochs_differ(void **state) {
     int32_t tokens[SEQ_LEN + 2];
     int source[2][LOADER_BLOCK], agree = 0;
     for (int64_t i = 0; i < 2 * LOADER_BLOCK; i++)
-        source[i / LOADER_BLOCK][i % LOADER_BLOCK] = (int)loader_sample(l, i, tokens);
+        source[i / LOADER_BLOCK][i % LOADER_BLOCK] = (int)loader_sample(l, 0, i, tokens);
     for (int i = 0; i < LOADER_BLOCK; i++) agree += source[0][i] == source[1][i];
     assert_in_range(agree, 400, 624);
     loader_close(l);
 
     l = open_loader(&alone, 0, 7); /* an epoch is two blocks */
-    assert_int_equal(loader_source_samples(l, 0), 2 * LOADER_BLOCK);
+    assert_int_equal(loader_source_samples(l, 0, 0), 2 * LOADER_BLOCK);
     int early[2][2 * LOADER_BLOCK] = {{0}}, both = 0;
     for (int64_t i = 0; i < LOADER_BLOCK; i++)
         for (int epoch = 0; epoch < 2; epoch++) {
-            loader_sample(l, i + epoch * 2 * LOADER_BLOCK, tokens);
+            loader_sample(l, 0, i + epoch * 2 * LOADER_BLOCK, tokens);
             early[epoch][number_of(tokens)] = 1;
         }
     for (int i = 0; i < 2 * LOADER_BLOCK; i++) both += early[0][i] && early[1][i];
@@ -138,15 +138,15 @@ static void test_blocks_and_epochs_differ(void **state) {
 static void test_shares(void **state) {
     (void)state;
     int64_t count[3];
-    loader_shares(count, (const double[]){1, 1, 1}, 3, 1024);
+    mixture_shares(count, (const double[]){1, 1, 1}, 3, 1024);
     assert_int_equal(count[0], 342); /* equal remainders: the earlier source */
     assert_int_equal(count[1], 341);
     assert_int_equal(count[2], 341);
-    loader_shares(count, (const double[]){0.5, 0.3, 0.2}, 3, 1024); /* 512, 307.2, 204.8 */
+    mixture_shares(count, (const double[]){0.5, 0.3, 0.2}, 3, 1024); /* 512, 307.2, 204.8 */
     assert_int_equal(count[0], 512);
     assert_int_equal(count[1], 307);
     assert_int_equal(count[2], 205);
-    loader_shares(count, (const double[]){7e300, 1e300, 1e300}, 3, 10); /* 7.8, 1.1, 1.1 */
+    mixture_shares(count, (const double[]){7e300, 1e300, 1e300}, 3, 10); /* 7.8, 1.1, 1.1 */
     assert_int_equal(count[0], 8);
     assert_int_equal(count[1], 1);
     assert_int_equal(count[2], 1);
@@ -159,11 +159,11 @@ static void test_validation_in_file_order(void **state) {
     c.source[1].valid = NULL;
     loader *l = open_loader(&c, 1, 7);
     int32_t tokens[SEQ_LEN + 2];
-    for (int64_t k = 0; k < loader_source_samples(l, 0); k++) {
-        loader_source_sample(l, 0, k, tokens);
+    for (int64_t k = 0; k < loader_source_samples(l, 0, 0); k++) {
+        loader_source_sample(l, 0, 0, k, tokens);
         assert_int_equal(number_of(tokens), k);
     }
-    assert_int_equal(loader_source_samples(l, 1), 0);
+    assert_int_equal(loader_source_samples(l, 0, 1), 0);
     assert_int_equal(loader_source_tokens(l, 1), 0);
     loader_close(l);
 }

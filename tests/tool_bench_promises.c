@@ -52,7 +52,7 @@ static void load_tokens(const loader *l, const state *s, int32_t *to) {
     for (int64_t turn = 0; turn < s->mesh.turns; turn++)
         for (int64_t b = 0; b < c->micro_batch_size; b++, to += c->seq_len + 2)
             loader_sample(
-                l, s->position + mesh_micro_batch(&s->mesh, turn, s->mesh.rank) * c->micro_batch_size + b,
+                l, 0, s->position + mesh_micro_batch(&s->mesh, turn, s->mesh.rank) * c->micro_batch_size + b,
                 to);
 }
 

@@ -68,7 +68,8 @@ static void read_config(config *c, const json_t *j) {
                                 .bias_kd = number(j, "bias_kd", 0),
                                 .bias_decay_steps = whole(j, "bias_decay_steps", 0),
                                 .bias_update_interval = 1};
-    c->loss = (loss_config){number(j, "hidden_z_coef", 0), number(j, "mtp_coef", 0)};
+    c->loss =
+        (loss_config){.hidden_z_coef = number(j, "hidden_z_coef", 0), .mtp_coef = number(j, "mtp_coef", 0)};
     c->optim = (optim_config){.lr = number(j, "lr", 0),
                               .beta1 = number(j, "beta1", 0),
                               .beta2 = number(j, "beta2", 0),

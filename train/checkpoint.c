@@ -134,7 +134,7 @@ static json_t *describe(const state *s, const char *tokenizer_digest) {
                   (json_int_t)s->position, "adam_steps", (json_int_t)s->optimizer.steps, "mtp_adam_steps",
                   (json_int_t)s->optimizer.mtp_steps, "controller_waiting_tokens",
                   (json_int_t)s->history[0].waiting_tokens, "tokenizer_digest", tokenizer_digest);
-    say_config(about, &s->c);
+    say_config(about, s->run);
     if (!s->mesh.rank_invariant) {
         json_object_set_new(about, "ranks", json_integer(s->mesh.ranks));
         json_object_set_new(about, "expert_parallel", json_integer(s->mesh.expert_parallel));
@@ -176,7 +176,7 @@ void checkpoint_tensors_free(ckpt_tensor *tensor, int64_t n) {
 
 json_t *checkpoint_describe_fresh(const config *c, const char *tokenizer_digest) {
     bias_history none = {0};
-    state fresh = {.c = *c, .history = &none};
+    state fresh = {.run = c, .c = *c, .history = &none};
     return describe(&fresh, tokenizer_digest);
 }
 
@@ -275,7 +275,7 @@ static int same_ranks(const state *s, const ckpt *k, const json_t *about, error 
 int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e) {
     const json_t *about = ckpt_state(k);
     const char *tokenizer = json_string_value(json_object_get(about, "tokenizer_digest"));
-    if (config_compare(&s->c, json_object_get(about, "config"), e))
+    if (config_compare(s->run, json_object_get(about, "config"), integer(about, "step"), e))
         return error_within(e, "cannot resume from %s", ckpt_path(k));
     if (!tokenizer || strcmp(tokenizer, tokenizer_digest))
         return error_set(e, EXIT_USAGE,

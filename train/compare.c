@@ -37,10 +37,11 @@ static int read_run(compared_run *x, const char *path, error *e) {
     double **out[] = {&x->smooth, &x->seconds, &x->flops};
     for (int i = 0; i < 3; i++) *out[i] = mem_alloc((size_t)s->bins * sizeof(double), "a comparison");
     series_smooth(s->bins, x->smooth, loss->mean, s->bins / 60);
-    double each = x->run.has_config ? metrics_flops_per_token(&x->run.c) : NAN;
     for (int64_t b = 0; b < s->bins; b++) {
         x->seconds[b] = seconds_until(&x->run.timing, s->step[b]);
-        x->flops[b] = tokens && tokens->width == 1 ? each * tokens->mean[b] : NAN;
+        x->flops[b] = x->run.has_config && tokens && tokens->width == 1
+                          ? metrics_flops(&x->run.c, tokens->mean[b])
+                          : NAN;
     }
     return 0;
 }
@@ -80,6 +81,28 @@ static int differ(const comparison *c, char value[COMPARE_RUNS][256]) {
     return 0;
 }
 
+/* Each stage of any run is a key; "-" where a run has none there. */
+static int compare_stages(const comparison *c, compare_key *line, void *to) {
+    json_t *said[COMPARE_RUNS], *stage;
+    char value[COMPARE_RUNS][256];
+    const char *key;
+    int found = 0;
+    for (int i = 0; i < c->runs; i++) said[i] = config_deciding(&c->run[i].run.c);
+    for (int i = 0; i < c->runs; i++) json_object_foreach(said[i], key, stage) {
+            int told = strncmp(key, "data.stages", strlen("data.stages")) != 0;
+            for (int k = 0; k < i; k++) told |= json_object_get(said[k], key) != NULL;
+            for (int k = 0; k < c->runs && !told; k++) {
+                const char *text = json_string_value(json_object_get(said[k], key));
+                snprintf(value[k], sizeof value[k], "%s", text ? text : "-");
+            }
+            if (told || !differ(c, value)) continue;
+            line(to, key, value);
+            found++;
+        }
+    for (int i = 0; i < c->runs; i++) json_decref(said[i]);
+    return found;
+}
+
 int compare_configs(const comparison *c, compare_key *line, void *to) {
     char value[COMPARE_RUNS][256];
     int found = 0;
@@ -94,9 +117,11 @@ int compare_configs(const comparison *c, compare_key *line, void *to) {
         found++;
     }
     for (int i = 0; i < c->runs; i++) sources_text(&c->run[i].run.c, value[i], sizeof value[i]);
-    if (!differ(c, value)) return found;
-    line(to, "data.sources", value);
-    return found + 1;
+    if (differ(c, value)) {
+        line(to, "data.sources", value);
+        found++;
+    }
+    return found + compare_stages(c, line, to);
 }
 
 static void note_data(void *to, const char *key, char value[COMPARE_RUNS][256]) {

@@ -25,6 +25,7 @@ static int complete(config *c, config_origin *o, int overrides, char **override,
     for (int i = 0; i < overrides && !code; i++) code = config_read_override(c, o, override[i], e);
     if (!code) code = fill_defaults(c, o, e);
     if (!code) code = config_check(c, o, e);
+    if (!code) code = config_stages_complete(c, o, e);
     if (code) config_free(c);
     return code;
 }

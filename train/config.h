@@ -71,7 +71,8 @@ void config_digest(const config *c, char hex[33]);
 /* {"section.key": value text, ...} of the keys that decide numbers, in table order: stored in checkpoints so
  * that a resume can name the keys that differ. */
 json_t *config_deciding(const config *c);
-/* Names the keys in which `c` differs from a checkpoint's config_deciding; returns 0 if none. */
-int config_compare(const config *c, const json_t *deciding, error *e);
+/* Names the keys in which `c` differs from the config_deciding of a checkpoint after so many steps; returns 0
+ * if none.  Stages that had not begun then may differ. */
+int config_compare(const config *c, const json_t *deciding, int64_t steps, error *e);
 
 #endif

@@ -2,9 +2,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <yaml.h>
 
-#include "train/config_table.h"
+#include "train/config_reader.h"
 
 void config_origin_text(const config_origin *o, int key, char text[ORIGIN_TEXT]) {
     int line = o->line[key];
@@ -13,7 +12,7 @@ void config_origin_text(const config_origin *o, int key, char text[ORIGIN_TEXT])
     else snprintf(text, ORIGIN_TEXT, "%s:%d", o->file, line);
 }
 
-static int unknown_key(const config_key *keys, int count, const char *where, const char *prefix,
+int reader_unknown_key(const config_key *keys, int count, const char *where, const char *prefix,
                        const char *name, error *e) {
     const char *nearest = config_key_nearest(keys, count, name);
     if (nearest)
@@ -25,33 +24,21 @@ static int unknown_key(const config_key *keys, int count, const char *where, con
 
 /* ---- the file: a tree of mappings, with the line of every node ---- */
 
-typedef struct reader {
-    config *c;
-    config_origin *o;
-    yaml_document_t tree;
-    error *e;
-} reader;
-
-typedef struct place {
-    char text[ORIGIN_TEXT]; /* file:line */
-    int line;
-} place;
-
-static place place_of(const reader *r, const yaml_node_t *node) {
+place reader_place(const reader *r, const yaml_node_t *node) {
     place p = {.line = (int)node->start_mark.line + 1};
     snprintf(p.text, sizeof p.text, "%.480s:%d", r->o->file, p.line);
     return p;
 }
 
-static yaml_node_t *node_at(reader *r, int index) {
+yaml_node_t *reader_node(reader *r, int index) {
     return yaml_document_get_node(&r->tree, index);
 }
 
-static const char *scalar(const yaml_node_t *node) {
+const char *reader_scalar(const yaml_node_t *node) {
     return node->type == YAML_SCALAR_NODE ? (const char *)node->data.scalar.value : NULL;
 }
 
-static int set_once(int *line, place at, const char *prefix, const char *name, error *e) {
+int reader_set_once(int *line, place at, const char *prefix, const char *name, error *e) {
     if (*line)
         return error_set(e, EXIT_USAGE, "%s: %s%s is said twice, first in line %d", at.text, prefix, name,
                          *line);
@@ -60,7 +47,7 @@ static int set_once(int *line, place at, const char *prefix, const char *name, e
 }
 
 static int read_source(reader *r, yaml_node_t *node, data_source *source) {
-    place at = place_of(r, node);
+    place at = reader_place(r, node);
     if (node->type != YAML_MAPPING_NODE)
         return error_set(r->e, EXIT_USAGE,
                          "%s: data.sources: an entry must be a mapping {name, train, valid, weight}",
@@ -68,21 +55,22 @@ static int read_source(reader *r, yaml_node_t *node, data_source *source) {
     char prefix[] = "data.sources: ";
     int line[8] = {0};
     for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
-        yaml_node_t *key = node_at(r, p->key), *value = node_at(r, p->value);
-        const char *name = scalar(key), *text = scalar(value);
-        at = place_of(r, key);
+        yaml_node_t *key = reader_node(r, p->key), *value = reader_node(r, p->value);
+        const char *name = reader_scalar(key), *text = reader_scalar(value);
+        at = reader_place(r, key);
         if (!name || !text)
             return error_set(r->e, EXIT_USAGE, "%s: data.sources: %s must be a single value", at.text,
                              name ? name : "a key");
         int k = config_key_find(config_source_keys, config_source_key_count, name);
         if (k < 0)
-            return unknown_key(config_source_keys, config_source_key_count, at.text, prefix, name, r->e);
-        if (set_once(&line[k], at, prefix, name, r->e)) return r->e->code;
+            return reader_unknown_key(config_source_keys, config_source_key_count, at.text, prefix, name,
+                                      r->e);
+        if (reader_set_once(&line[k], at, prefix, name, r->e)) return r->e->code;
         char full[128];
         snprintf(full, sizeof full, "%s%s", prefix, name);
         if (config_value_parse(&config_source_keys[k], source, text, at.text, full, r->e)) return r->e->code;
     }
-    at = place_of(r, node);
+    at = reader_place(r, node);
     for (int k = 0; k < config_source_key_count; k++) {
         const config_key *key = &config_source_keys[k];
         if (line[k] || (key->standard && !*key->standard)) continue;
@@ -107,7 +95,7 @@ static int read_sources(reader *r, place at, yaml_node_t *node) {
             return error_set(r->e, EXIT_USAGE, "%s: data.sources has more than %d entries", at.text,
                              DATA_MAX_SOURCES);
         data_source *source = &r->c->data.source[r->c->data.sources++];
-        if (read_source(r, node_at(r, *i), source)) return r->e->code;
+        if (read_source(r, reader_node(r, *i), source)) return r->e->code;
     }
     return 0;
 }
@@ -121,8 +109,8 @@ static int is_section(const char *name) {
 
 /* One `key: value` of the top level (section NULL) or of a section. */
 static int read_pair(reader *r, const char *section, yaml_node_t *key, yaml_node_t *value) {
-    place at = place_of(r, key);
-    const char *leaf = scalar(key), *text = scalar(value);
+    place at = reader_place(r, key);
+    const char *leaf = reader_scalar(key), *text = reader_scalar(value);
     if (!leaf) return error_set(r->e, EXIT_USAGE, "%s: a key must be a word", at.text);
     char name[160];
     snprintf(name, sizeof name, "%s%s%.100s", section ? section : "", section ? "." : "", leaf);
@@ -130,7 +118,7 @@ static int read_pair(reader *r, const char *section, yaml_node_t *key, yaml_node
         if (value->type == YAML_MAPPING_NODE) {
             yaml_node_pair_t *p = value->data.mapping.pairs.start, *end = value->data.mapping.pairs.top;
             for (; p < end; p++)
-                if (read_pair(r, leaf, node_at(r, p->key), node_at(r, p->value))) return r->e->code;
+                if (read_pair(r, leaf, reader_node(r, p->key), reader_node(r, p->value))) return r->e->code;
             return 0;
         }
         if (text && !*text) return 0; /* a section in which everything is commented out */
@@ -138,15 +126,20 @@ static int read_pair(reader *r, const char *section, yaml_node_t *key, yaml_node
                          leaf);
     }
     if (!strcmp(name, "data.sources")) return read_sources(r, at, value);
+    if (!strcmp(name, "data.stages")) { /* they name sources, which may stand below */
+        if (r->stages) return error_set(r->e, EXIT_USAGE, "%s: data.stages is said twice", at.text);
+        r->stages = value;
+        return 0;
+    }
     int k = config_key_find(config_keys, config_key_count, name);
-    if (k < 0) return unknown_key(config_keys, config_key_count, at.text, "", name, r->e);
+    if (k < 0) return reader_unknown_key(config_keys, config_key_count, at.text, "", name, r->e);
     if (!text) {
         char allowed[256];
         config_value_allowed(&config_keys[k], allowed, sizeof allowed);
         return error_set(r->e, EXIT_USAGE, "%s: %s = (a list or mapping): must be %s", at.text, name,
                          allowed);
     }
-    if (set_once(&r->o->line[k], at, "", name, r->e)) return r->e->code;
+    if (reader_set_once(&r->o->line[k], at, "", name, r->e)) return r->e->code;
     return config_value_parse(&config_keys[k], r->c, text, at.text, name, r->e);
 }
 
@@ -157,8 +150,8 @@ static int read_tree(reader *r) {
         return error_set(r->e, EXIT_USAGE, "%s:%d: must be a mapping of sections", r->o->file,
                          (int)root->start_mark.line + 1);
     for (yaml_node_pair_t *p = root->data.mapping.pairs.start; p < root->data.mapping.pairs.top; p++)
-        if (read_pair(r, NULL, node_at(r, p->key), node_at(r, p->value))) return r->e->code;
-    return 0;
+        if (read_pair(r, NULL, reader_node(r, p->key), reader_node(r, p->value))) return r->e->code;
+    return r->stages ? reader_stages(r, r->stages) : 0;
 }
 
 int config_read_file(config *c, config_origin *o, error *e) {
@@ -194,8 +187,8 @@ static int override_source(config *c, const char *name, const char *text, error 
         int k = config_key_find(config_source_keys, config_source_key_count, dot + 1);
         if (k == 0) return error_set(e, EXIT_USAGE, "%s: %s: a source keeps its name", where, name);
         if (k > 0) return config_value_parse(&config_source_keys[k], source, text, where, name, e);
-        return unknown_key(config_source_keys, config_source_key_count, where, "data.sources.NAME.", dot + 1,
-                           e);
+        return reader_unknown_key(config_source_keys, config_source_key_count, where, "data.sources.NAME.",
+                                  dot + 1, e);
     }
     return error_set(e, EXIT_USAGE,
                      "%s: %s: no such source; write data.sources.NAME.weight, .train or .valid", where, name);
@@ -211,8 +204,10 @@ int config_read_override(config *c, config_origin *o, const char *argument, erro
     name[n - 2] = 0;
     if (!strncmp(name, "data.sources.", strlen("data.sources.")))
         return override_source(c, name, equals + 1, e);
+    if (!strncmp(name, "data.stages", strlen("data.stages")))
+        return error_set(e, EXIT_USAGE, "command line: %s: stages are a list, said in the file", name);
     int k = config_key_find(config_keys, config_key_count, name);
-    if (k < 0) return unknown_key(config_keys, config_key_count, "command line", "", name, e);
+    if (k < 0) return reader_unknown_key(config_keys, config_key_count, "command line", "", name, e);
     o->line[k] = ORIGIN_COMMAND_LINE;
     return config_value_parse(&config_keys[k], c, equals + 1, "command line", name, e);
 }

@@ -22,7 +22,8 @@
 #define ANY       KEY_UNBOUNDED
 #define POSITIVE  KEY_ABOVE_ZERO
 
-enum { FREE, DECIDES };
+/* JOINED: decides, and is younger than some checkpoints: its default is what they were made with. */
+enum { FREE = KEY_FREE, DECIDES = KEY_DECIDES, JOINED = KEY_JOINED };
 
 /* Keys of one section stand together: config_write prints them in this order. */
 const config_key config_keys[] = {
@@ -78,6 +79,7 @@ const config_key config_keys[] = {
 
     REAL(loss.hidden_z_coef, 0, ANY, "0", "coefficient of the hidden z-loss"),
     REAL(loss.mtp_coef, 0, ANY, "0", "coefficient of the next-but-one token's loss; 0: no MTP head"),
+    INT(loss.mtp_start, 0, ANY, "0", JOINED, "steps before the MTP head joins in"),
 
     REAL(optim.lr, POSITIVE, ANY, KEY_REQUIRED, "the schedule's highest learning rate"),
     REAL(optim.beta1, 0, KEY_BELOW_ONE, "0.9", ""),
@@ -141,6 +143,17 @@ const config_key config_source_keys[] = {
     {"weight", KEY_REAL, SOURCE(weight), POSITIVE, ANY, NULL, "1", DECIDES, ""},
 };
 const int config_source_key_count = sizeof config_source_keys / sizeof *config_source_keys;
+
+#define STAGE(field) offsetof(data_stage, field), sizeof(((data_stage *)0)->field)
+const config_key config_stage_keys[] = {
+    {"after", KEY_INT, STAGE(after), 1, ANY, NULL, KEY_REQUIRED, DECIDES, ""},
+    {"ramp", KEY_INT, STAGE(ramp), 0, ANY, NULL, KEY_NOTHING, DECIDES, ""},
+    {"seq_len", KEY_INT, STAGE(seq_len), 1, 16777216, NULL, KEY_NOTHING, DECIDES, ""},
+    {"rope_theta", KEY_REAL, STAGE(rope_theta), POSITIVE, ANY, NULL, KEY_NOTHING, DECIDES, ""},
+    {"micro_batches", KEY_INT, STAGE(micro_batches), 1, 1048576, NULL, KEY_NOTHING, DECIDES, ""},
+    {"micro_batch_size", KEY_INT, STAGE(micro_batch_size), 1, 1048576, NULL, KEY_NOTHING, DECIDES, ""},
+};
+const int config_stage_key_count = sizeof config_stage_keys / sizeof *config_stage_keys;
 
 int config_key_find(const config_key *keys, int count, const char *name) {
     for (int i = 0; i < count; i++)

@@ -16,6 +16,12 @@ enum key_type {
     KEY_TEXT,    /* char *, malloc'ed; no control characters */
 };
 
+enum key_decides {
+    KEY_FREE,
+    KEY_DECIDES, /* changes the numbers of a run */
+    KEY_JOINED,  /* so does this one, but its default is left out of digests: older checkpoints lack it */
+};
+
 typedef struct config_key {
     const char *name; /* "section.key", or "key" at the top level */
     enum key_type type;
@@ -23,7 +29,7 @@ typedef struct config_key {
     double min, max;      /* both allowed; KEY_ABOVE_ZERO and KEY_BELOW_ONE stand for open ends */
     const char *words;    /* "a|b|c"; for KEY_INT the name of 0, or NULL */
     const char *standard; /* what a config that says nothing gets; KEY_REQUIRED: it has to say something */
-    int decides;          /* changes the numbers of a run */
+    int decides;          /* enum key_decides */
     const char *doc;
 } config_key;
 
@@ -39,6 +45,8 @@ extern const config_key config_keys[];
 extern const int config_key_count;
 extern const config_key config_source_keys[]; /* one entry of data.sources; offsets in data_source */
 extern const int config_source_key_count;
+extern const config_key config_stage_keys[]; /* one entry of data.stages; offsets in data_stage */
+extern const int config_stage_key_count;
 
 /* The index of `name` in a table, or -1. */
 int config_key_find(const config_key *keys, int count, const char *name);
@@ -51,6 +59,8 @@ int config_value_parse(const config_key *key, void *base, const char *text, cons
                        const char *name, error *e);
 /* The value as it is written in YAML, in digests and in messages: equal values have equal texts. */
 void config_value_text(const config_key *key, const void *base, char *text, size_t size);
+/* The shortest text, from six digits on, that reads back as the same number. */
+void config_real_text(double x, char *text, size_t size);
 /* "an integer from 1 to 64", "true or false", ... */
 void config_value_allowed(const config_key *key, char *text, size_t size);
 
@@ -58,6 +68,7 @@ void config_value_allowed(const config_key *key, char *text, size_t size);
 typedef struct config_origin {
     const char *file;
     int line[CONFIG_MAX_KEYS]; /* or one of: nowhere, it has its default; on the command line; in the file */
+    int stage_line[DATA_MAX_STAGES];
 } config_origin;
 
 enum { ORIGIN_DEFAULT = 0, ORIGIN_COMMAND_LINE = -1, ORIGIN_FILE = -2, ORIGIN_TEXT = 512 };
@@ -70,6 +81,8 @@ int config_read_override(config *c, config_origin *o, const char *argument, erro
 /* As config_load, from texts by key (text[k] is config_keys[k]'s, NULL: not said) instead of YAML; `file` is
  * where they stood. */
 int config_assemble(config *c, const char *file, char *const *text, int overrides, char **override, error *e);
+/* Fills in what stages leave to the stage before, and their positions (train/config_stages.c). */
+int config_stages_complete(config *c, const config_origin *o, error *e);
 /* Combinations that cannot be, as far as they do not depend on the number of ranks (train/config_check.c). */
 int config_check(const config *c, const config_origin *o, error *e);
 

@@ -116,8 +116,7 @@ int config_seconds(const char *text, const char *name, double *seconds, error *e
     return config_value_parse(&key, seconds, text, "command line", name, e);
 }
 
-/* The shortest text, from six digits on, that reads back as the same number. */
-static void real_text(double x, char *text, size_t size) {
+void config_real_text(double x, char *text, size_t size) {
     for (int digits = 6; digits <= 17; digits++) {
         snprintf(text, size, "%.*g", digits, x);
         if (strtod(text, NULL) == x) return;
@@ -133,10 +132,10 @@ void config_value_text(const config_key *key, const void *base, char *text, size
         else snprintf(text, size, "%" PRId64, *(const int64_t *)field);
         return;
     case KEY_REAL:
-        real_text(*(const double *)field, text, size);
+        config_real_text(*(const double *)field, text, size);
         return;
     case KEY_SECONDS:
-        real_text(*(const double *)field, text, size - 1);
+        config_real_text(*(const double *)field, text, size - 1);
         strcat(text, "s");
         return;
     case KEY_BOOL:

@@ -1,5 +1,6 @@
 /* The config as text: the resolved file, the help, and what a resume compares. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -39,6 +40,24 @@ static void write_sources(FILE *out, const data_config *data) {
     }
 }
 
+static void write_stages(FILE *out, const data_config *data) {
+    char text[VALUE_TEXT];
+    if (data->stages) fputs("  stages:\n", out);
+    for (int64_t i = 0; i < data->stages; i++) {
+        for (int k = 0; k < config_stage_key_count; k++) {
+            config_value_text(&config_stage_keys[k], &data->stage[i], text, sizeof text);
+            fprintf(out, "    %s %s: %s\n", k ? " " : "-", config_stage_keys[k].name, text);
+        }
+        fputs("      weights:\n", out);
+        for (int64_t s = 0; s < data->sources; s++) {
+            fputs("        ", out);
+            write_value(out, data->source[s].name);
+            config_real_text(data->stage[i].weight[s], text, sizeof text);
+            fprintf(out, ": %s\n", text);
+        }
+    }
+}
+
 int config_write(const config *c, FILE *out) {
     char text[VALUE_TEXT], section[32] = "";
     for (int k = 0; k < config_key_count; k++) {
@@ -55,7 +74,10 @@ int config_write(const config *c, FILE *out) {
         write_value(out, text);
         if (*key->doc) fprintf(out, "  # %s", key->doc);
         putc('\n', out);
-        if (!strcmp(key->name, "data.tokenizer")) write_sources(out, &c->data);
+        if (!strcmp(key->name, "data.tokenizer")) {
+            write_sources(out, &c->data);
+            write_stages(out, &c->data);
+        }
     }
     return ferror(out) ? -1 : 0;
 }
@@ -85,6 +107,10 @@ void config_help(FILE *out) {
         out,
         "  %-30s a list of {name, train, valid, weight}; on the command line data.sources.NAME.weight=2\n",
         "data.sources");
+    fprintf(out,
+            "  %-30s a list of {after, weights, ramp, seq_len, rope_theta, micro_batches, "
+            "micro_batch_size}; what a stage does not say stays as it was\n",
+            "data.stages");
 }
 
 /* "english 2, c 1": names, weights and their order decide which sample comes when; paths do not. */
@@ -103,17 +129,46 @@ static char *sources_text(const data_config *data) {
     return text;
 }
 
+/* A stage's key is this and the number of steps before it. */
+static const char stage_prefix[] = "data.stages after ";
+
+/* "seq_len 256, micro_batches 8, ..., english 2, c 1" */
+static char *stage_text(const data_config *data, const data_stage *stage) {
+    char value[64], *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (!out) FAULT(EXIT_NO_MEMORY, "no memory for the text of a stage");
+    for (int k = 1; k < config_stage_key_count; k++) { /* after stands in the key */
+        config_value_text(&config_stage_keys[k], stage, value, sizeof value);
+        fprintf(out, "%s %s, ", config_stage_keys[k].name, value);
+    }
+    for (int64_t s = 0; s < data->sources; s++) {
+        config_real_text(stage->weight[s], value, sizeof value);
+        fprintf(out, "%s%s %s", s ? ", " : "", data->source[s].name, value);
+    }
+    fclose(out);
+    return text;
+}
+
 json_t *config_deciding(const config *c) {
     json_t *deciding = json_object();
     char text[VALUE_TEXT];
     for (int k = 0; k < config_key_count; k++) {
-        if (!config_keys[k].decides) continue;
+        if (config_keys[k].decides == KEY_FREE) continue;
         config_value_text(&config_keys[k], c, text, sizeof text);
+        if (config_keys[k].decides == KEY_JOINED && !strcmp(text, config_keys[k].standard)) continue;
         json_object_set_new(deciding, config_keys[k].name, json_string(text));
     }
     char *sources = sources_text(&c->data);
     json_object_set_new(deciding, "data.sources", json_string(sources));
     mem_free(sources);
+    for (int64_t i = 0; i < c->data.stages; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "%s%" PRId64, stage_prefix, c->data.stage[i].after);
+        char *stage = stage_text(&c->data, &c->data.stage[i]);
+        json_object_set_new(deciding, key, json_string(stage));
+        mem_free(stage);
+    }
     return deciding;
 }
 
@@ -134,19 +189,26 @@ void config_digest(const config *c, char hex[33]) {
     json_decref(deciding);
 }
 
-int config_compare(const config *c, const json_t *deciding, error *e) {
+/* A stage that has not begun after so many steps: nothing came of it yet. */
+static int to_come(const char *key, int64_t steps) {
+    size_t n = strlen(stage_prefix);
+    return !strncmp(key, stage_prefix, n) && strtoll(key + n, NULL, 10) >= steps;
+}
+
+int config_compare(const config *c, const json_t *deciding, int64_t steps, error *e) {
     json_t *ours = config_deciding(c), *value;
     const char *key;
     char list[1024] = "";
     size_t used = 0;
     json_object_foreach(ours, key, value) {
         const char *was = json_string_value(json_object_get(deciding, key));
-        if ((was && !strcmp(was, json_string_value(value))) || used >= sizeof list) continue;
+        if ((was && !strcmp(was, json_string_value(value))) || used >= sizeof list || to_come(key, steps))
+            continue;
         used += (size_t)snprintf(list + used, sizeof list - used, "%s%s is %s, was %s", used ? "; " : "", key,
                                  json_string_value(value), was ? was : "not there");
     }
     json_object_foreach((json_t *)deciding, key, value) {
-        if (json_object_get(ours, key) || used >= sizeof list) continue;
+        if (json_object_get(ours, key) || used >= sizeof list || to_come(key, steps)) continue;
         used += (size_t)snprintf(list + used, sizeof list - used, "%s%s is no longer a key", used ? "; " : "",
                                  key);
     }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "train/checkpoint.h"
+#include "train/stages.h"
 
 /* mpirun gives every rank a terminal of its own; whether there is a person behind it, launch/run says. */
 static int on_terminal(void) {
@@ -92,6 +93,27 @@ void console_header(const session *x) {
     fflush(stdout);
 }
 
+char *console_stage(const config *c, int64_t stage) {
+    const data_stage *g = &c->data.stage[stage - 1];
+    char tokens[32], *text = NULL;
+    size_t size = 0;
+    double sum = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (!out) FAULT(EXIT_NO_MEMORY, "no memory for a line of text");
+    fprintf(out,
+            "stage %lld of %lld, after step %lld: %lld micro-batches x %lld x %lld = %s tokens a step, rope "
+            "base %g;",
+            (long long)stage + 1, (long long)c->data.stages + 1, (long long)g->after,
+            (long long)g->micro_batches, (long long)g->micro_batch_size, (long long)g->seq_len,
+            console_count(tokens, (double)stage_tokens(c, stage)), g->rope_theta);
+    for (int64_t i = 0; i < c->data.sources; i++) sum += g->weight[i];
+    for (int64_t i = 0; i < c->data.sources; i++)
+        fprintf(out, "%s %s %.3g%%", i ? "," : "", c->data.source[i].name, 100 * g->weight[i] / sum);
+    if (g->ramp) fprintf(out, ", reached in %lld steps", (long long)g->ramp);
+    fclose(out);
+    return text;
+}
+
 void console_step(console *o, const state *s, const step_result *r, const step_timing *t) {
     const train_config *c = &s->c.train;
     char eta[32];
@@ -99,7 +121,9 @@ void console_step(console *o, const state *s, const step_result *r, const step_t
     int due = s->step % c->log_every == 0 || s->step == c->steps || s->step == o->first_step + 1;
     if (o->terminal ? now - o->last < 0.2 && !due : !due) return;
     o->last = now;
-    double left = (double)(c->steps - s->step) * (now - o->start) / (double)(s->step - o->first_step);
+    int64_t first = stages_tokens(s->run, o->first_step), done = stages_tokens(s->run, s->step);
+    double rest = (double)(stages_tokens(s->run, c->steps) - done);
+    double left = rest * (now - o->start) / (double)(done - first);
     close_line(o);
     printf("step %lld/%lld  loss %.4f  lm %.4f  grad %.3f  lr %.2e  ffn %.2f  %.0f tok/s  mfu %.0f%%  ETA %s",
            (long long)s->step, (long long)c->steps, r->loss, r->lm, r->grad_norm, r->lr, r->ffn_mean_all,

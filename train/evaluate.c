@@ -16,14 +16,14 @@ typedef struct sample {
     int64_t source, k;
 } sample;
 
-static int64_t count_of(const loader *l, int64_t source, int64_t samples) {
-    int64_t n = loader_source_samples(l, source);
+static int64_t count_of(const state *s, const loader *l, int64_t source, int64_t samples) {
+    int64_t n = loader_source_samples(l, s->stage, source);
     return n < samples ? n : samples;
 }
 
-static sample sample_at(const loader *l, int64_t i, int64_t sources, int64_t samples) {
-    int64_t source = 0;
-    while (source < sources && i >= count_of(l, source, samples)) i -= count_of(l, source++, samples);
+static sample sample_at(const state *s, const loader *l, int64_t i, int64_t samples) {
+    int64_t source = 0, sources = s->c.data.sources;
+    while (source < sources && i >= count_of(s, l, source, samples)) i -= count_of(s, l, source++, samples);
     return (sample){source, i};
 }
 
@@ -42,7 +42,7 @@ static void sum_row(const state *s, const tokenizer *t, int64_t b, const real *t
         sum[TOKENS]++;
         sum[BYTES] += (double)bytes;
     }
-    for (int64_t i = b * seq; m->p.mtp && i + 1 < (b + 1) * seq; i++) {
+    for (int64_t i = b * seq; m->mtp_on && i + 1 < (b + 1) * seq; i++) {
         if (m->target2_T[i] < 0) continue;
         sum[OFFERED]++;
         sum[ACCEPTED] += m->best2_T[i] == m->best_T[i + 1];
@@ -59,7 +59,7 @@ void evaluate(state *s, const loader *valid, const tokenizer *tok, int64_t sampl
               held_out *out) {
     const train_config *t = &s->c.train;
     int64_t sources = s->c.data.sources, all = 0, row = t->seq_len + 2;
-    for (int64_t i = 0; i < sources; i++) all += count_of(valid, i, samples);
+    for (int64_t i = 0; i < sources; i++) all += count_of(s, valid, i, samples);
     double *sum = mem_alloc((size_t)(SUMS * all + 1) * sizeof *sum, "held-out losses"); /* of each sample */
     real *token_loss =
         mem_alloc((size_t)(t->micro_batch_size * t->seq_len) * sizeof *token_loss, "held-out losses");
@@ -68,8 +68,8 @@ void evaluate(state *s, const loader *valid, const tokenizer *tok, int64_t sampl
         int64_t mine = first + s->mesh.rank * t->micro_batch_size;
         memset(tokens, 0, (size_t)(t->micro_batch_size * row) * sizeof *tokens);
         for (int64_t b = 0; b < t->micro_batch_size && mine + b < all; b++) {
-            sample x = sample_at(valid, mine + b, sources, samples);
-            loader_source_sample(valid, x.source, x.k, tokens + b * row);
+            sample x = sample_at(s, valid, mine + b, samples);
+            loader_source_sample(valid, s->stage, x.source, x.k, tokens + b * row);
         }
         model_forward(&s->model, tokens, t->micro_batch_size, t->seq_len, 1);
         model_evaluate(&s->model, token_loss);
@@ -80,7 +80,7 @@ void evaluate(state *s, const loader *valid, const tokenizer *tok, int64_t sampl
     double total[SUMS] = {0};
     for (int64_t source = 0, i = 0; source < sources; source++) {
         double part[SUMS] = {0};
-        for (int64_t end = i + count_of(valid, source, samples); i < end; i++)
+        for (int64_t end = i + count_of(s, valid, source, samples); i < end; i++)
             for (int k = 0; k < SUMS; k++) part[k] += sum[SUMS * i + k];
         out[source] = figures_of(part);
         for (int k = 0; k < SUMS; k++) total[k] += part[k];
@@ -100,13 +100,13 @@ static void print_row(const char *name, const held_out *h, int mtp) {
 }
 
 static void evaluate_held_out(session *x, int64_t step, int64_t samples) {
-    const train_config *c = &x->c.train;
+    const train_config *c = &x->s.c.train; /* of the last step's stage */
     int64_t sources = x->c.data.sources;
     held_out *out = mem_alloc((size_t)(sources + 1) * sizeof *out, "held-out losses");
     int32_t *tokens = mem_alloc((size_t)(c->micro_batch_size * (c->seq_len + 2)) * sizeof *tokens, "tokens");
     evaluate(&x->s, x->valid, x->tokenizer, samples, tokens, out);
     if (comm_rank(x->world) == 0) {
-        int mtp = x->s.model.p.mtp;
+        int mtp = x->s.model.mtp_on;
         printf("held-out text after step %lld\n%-16s %10s %12s %14s%s\n", (long long)step, "", "loss",
                "perplexity", "bits per byte", mtp ? " MTP acceptance" : "");
         for (int64_t i = 0; i < sources; i++) print_row(x->c.data.source[i].name, &out[i], mtp);
@@ -125,6 +125,7 @@ static int run(session *x, const char *path, int64_t samples, const char *questi
     int code = checkpoint_init_from(&x->s, k, e);
     ckpt_close(k);
     if (code) return code;
+    state_enter(&x->s, step > 0 ? step - 1 : 0);
     if (questions) return choices_evaluate(&x->s, x->tokenizer, questions, e);
     evaluate_held_out(x, step, samples);
     return 0;

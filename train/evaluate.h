@@ -14,8 +14,8 @@ typedef struct held_out {
 } held_out;
 
 /* out [sources + 1] = the first `samples` held-out samples of each source, and last all of them together. The
- * ranks share the samples; the result does not depend on how many there are.  tokens: scratch for
- * [micro_batch_size][seq_len + 2].  Collective. */
+ * samples have the length of the stage that s is in.  The ranks share the samples; the result does not depend
+ * on how many there are.  tokens: scratch for [micro_batch_size][seq_len + 2].  Collective. */
 void evaluate(state *s, const loader *valid, const tokenizer *t, int64_t samples, int32_t *tokens,
               held_out *out);
 

@@ -11,6 +11,7 @@
 #include "launch/options.h"
 #include "train/published.h"
 #include "train/session.h"
+#include "train/stages.h"
 
 enum { PIECE = 1 << 20 }; /* elements in memory at a time */
 
@@ -133,7 +134,8 @@ static int write_all_of_it(exporter *x, const char *directory, int64_t *files, e
 
 /* ---- the command ---- */
 
-/* The model is what the checkpoint says it is, whatever became of config.yaml since. */
+/* The model is what the checkpoint says it is, whatever became of config.yaml since, and sees as far as in
+ * its last step. */
 static int take_model_keys(exporter *x, error *e) {
     const json_t *said = json_object_get(ckpt_state(x->k), "config");
     for (int k = 0; k < config_key_count; k++) {
@@ -142,6 +144,10 @@ static int take_model_keys(exporter *x, error *e) {
         if (config_value_parse(&config_keys[k], &x->c, text, ckpt_path(x->k), config_keys[k].name, e))
             return e->code;
     }
+    int64_t step = ckpt_step(x->k);
+    batch_shape b = stage_batch(&x->c, stage_of(&x->c, step > 0 ? step - 1 : 0));
+    x->c.train.seq_len = b.seq_len;
+    x->c.model.rope_theta = b.rope_theta;
     return 0;
 }
 

@@ -25,7 +25,7 @@ typedef struct generation {
  * seq_len tokens: when they are full it goes on from the later half of them. */
 static void continue_prompt(generation *g, id_list *ids, uint64_t text) {
     session *x = &g->x;
-    int64_t seq = x->c.train.seq_len, vocab = tokenizer_vocab_size(x->tokenizer), seen = 0, room = 0;
+    int64_t seq = x->s.c.train.seq_len, vocab = tokenizer_vocab_size(x->tokenizer), seen = 0, room = 0;
     for (int64_t i = 0; i < g->count; i++) {
         if (room < ids->count - seen) {
             int64_t keep = ids->count < seq ? ids->count : (seq + 1) / 2;
@@ -73,8 +73,10 @@ static int run(generation *g, const char *path, int prompts, const char *const *
     ckpt *k;
     if (session_checkpoint(x, path, &k, e)) return e->code;
     int code = checkpoint_init_from(&x->s, k, e);
+    int64_t step = ckpt_step(k);
     ckpt_close(k);
     if (code) return code;
+    state_enter(&x->s, step > 0 ? step - 1 : 0);
     g->logits = mem_alloc((size_t)x->c.model.vocab_size * sizeof *g->logits, "logits");
     g->candidates = mem_alloc((size_t)x->c.model.vocab_size * sizeof *g->candidates, "candidates");
     for (int i = 0; i < prompts && !code; i++) code = answer(g, prompt[i], (uint64_t)i, e);

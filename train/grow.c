@@ -22,7 +22,7 @@ static int load_smaller(grower *g, const char *path, error *e) {
     if (config_load(&g->x.c, config_path, 0, NULL, e)) return e->code;
     g->has_smaller = 1;
     if (session_checkpoint(&g->x, path, &g->k, e)) return e->code;
-    if (config_compare(&g->x.c, json_object_get(ckpt_state(g->k), "config"), e))
+    if (config_compare(&g->x.c, json_object_get(ckpt_state(g->k), "config"), ckpt_step(g->k), e))
         return error_within(e, "%s is not the config of %s", config_path, ckpt_path(g->k));
     return 0;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "launch/memory.h"
+#include "train/stages.h"
 
 /* ---- files ---- */
 
@@ -91,15 +92,14 @@ static void set_digests(json_t *j, const state *s, const uint64_t *digests) {
 void metrics_step(metrics *m, const state *s, const step_result *r, const uint64_t *digests) {
     const config *c = &s->c;
     json_t *j = json_object();
-    int64_t tokens = c->train.micro_batches * c->train.micro_batch_size * c->train.seq_len,
-            layers = c->model.num_layers;
+    int64_t layers = c->model.num_layers;
     json_object_set_new(j, "step", json_integer(s->step));
-    json_object_set_new(j, "tokens", json_integer(s->step * tokens));
+    json_object_set_new(j, "tokens", json_integer(stages_tokens(s->run, s->step)));
     set(j, "loss", r->loss);
     set(j, "lm_loss", r->lm);
     set(j, "lb_loss", r->lb);
     set(j, "z_loss", r->z);
-    if (s->model.p.mtp) set(j, "mtp_loss", r->mtp);
+    if (s->model.mtp_on) set(j, "mtp_loss", r->mtp);
     set(j, "grad_norm", r->grad_norm);
     set(j, "lr", r->lr);
     set_hex(j, "loss_hex", r->loss);
@@ -147,10 +147,29 @@ void metrics_eval(metrics *m, int64_t step, const data_config *d, const held_out
     write_line(m, &m->eval, "eval", j);
 }
 
-double metrics_flops_per_token(const config *c) {
+static double flops_per_token(const config *c, int64_t seq_len) {
     const model_config *m = &c->model;
-    double pairs = (double)c->train.seq_len / 2 * (double)m->num_attention_heads *
+    double pairs = (double)seq_len / 2 * (double)m->num_attention_heads *
                    (double)(m->qk_nope_head_dim + m->qk_rope_head_dim + m->v_head_dim);
     double layers = 2 * (double)m->num_layers; /* attentions */
     return 6 * params_active(m, c->router.expected_ffn_experts) + 3 * 2 * layers * pairs;
+}
+
+double metrics_flops_per_token(const config *c) {
+    return flops_per_token(c, c->train.seq_len);
+}
+
+double metrics_flops(const config *c, double tokens) {
+    double flops = 0;
+    for (int64_t stage = 0; stage <= c->data.stages && tokens > 0; stage++) {
+        int64_t begin = stage ? c->data.stage[stage - 1].after : 0;
+        double of_it = tokens;
+        if (stage < c->data.stages) {
+            double all = (double)(c->data.stage[stage].after - begin) * (double)stage_tokens(c, stage);
+            if (all < of_it) of_it = all;
+        }
+        flops += of_it * flops_per_token(c, stage_batch(c, stage).seq_len);
+        tokens -= of_it;
+    }
+    return flops;
 }

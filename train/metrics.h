@@ -38,5 +38,7 @@ int metrics_sync(metrics *m, error *e);
 /* Model FLOPs of one token: 6 (parameters active at K_e, without the input embedding) + the causal half of
  * attention, forward and backward. */
 double metrics_flops_per_token(const config *c);
+/* Of the first so many tokens of a run, through its stages. */
+double metrics_flops(const config *c, double tokens);
 
 #endif

@@ -2,10 +2,12 @@
 
 #include <stdio.h>
 
+#include "launch/memory.h"
 #include "launch/options.h"
 #include "train/checkpoint.h"
 #include "train/console.h"
 #include "train/metrics.h"
+#include "train/stages.h"
 #include "train/state.h"
 
 static void print_counts(const config *c) {
@@ -20,12 +22,18 @@ static void print_counts(const config *c) {
     printf("training FLOPs per token    %10s (6 x %s and causal attention over %lld tokens)\n",
            console_count(a, metrics_flops_per_token(c)), console_count(b, params_active(m, ke)),
            (long long)c->train.seq_len);
+    for (int64_t stage = 1; stage <= c->data.stages; stage++) {
+        char *text = console_stage(c, stage);
+        puts(text);
+        mem_free(text);
+    }
 }
 
 /* A rank's memory: as state_create would lay it out on `ranks` ranks. */
 static int print_memory(const config *c, int64_t ranks, error *e) {
     mesh m;
-    if (mesh_plan(&m, ranks, &c->parallel, c->train.micro_batches, c->model.n_routed_experts, e))
+    if (stages_check(c, ranks, e) ||
+        mesh_plan(&m, ranks, &c->parallel, c->train.micro_batches, c->model.n_routed_experts, e))
         return e->code;
     int threads = c->parallel.threads ? (int)c->parallel.threads : 1;
     params p;

@@ -5,6 +5,7 @@
 
 #include "launch/memory.h"
 #include "train/report_parts.h"
+#include "train/stages.h"
 #include "train/svg.h"
 
 static void fact(FILE *out, const char *name, double value, const char *format, const char *unit) {
@@ -42,9 +43,10 @@ static void summary(FILE *out, const run_data *r) {
     fprintf(out, "<p>%" PRId64 " layers of width %" PRId64 "; %" PRId64 " FFN experts", m->num_layers,
             m->hidden_size, m->n_routed_experts);
     if (m->zero_expert_num) fprintf(out, " and %" PRId64 " identity experts", m->zero_expert_num);
-    fprintf(out, ", %" PRId64 " chosen per token; %s; %" PRId64 " tokens a step.</p>\n", m->moe_topk,
-            m->moe_input == MOE_SHORTCUT ? "shortcut-connected" : "sequential",
-            r->c.train.micro_batches * r->c.train.micro_batch_size * r->c.train.seq_len);
+    fprintf(out, ", %" PRId64 " chosen per token; %s; %" PRId64 " tokens a step", m->moe_topk,
+            m->moe_input == MOE_SHORTCUT ? "shortcut-connected" : "sequential", stage_tokens(&r->c, 0));
+    if (r->c.data.stages) fprintf(out, " in the first of %" PRId64 " stages", r->c.data.stages + 1);
+    fputs(".</p>\n", out);
 }
 
 /* What console_epsilon warned of, if it did. */

@@ -6,14 +6,16 @@
 
 #include "launch/memory.h"
 #include "model/init.h"
+#include "train/stages.h"
 #include "train/step.h"
 
 model_config_all state_model_config(const config *c, int64_t eos) {
+    batch_shape most = stages_largest(c);
     return (model_config_all){.model = c->model,
                               .router = c->router,
                               .loss = c->loss,
-                              .batch = c->train.micro_batch_size,
-                              .seq = c->train.seq_len,
+                              .batch = most.micro_batch_size,
+                              .seq = most.seq_len,
                               .chunks = c->parallel.chunks,
                               .eos = eos,
                               .slack = c->parallel.expert_capacity};
@@ -56,8 +58,11 @@ static void training_create(state *s) {
 }
 
 int state_create(state *s, const config *c, comm *world, int64_t eos, int training, error *e) {
-    *s = (state){.c = *c};
-    int code = mesh_open(&s->mesh, world, &c->parallel, c->train.micro_batches, c->model.n_routed_experts, e);
+    *s = (state){.run = c, .c = *c};
+    int code = stages_check(c, comm_size(world), e);
+    if (!code)
+        code = mesh_open(&s->mesh, world, &c->parallel, stages_largest(c).micro_batches,
+                         c->model.n_routed_experts, e);
     if (code) return code;
     s->c.kernels.threads = state_threads(c, world);
     code = kernels_open(&s->k, &s->c.kernels, e);
@@ -69,7 +74,21 @@ int state_create(state *s, const config *c, comm *world, int64_t eos, int traini
     model_config_all m = state_model_config(&s->c, eos);
     model_create(&s->model, &m, &s->k, &s->mesh);
     if (training) training_create(s);
+    state_enter(s, 0);
     return 0;
+}
+
+void state_enter(state *s, int64_t step) {
+    int64_t stage = stage_of(s->run, step);
+    batch_shape b = stage_batch(s->run, stage);
+    s->stage = stage;
+    s->c.train.seq_len = b.seq_len;
+    s->c.train.micro_batches = b.micro_batches;
+    s->c.train.micro_batch_size = b.micro_batch_size;
+    mesh_batch(&s->mesh, b.micro_batches);
+    model_rope(&s->model, s->c.model.rope_theta = b.rope_theta);
+    s->model.mtp_on = s->model.p.mtp && step >= s->c.loss.mtp_start;
+    s->optimizer.mtp_waits = s->model.p.mtp && !s->model.mtp_on;
 }
 
 void state_destroy(state *s) {

@@ -9,7 +9,9 @@
 #include "train/sdc.h"
 
 typedef struct state {
-    config c; /* borrowed strings; the caller keeps the original */
+    const config *run; /* of the whole run; the caller's */
+    config c;          /* the same with the batch of the stage at hand (borrowed strings) */
+    int64_t stage;
     mesh mesh;
     kernels k;
     model model;
@@ -29,6 +31,9 @@ typedef struct state {
  * training = 0: the model alone, for forward passes; gradients, optimizer, history and figures stay empty. */
 int state_create(state *s, const config *c, comm *world, int64_t eos, int training, error *e);
 void state_destroy(state *s);
+/* Before step `step` (from 0): takes the shape of its stage, and lets the MTP head in when its time has come.
+ */
+void state_enter(state *s, int64_t step);
 /* Fresh weights from train.seed. */
 void state_initialise(state *s);
 

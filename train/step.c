@@ -24,7 +24,7 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
 
     s->sdc.recheck.layer = sdc_layer(s, turn); /* its backward is computed twice and compared */
     real *embedding = gradients_buffer(g, BUCKET_EMBEDDING), *head = gradients_buffer(g, bucket_head(&m->p));
-    real *mtp = m->p.mtp ? gradients_buffer(g, bucket_mtp(&m->p)) : NULL;
+    real *mtp = m->mtp_on ? gradients_buffer(g, bucket_mtp(&m->p)) : NULL;
     model_head_backward(m, embedding, head, mtp);
     gradients_fold(g, bucket_head(&m->p), turn);
     if (mtp) gradients_fold(g, bucket_mtp(&m->p), turn);

@@ -18,6 +18,7 @@
 #include "train/report.h"
 #include "train/session.h"
 #include "train/signals.h"
+#include "train/stages.h"
 
 typedef struct trainer {
     session x;
@@ -27,10 +28,10 @@ typedef struct trainer {
     console console;
     deadline deadline; /* of --exit-after: rank 0's clock decides for all */
     int signals;
-    int held;                           /* rank 0: what keeps other runs out of run.dir, -1: nothing */
-    int32_t *tokens, *eval_tokens;      /* this rank's micro-batches of a step; one of a validation */
-    held_out *held_out;                 /* [sources + 1] */
-    double flops_per_token, peak_flops; /* of all ranks */
+    int held;                      /* rank 0: what keeps other runs out of run.dir, -1: nothing */
+    int32_t *tokens, *eval_tokens; /* this rank's micro-batches of a step; one of a validation */
+    held_out *held_out;            /* [sources + 1] */
+    double peak_flops;             /* of all ranks */
 } trainer;
 
 /* One run at a time writes to a directory.  What was killed may need a moment to be gone.  Rank 0. */
@@ -78,19 +79,17 @@ static int open_records(trainer *t, error *e) {
 
 static int open_trainer(trainer *t, const char *resume, const char *init_from, error *e) {
     session *x = &t->x;
-    const train_config *c = &x->c.train;
-    int64_t row = c->micro_batch_size * (c->seq_len + 2);
+    int64_t row = stages_row(&x->c), turns = stages_largest(&x->c).micro_batches / x->s.mesh.ranks;
     if (start(t, resume, init_from, e) || open_records(t, e)) return e->code;
     sdc_open(&x->s, e);
     if (comm_agree(x->world, e)) return e->code;
     step_result_create(&t->r, &x->c.model);
     t->saver = checkpoint_saver(&x->s);
-    t->tokens = mem_alloc((size_t)(x->s.mesh.turns * row) * sizeof *t->tokens, "tokens");
+    t->tokens = mem_alloc((size_t)(turns * row) * sizeof *t->tokens, "tokens");
     t->eval_tokens = mem_alloc((size_t)row * sizeof *t->eval_tokens, "tokens");
     t->held_out = mem_alloc((size_t)(x->c.data.sources + 1) * sizeof *t->held_out, "held-out losses");
     /* until a save was timed: 12 bytes a parameter, 100 MB/s */
     t->deadline.save = 12 * params_total(&x->c.model) / 1e8;
-    t->flops_per_token = metrics_flops_per_token(&x->c);
     int64_t peak = (int64_t)(kernels_measure_peak(x->c.kernels.isa, x->s.c.kernels.threads) / 1e6);
     comm_sum_i64(x->world, "measured peak", &peak, 1);
     t->peak_flops = (double)peak * 1e6;
@@ -112,6 +111,17 @@ static void close_trainer(trainer *t) {
 
 /* ---- one step and what follows it ---- */
 
+/* The coming step may be the first of a stage. */
+static void enter_step(trainer *t) {
+    state *s = &t->x.s;
+    int64_t before = s->stage;
+    state_enter(s, s->step);
+    if (s->stage == before || s->mesh.rank) return;
+    char *text = console_stage(s->run, s->stage);
+    console_line(&t->console, "%s", text);
+    mem_free(text);
+}
+
 /* This rank's micro-batches of the coming step: sample (v, b) has position + v * micro_batch_size + b. */
 static void load_tokens(trainer *t) {
     const state *s = &t->x.s;
@@ -120,7 +130,7 @@ static void load_tokens(trainer *t) {
     for (int64_t turn = 0; turn < s->mesh.turns; turn++) {
         int64_t v = mesh_micro_batch(&s->mesh, turn, s->mesh.rank);
         for (int64_t b = 0; b < c->micro_batch_size; b++, to += c->seq_len + 2)
-            loader_sample(t->x.train, s->position + v * c->micro_batch_size + b, to);
+            loader_sample(t->x.train, s->stage, s->position + v * c->micro_batch_size + b, to);
     }
 }
 
@@ -151,7 +161,7 @@ static int gather_timing(trainer *t, double seconds, double exposed, step_timing
     comm_sum_i64(s->mesh.world, "step boundary", told, 3);
     *timing = (step_timing){.step_seconds = seconds, .peak_memory = told[1]};
     timing->tokens_per_second = (double)(c->micro_batches * c->micro_batch_size * c->seq_len) / seconds;
-    timing->mfu = timing->tokens_per_second * t->flops_per_token / t->peak_flops;
+    timing->mfu = timing->tokens_per_second * metrics_flops_per_token(&s->c) / t->peak_flops;
     timing->comm_exposed_seconds = (double)told[2] * 1e-9 / s->mesh.ranks;
     return told[0] > 0;
 }
@@ -282,6 +292,7 @@ static int loop(trainer *t, error *e) {
     while (s->step < c->steps) {
         double began = comm_clock(), waited = comm_exposed_seconds(t->x.world);
         step_timing timing;
+        enter_step(t);
         load_tokens(t);
         step_run(s, t->tokens, &t->r);
         int asked =
