@@ -62,11 +62,13 @@ evaluated() { # at the length of the last step's stage, as the run itself valida
     "$caracal" evaluate one/checkpoints --samples=3 | tee evaluated.log
     grep -q "^all tokens  *$(printf %.4f "$total") " evaluated.log
 }
-replanned() { # stages that have not begun may change: the past is the same
-    stopped 9 replanned && sed -i 's/after: 9, seq_len: 128/after: 9, seq_len: 64/' tiny.yaml && train 2 replanned &&
-        cmp <(head -n 9 one/metrics.jsonl) <(head -n 9 replanned/metrics.jsonl) && ! same one replanned
+replanned() { # k, sed's command: a stage that has not begun after step k may change, and decides step k + 1
+    local run=replanned-$1-${#2}
+    stopped "$1" "$run" && cp tiny.yaml kept.yaml && sed -i "$2" tiny.yaml && ! cmp -s tiny.yaml kept.yaml &&
+        train 2 "$run" --train.steps=$(($1 + 1)) && cmp <(head -n "$1" one/metrics.jsonl) <(head -n "$1" "$run/metrics.jsonl") &&
+        ! cmp <(head -n $(($1 + 1)) one/metrics.jsonl) "$run/metrics.jsonl"
     local code=$?
-    sed -i 's/after: 9, seq_len: 64/after: 9, seq_len: 128/' tiny.yaml
+    mv kept.yaml tiny.yaml
     return $code
 }
 
@@ -85,7 +87,12 @@ check "resume where the batch grows, 4 ranks" resumed 4 11
 check "resume inside the last stage, 1 rank" resumed 1 12
 check "the resolved config" again
 check "evaluate" evaluated
-check "a stage to come may change" replanned
+check "a stage to come: another ramp" replanned 3 's/ramp: 6/ramp: 4/'
+check "a stage to come: other weights" replanned 3 's/code: 0, prose: 1/code: 1, prose: 9/'
+check "a stage to come: another RoPE base" replanned 9 's/5e6/6e6/'
+check "a stage to come: another length" replanned 9 's/seq_len: 128/seq_len: 64/'
+check "a stage to come: another batch" replanned 11 's/micro_batches: 16/micro_batches: 12/'
+check "a stage to come: it comes later" replanned 11 's/after: 11/after: 12/'
 sed 's/after: 3,/after: 2,/' tiny.yaml >other.yaml
 stopped 9 begun
 refuses "a stage that has begun may not" 2 "data.stages after 2 is " "$caracal" train other.yaml --run.dir=begun
