@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ckpt/commit.h"
 #include "ckpt/files.h"
 #include "ckpt/layout.h"
 #include "ckpt/manifest.h"
@@ -9,7 +10,7 @@
 #include "launch/memory.h"
 #include "launch/options.h"
 
-#define CKPT_HELP "CKPT    (a directory such as runs/NAME/checkpoints/step-00000200)\n"
+#define CKPT_HELP "CKPT    (runs/NAME/checkpoints/step-00000200, or a run: its newest)\n"
 
 /* Both commands take one word: 0 when there is nothing to do but return o->code. */
 static int read_line(options *o, const char *usage, int argc, char **argv) {
@@ -20,6 +21,25 @@ static int read_line(options *o, const char *usage, int argc, char **argv) {
 static int report(const error *e) {
     fprintf(stderr, "caracal: %s\n", e->text);
     return e->code;
+}
+
+/* The checkpoint that is meant: a run's or a directory's newest, damaged or not; a path without any is left
+ * as it is, for the message of whoever reads it.  The caller's (mem_free). */
+static char *checkpoint_meant(const char *path) {
+    static const char *const below[] = {"%s", "%s/checkpoints"};
+    char *manifest = text_of("%s/manifest.json", path), *found = NULL;
+    for (int i = 0; i < 2 && !found && !path_exists(manifest); i++) {
+        char *directory = text_of(below[i], path);
+        int64_t *steps, n;
+        error none = {0};
+        if (!ckpt_steps(directory, &steps, &n, &none)) {
+            if (n) found = step_path(directory, steps[n - 1], "");
+            mem_free(steps);
+        }
+        mem_free(directory);
+    }
+    mem_free(manifest);
+    return found ? found : mem_string(path);
 }
 
 /* ---- inspect ---- */
@@ -67,8 +87,11 @@ int ckpt_inspect_command(int argc, char **argv) {
     int64_t stored = 0, raw = 0;
     options o;
     if (!read_line(&o, "usage: caracal inspect " CKPT_HELP, argc, argv)) return o.code;
-    const char *path = o.word[0];
-    if (manifest_load(&m, path, &e)) return report(&e);
+    char *path = checkpoint_meant(o.word[0]);
+    if (manifest_load(&m, path, &e)) {
+        mem_free(path);
+        return report(&e);
+    }
     for (int64_t i = 0; i < m.n_files; i++) stored += m.file[i].bytes;
     for (int64_t i = 0; i < m.n_tensors; i++) raw += (int64_t)ckpt_bytes(&m.tensor[i]);
     printf("%s: step %lld, format version %d\n", path, (long long)m.step, CKPT_VERSION);
@@ -85,6 +108,7 @@ int ckpt_inspect_command(int argc, char **argv) {
     printf("\ntensors (xxh3-128, type, shape, bytes, file, name)\n");
     for (int64_t i = 0; i < m.n_tensors; i++) print_tensor(&m, i);
     manifest_free(&m);
+    mem_free(path);
     return 0;
 }
 
@@ -103,8 +127,11 @@ int ckpt_verify_command(int argc, char **argv) {
     int code = 0;
     options o;
     if (!read_line(&o, "usage: caracal verify " CKPT_HELP, argc, argv)) return o.code;
-    const char *path = o.word[0];
-    if (manifest_load(&m, path, &e)) return report(&e);
+    char *path = checkpoint_meant(o.word[0]);
+    if (manifest_load(&m, path, &e)) {
+        mem_free(path);
+        return report(&e);
+    }
     for (int64_t i = 0; i < m.n_files; i++) {
         error why = {0};
         if (!check_shard(path, &m, i, &why)) {
@@ -120,5 +147,6 @@ int ckpt_verify_command(int argc, char **argv) {
         printf("%s: step %lld verifies: %lld tensors in %lld files\n", path, (long long)m.step,
                (long long)m.n_tensors, (long long)m.n_files);
     manifest_free(&m);
+    mem_free(path);
     return code;
 }
