@@ -9,7 +9,7 @@
 #   make SAN=1 check     the fast tests under AddressSanitizer and UBSan (in build/asan)
 #   make format          clang-format the sources;   make lint   style, warnings, include order
 #   make ulp             the error of every operation in units of the last place (docs/numerics.md)
-#   make promises        28 layers on 1 to 8 ranks, bit for bit, in about an hour;   make promises-cost   what that costs
+#   make promises        28 layers on 1 to 8 ranks, bit for bit, in about 35 minutes;   make promises-cost   what that costs
 #   make install PREFIX=/usr/local
 #   make interop         transformers, tokenizers, h5py with our files and ours with theirs (5 GB of Python)
 

@@ -2,8 +2,8 @@
 # The promises of docs/determinism.md on configs/nano.yaml, 28 layers (`make promises`): every kind of training of
 # promises_cases.sh for 30 steps on 1, 2, 4 and 8 ranks with 1 and 2 threads each, everything twice, and whatever else may
 # differ.  Compared, bit for bit: metrics.jsonl with digests of every parameter and both moments at every step, and the
-# files of the last checkpoint.  Micro-batches are 128 tokens long instead of 256, so that 165 runs take 60 to 90 minutes
-# on two quiet cores; they need build/demo (make demo).
+# files of the last checkpoint.  Micro-batches are 32 tokens long instead of 256 (those of `everything` 300), so that 165
+# runs take about 35 minutes on two quiet cores; they need build/demo (make demo).
 #
 #   tests/promises.sh                                       everything; writes docs/promises.md
 #   CELLS="1x1 2x2" VARIANTS="base mtp" tests/promises.sh   a part, told on the output alone
@@ -24,7 +24,7 @@ complete=yes
 read -r -a cells <<<"${CELLS:-${cells[*]}}"
 read -r -a chosen <<<"${VARIANTS:-${variants[*]}}"
 
-short="--train.steps=30 --train.seq_len=128 --train.eval_every=0 --metrics.digest_every=1 --checkpoint.every=0"
+short="--train.steps=30 --train.seq_len=32 --train.eval_every=0 --metrics.digest_every=1 --checkpoint.every=0"
 results=build/promises/$(cat "$caracal" configs/nano.yaml build/demo/tokenizer.json tests/promises_cases.sh \
     tests/promises.sh | sha256sum | cut -c1-16)
 mkdir -p "$results"
@@ -114,7 +114,7 @@ page() {
     echo "Written by \`make promises\` on $(date -u +%Y-%m-%d), on a machine with $(nproc) cores" \
         "$([ -n "$avx512" ] && echo "and AVX-512" || echo "without AVX-512"), Open MPI" \
         "$(mpirun --version | grep -o '[0-9.]*$' | head -n 1). Each cell is two runs of \`configs/nano.yaml\` (28 layers) with" \
-        "sequences of 128 tokens, 30 steps, on that many ranks x threads of each (on more than there are cores, they take" \
+        "sequences of 32 tokens, 30 steps, on that many ranks x threads of each (on more than there are cores, they take" \
         "turns). \`=\`: \`metrics.jsonl\`, with digests of every parameter and both moments at every step, and every file" \
         "of the last checkpoint have the bytes of the first run of the line."
     echo
