@@ -138,11 +138,6 @@ static void print_key(void *to, const char *key, char value[COMPARE_RUNS][256]) 
     putchar('\n');
 }
 
-static double last_finite(int64_t n, const double *x) {
-    while (n > 0 && !isfinite(x[n - 1])) n--;
-    return n ? x[n - 1] : NAN;
-}
-
 static void print_figure(double x, const char *format) {
     char text[32];
     snprintf(text, sizeof text, format, x);
@@ -154,7 +149,7 @@ static void print_run(const compared_run *x) {
     char text[32];
     printf("%-24s %7" PRId64 " %9s", r->name, r->metrics.last,
            console_count(text, run_last(&r->metrics, "tokens")));
-    print_figure(last_finite(r->metrics.bins, x->smooth), "%.4f");
+    print_figure(series_last(r->metrics.bins, x->smooth), "%.4f");
     print_figure(r->eval.total >= 0 ? eval_last(&r->eval, r->eval.total) : NAN, "%.4f");
     print_figure(run_median(&r->timing, "tokens_per_second"), "%.0f");
     print_figure(100 * run_median(&r->timing, "mfu"), "%.0f%%");

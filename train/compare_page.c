@@ -91,12 +91,6 @@ static void draw_curves(chart *c, const comparison *of, const curve *curves, con
     chart_end(c);
 }
 
-static double last_finite(const curve *c) {
-    for (int64_t i = c->n - 1; c->y && i >= 0; i--)
-        if (isfinite(c->y[i])) return c->y[i];
-    return NAN;
-}
-
 static void loss_chart(FILE *out, const comparison *c, enum axis axis, double width, double height,
                        const char *class, const char *head) {
     static const char *const name[] = {"step", "tokens", "seconds", "FLOPs"};
@@ -113,7 +107,7 @@ static void loss_chart(FILE *out, const comparison *c, enum axis axis, double wi
     for (int i = 0; i < c->runs; i++) {
         const compared_run *x = &c->run[i];
         curves[i] = (curve){x->run.metrics.bins, axis_of(x, axis), x->smooth, NAN};
-        curves[i].last = last_finite(&curves[i]);
+        curves[i].last = curves[i].y ? series_last(curves[i].n, curves[i].y) : NAN;
     }
     draw_curves(&picture, c, curves, class, "Loss of each run", "%.3f");
 }
@@ -143,7 +137,7 @@ static void value_chart(FILE *out, const comparison *c, int timing, const char *
         const series *s = timing ? &c->run[i].run.timing : &c->run[i].run.metrics;
         y[i] = values_of(s, key);
         curves[i] = (curve){s->bins, s->step, y[i], NAN};
-        curves[i].last = last_finite(&curves[i]);
+        curves[i].last = curves[i].y ? series_last(curves[i].n, curves[i].y) : NAN;
         any |= isfinite(curves[i].last);
     }
     if (any) {
@@ -211,14 +205,13 @@ static void runs_table(FILE *out, const comparison *c) {
     for (int i = 0; i < c->runs; i++) {
         const compared_run *x = &c->run[i];
         const run_data *r = &x->run;
-        curve loss = {r->metrics.bins, NULL, x->smooth, 0};
         double step = run_median(&r->timing, "step_seconds"),
                waiting = run_median(&r->timing, "comm_exposed_seconds");
         fprintf(out, "<tr><td><i class=\"c%d\"></i>", i);
         html_text(out, r->name);
         fprintf(out, "</td><td>%" PRId64 "</td>", r->metrics.last);
         cell(out, run_last(&r->metrics, "tokens"), NULL);
-        cell(out, last_finite(&loss), "%.4f");
+        cell(out, series_last(r->metrics.bins, x->smooth), "%.4f");
         cell(out, i ? x->to_first.last.mean : NAN, "%+.4f");
         cell(out, i ? (x->to_first.last.high - x->to_first.last.low) / 2 : NAN, "\302\261 %.4f");
         cell(out, r->eval.total >= 0 ? eval_last(&r->eval, r->eval.total) : NAN, "%.4f");

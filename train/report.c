@@ -31,9 +31,7 @@ double run_median(const series *s, const char *key) {
 }
 
 double eval_last(const evaluations *v, int source) {
-    for (int64_t i = v->rows - 1; i >= 0; i--)
-        if (isfinite(v->loss[source * v->rows + i])) return v->loss[source * v->rows + i];
-    return NAN;
+    return series_last(v->rows, v->loss + source * v->rows);
 }
 
 /* ---- reading ---- */

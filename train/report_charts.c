@@ -86,9 +86,7 @@ void charts_loss(FILE *out, const run_data *r, double width, double height, cons
     chart_band(&c, "band", s->bins, s->step, loss->low, loss->high);
     chart_line(&c, "raw", s->bins, s->step, loss->mean);
     chart_line(&c, "train", s->bins, s->step, r->smooth);
-    double last = NAN;
-    for (int64_t b = 0; b < s->bins; b++)
-        if (isfinite(r->smooth[b])) last = r->smooth[b];
+    double last = series_last(s->bins, r->smooth);
     char text[64];
     snprintf(text, sizeof text, "training %.3f", last);
     chart_label_end(&c, "train", last, text);

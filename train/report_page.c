@@ -23,10 +23,7 @@ static void facts(FILE *out, const run_data *r) {
     fputs("<dl>\n", out);
     fact(out, "Steps", (double)m->last, "%.0f", of);
     fact(out, "Tokens", run_last(m, "tokens"), NULL, "");
-    double loss = NAN;
-    for (int64_t b = 0; b < m->bins; b++)
-        if (isfinite(r->smooth[b])) loss = r->smooth[b];
-    fact(out, "Training loss", loss, "%.3f", "");
+    fact(out, "Training loss", series_last(m->bins, r->smooth), "%.3f", "");
     if (r->eval.total >= 0) fact(out, "Validation loss", eval_last(&r->eval, r->eval.total), "%.3f", "");
     fact(out, "Throughput", run_median(&r->timing, "tokens_per_second"), NULL, " tokens/s");
     double seconds = run_median(&r->timing, "step_seconds") * (double)r->timing.rows;

@@ -111,6 +111,11 @@ void series_smooth(int64_t n, double *out, const double *y, int64_t half) {
     }
 }
 
+double series_last(int64_t n, const double *y) {
+    while (n > 0 && !isfinite(y[n - 1])) n--;
+    return n ? y[n - 1] : NAN;
+}
+
 static int ascending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);

@@ -35,6 +35,9 @@ void series_free(series *s);
  * start keeps its place; NaN where y is not finite. */
 void series_smooth(int64_t n, double *out, const double *y, int64_t half);
 
+/* The latest finite value of y [n], NaN if there is none. */
+double series_last(int64_t n, const double *y);
+
 /* The value that a part `at` of the finite values (0.5: the median) do not exceed; NaN if there are none.
  * Reorders x. */
 double series_quantile(int64_t n, double *x, double at);
