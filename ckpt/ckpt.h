@@ -116,6 +116,10 @@ int ckpt_open(comm *c, const char *path, ckpt **out, error *e);
  * program's checkpoint is an error too: an older one would only hide it.  Collective. */
 int ckpt_newest(comm *c, const char *directory, ckpt **out, error *e);
 void ckpt_close(ckpt *k);
+/* What a path given by a user means: one checkpoint (it has a manifest), or, in a string of its own
+ * (mem_free), the directory of checkpoints that a run directory has or that the path itself is. */
+int ckpt_is_one(const char *path);
+char *ckpt_directory_of(const char *path);
 /* The steps of `directory`'s checkpoints, ascending, damaged ones too (*steps: mem_free). */
 int ckpt_steps(const char *directory, int64_t **steps, int64_t *n, error *e);
 

@@ -26,19 +26,14 @@ static int report(const error *e) {
 /* The checkpoint that is meant: a run's or a directory's newest, damaged or not; a path without any is left
  * as it is, for the message of whoever reads it.  The caller's (mem_free). */
 static char *checkpoint_meant(const char *path) {
-    static const char *const below[] = {"%s", "%s/checkpoints"};
-    char *manifest = text_of("%s/manifest.json", path), *found = NULL;
-    for (int i = 0; i < 2 && !found && !path_exists(manifest); i++) {
-        char *directory = text_of(below[i], path);
-        int64_t *steps, n;
-        error none = {0};
-        if (!ckpt_steps(directory, &steps, &n, &none)) {
-            if (n) found = step_path(directory, steps[n - 1], "");
-            mem_free(steps);
-        }
-        mem_free(directory);
+    char *directory = ckpt_directory_of(path), *found = NULL;
+    int64_t *steps, n;
+    error none = {0};
+    if (!ckpt_is_one(path) && !ckpt_steps(directory, &steps, &n, &none)) {
+        if (n) found = step_path(directory, steps[n - 1], "");
+        mem_free(steps);
     }
-    mem_free(manifest);
+    mem_free(directory);
     return found ? found : mem_string(path);
 }
 

@@ -50,6 +50,13 @@ static char *parent_of(const char *path) {
     return slash == path ? mem_string("/") : text_of("%.*s", (int)(slash - path), path);
 }
 
+int path_has(const char *directory, const char *name) {
+    char *path = text_of("%s/%s", directory, name);
+    int has = access(path, F_OK) == 0;
+    mem_free(path);
+    return has;
+}
+
 int make_directories(const char *path, error *e) {
     struct stat s;
     if (stat(path, &s) == 0) {

@@ -12,6 +12,8 @@
 char *text_of(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 int path_exists(const char *path);
+/* Is there a DIRECTORY/NAME, links followed? */
+int path_has(const char *directory, const char *name);
 /* Makes the directory and those above it, each made durable. */
 int make_directories(const char *path, error *e);
 /* Makes a file or a directory durable. */

@@ -124,6 +124,14 @@ int ckpt_newest(comm *c, const char *directory, ckpt **out, error *e) {
     return e->code;
 }
 
+int ckpt_is_one(const char *path) {
+    return path_has(path, MANIFEST_NAME);
+}
+
+char *ckpt_directory_of(const char *path) {
+    return text_of("%s%s", path, path_has(path, "checkpoints") ? "/checkpoints" : "");
+}
+
 int ckpt_steps(const char *directory, int64_t **steps, int64_t *n, error *e) {
     int64_t step = INT64_MAX;
     *steps = NULL;

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "ckpt/files.h"
 #include "ckpt/manifest.h"
 #include "launch/memory.h"
 #include "launch/options.h"
@@ -13,12 +13,6 @@
 #include "train/diff_parts.h"
 
 /* ---- what A and B are ---- */
-
-static int has(const char *path, const char *name) {
-    char file[4200];
-    snprintf(file, sizeof file, "%s/%s", path, name);
-    return access(file, F_OK) == 0;
-}
 
 /* Is the path's last part step-...? */
 static int named_step(const char *path) {
@@ -42,8 +36,9 @@ static int side_open(side *s, char *path, error *e) {
     s->path = path;
     if (stat(path, &info) || !S_ISDIR(info.st_mode))
         return error_set(e, EXIT_USAGE, "%s: there is no such directory", path);
-    if (has(path, MANIFEST_NAME) || named_step(path)) return open_checkpoint(s, e);
-    int run = has(path, "config.yaml") || has(path, "metrics.jsonl") || has(path, "checkpoints");
+    if (ckpt_is_one(path) || named_step(path)) return open_checkpoint(s, e);
+    int run =
+        path_has(path, "config.yaml") || path_has(path, "metrics.jsonl") || path_has(path, "checkpoints");
     s->kind = run ? SIDE_RUN : SIDE_CHECKPOINTS;
     snprintf(s->directory, sizeof s->directory, "%s%s", path, run ? "/checkpoints" : "");
     if (ckpt_steps(s->directory, &s->step, &s->steps, e)) return e->code;

@@ -174,9 +174,8 @@ void sdc_advise(const state *s, int64_t passed, error *e) {
     int complete = 0;
     snprintf(directory, sizeof directory, "%s/checkpoints", s->c.run_dir);
     while (!complete && !step_below(directory, "", at, &at, &ignored) && at >= 0) {
-        char *path = step_path(directory, at, ""), manifest[4200];
-        snprintf(manifest, sizeof manifest, "%s/manifest.json", path);
-        complete = access(manifest, F_OK) == 0;
+        char *path = step_path(directory, at, "");
+        complete = ckpt_is_one(path);
         if (complete)
             snprintf(what, sizeof what, "the newest checkpoint from before is safe: --resume=%s", path);
         mem_free(path);

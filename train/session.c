@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "ckpt/files.h"
 #include "launch/memory.h"
 
 enum { OPEN_WORLD = 1, OPEN_CONFIG, OPEN_TOKENIZER, OPEN_FILES, OPEN_STATE };
@@ -81,22 +81,17 @@ int session_report(const session *x, const error *e) {
     return e->code;
 }
 
-static int has(const char *path, const char *name) {
-    char file[4200];
-    snprintf(file, sizeof file, "%s/%s", path, name);
-    return access(file, F_OK) == 0;
-}
-
 int session_checkpoint(session *x, const char *path, ckpt **out, error *e) {
-    char directory[4200];
     *out = NULL;
-    if (has(path, "manifest.json")) return ckpt_open(x->world, path, out, e);
-    snprintf(directory, sizeof directory, "%s%s", path, has(path, "checkpoints") ? "/checkpoints" : "");
-    if (ckpt_newest(x->world, directory, out, e)) return e->code;
+    if (ckpt_is_one(path)) return ckpt_open(x->world, path, out, e);
+    char *directory = ckpt_directory_of(path);
+    int code = ckpt_newest(x->world, directory, out, e);
+    mem_free(directory);
+    if (code) return code;
     return *out ? 0 : error_set(e, EXIT_USAGE, "%s: there is no checkpoint here", path);
 }
 
 void session_config_of(const char *ckpt, char *path, size_t size) {
-    const char *run = has(ckpt, "manifest.json") ? "/../.." : has(ckpt, "checkpoints") ? "" : "/..";
+    const char *run = ckpt_is_one(ckpt) ? "/../.." : path_has(ckpt, "checkpoints") ? "" : "/..";
     snprintf(path, size, "%s%s/config.yaml", ckpt, run);
 }
