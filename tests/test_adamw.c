@@ -8,11 +8,9 @@
 #include <cmocka.h>
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
-#include "kernels/kernels.h"
-#include "launch/error.h"
 #include "launch/random.h"
+#include "tests/backends.h"
 
 enum { N = 67, STEPS = 100 }; /* whole vectors and a rest */
 
@@ -114,39 +112,14 @@ static void expect_decay(const kernels *k) {
     for (int i = 0; i < N; i++) assert_true(v[i] > 0 && v[i] < FLT_MIN);
 }
 
-static void run_all(const char *device, const char *isa) {
-    kernels_config c = {.threads = 1};
-    kernels k;
-    error e;
-    strcpy(c.device, device);
-    strcpy(c.isa, isa);
-    if (kernels_open(&k, &c, &e)) {
-        assert_string_equal(isa, "avx512"); /* a processor without it */
-        return;
-    }
-    expect_formula(&k);
-    expect_short_memory(&k);
-    expect_decay(&k);
-    kernels_close(&k);
+static void run_all(const kernels *k) {
+    expect_formula(k);
+    expect_short_memory(k);
+    expect_decay(k);
 }
 
-static void test_ref(void **state) {
-    (void)state;
-    run_all("ref", "auto");
-}
-
-static void test_avx2(void **state) {
-    (void)state;
-    run_all("cpu", "avx2");
-}
-
-static void test_avx512(void **state) {
-    (void)state;
-    run_all("cpu", "avx512");
-}
+BACKEND_TESTS(run_all, 1);
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref), cmocka_unit_test(test_avx2),
-                                       cmocka_unit_test(test_avx512)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(backend_tests, NULL, NULL);
 }

@@ -8,8 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/kernels.h"
-#include "launch/error.h"
+#include "tests/backends.h"
 
 #define COUNT(a) (int64_t)(sizeof(a) / sizeof *(a))
 
@@ -239,40 +238,15 @@ static void non_finite(const kernels *k) {
     assert_true(0 <= index[0] && index[0] < index[1] && index[1] < 4); /* still something one may follow */
 }
 
-static void run_all(const char *device, const char *isa) {
+static void run_all(const kernels *k) {
     static void (*const examples[])(const kernels *) = {gemm,   grouped_gemm, rms_norm, rope,      attention,
                                                         swiglu, embedding,    router,   combine,   losses,
                                                         adamw,  figures,      copies,   non_finite};
-    kernels_config c = {.threads = 2};
-    kernels k;
-    error e;
-    strcpy(c.device, device);
-    strcpy(c.isa, isa);
-    if (kernels_open(&k, &c, &e)) {
-        assert_string_equal(isa, "avx512"); /* a processor without it */
-        return;
-    }
-    for (int64_t i = 0; i < COUNT(examples); i++) examples[i](&k);
-    kernels_close(&k);
+    for (int64_t i = 0; i < COUNT(examples); i++) examples[i](k);
 }
 
-static void test_ref(void **state) {
-    (void)state;
-    run_all("ref", "auto");
-}
-
-static void test_avx2(void **state) {
-    (void)state;
-    run_all("cpu", "avx2");
-}
-
-static void test_avx512(void **state) {
-    (void)state;
-    run_all("cpu", "avx512");
-}
+BACKEND_TESTS(run_all, 2);
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref), cmocka_unit_test(test_avx2),
-                                       cmocka_unit_test(test_avx512)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(backend_tests, NULL, NULL);
 }

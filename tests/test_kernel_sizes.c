@@ -11,10 +11,9 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
-#include "kernels/kernels.h"
-#include "launch/error.h"
 #include "launch/memory.h"
 #include "launch/random.h"
+#include "tests/backends.h"
 
 static uint64_t seed;
 
@@ -22,17 +21,6 @@ static real *values(int64_t n, uint64_t stream) {
     real *x = mem_alloc((size_t)n * sizeof *x, "test");
     for (int64_t i = 0; i < n; i++) x[i] = (real)(2 * random_uniform(seed, stream, (uint64_t)i) - 1);
     return x;
-}
-
-/* Opens the backend; 0 where the processor lacks it. */
-static int open_device(kernels *k, const char *device, const char *isa) {
-    kernels_config c = {.threads = 2};
-    error e;
-    strcpy(c.device, device);
-    strcpy(c.isa, isa);
-    if (!kernels_open(k, &c, &e)) return 1;
-    assert_string_equal(isa, "avx512");
-    return 0;
 }
 
 /* ---- large products: C r against A (B r) for a random r, in O(n^2) ---- */
@@ -68,7 +56,7 @@ static void test_large_products(void **state) {
     (void)state;
     for (int wide = 0; wide < 2; wide++) {
         kernels k;
-        if (!open_device(&k, "cpu", wide ? "avx512" : "avx2")) return;
+        if (!backend_open(&k, "cpu", wide ? "avx512" : "avx2", 2)) return;
         for (gemm_form form = GEMM_NT; form <= GEMM_TN; form++) {
             expect_product(&k, form, 1031, 769, 1111);
             expect_product(&k, form, 67, 2050, 515);
@@ -86,7 +74,7 @@ static void expect_attention(attention_shape s) {
     real *d_o = values(heads * s.v, 6), *dq = values(heads * (s.nope + s.rope), 7);
     real *dkv = values(heads * (s.nope + s.v), 8), *dk_rope = values(rows * s.rope, 9);
     kernels k;
-    assert_true(open_device(&k, "check:cpu", "auto"));
+    assert_true(backend_open(&k, "check:cpu", "auto", 2));
     k.attention_forward(k.ctx, s, o, lse, q, kv, k_rope, s.rope, NULL);
     k.attention_backward(k.ctx, s, dq, dkv, dk_rope, s.rope, d_o, o, lse, q, kv, k_rope, s.rope, NULL);
     kernels_close(&k);
@@ -132,7 +120,7 @@ static void expect_rows(const real *far, const real *near, int64_t rows, int64_t
 static void test_far_rows(void **state) {
     (void)state;
     kernels k;
-    assert_true(open_device(&k, "cpu", "auto"));
+    assert_true(backend_open(&k, "cpu", "auto", 2));
     real *a = values(M * K, 1), *b = values(N * K, 2), *c = values(M * K, 3), *w = values(M * N * K, 4);
     real *far_a = map_far(), *far_c = map_far(), *rstd = values(M, 5), *dw = values(K, 6);
     place(far_a, a, M, K);
