@@ -14,7 +14,7 @@
 #include "model/exchange.h"
 
 /* Scratch of one call, shared by all layers; contents mean nothing between calls. */
-typedef struct scratch {
+typedef struct model_scratch {
     /* attention, backward */
     real *da_TR, *d_o_T, *dq_T, *dkv_T, *dcq_T, *dckv_T;
     /* FFN and norm */
@@ -26,7 +26,7 @@ typedef struct scratch {
     segment *segments;
     /* rows past the capacity pass through here, round by round */
     real *over_x_QH, *over_weight_Q, *over_gate_up_Q2F;
-} scratch;
+} model_scratch;
 
 struct recheck;
 
@@ -43,7 +43,7 @@ typedef struct context {
     const int32_t *first_key;   /* [T] where each token's document starts, NULL: one document */
     real *cosine, *sine;        /* [max_seq, rope / 2] */
     exchange exchange;
-    scratch s;
+    model_scratch s;
     int64_t layer;           /* at work; -1: none */
     struct recheck *recheck; /* which layer is computed twice (model/recheck.h); NULL: none ever */
     const bit_flip *flip;    /* tests only */

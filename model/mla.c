@@ -97,7 +97,7 @@ static void attention_backward(const context *x, const mla_saved *s, real *dq, r
 
 void mla_recheck(const context *x, int which, const mla_saved *s) {
     const model_config *c = &x->c;
-    const scratch *first = &x->s;
+    const model_scratch *first = &x->s;
     recheck *again = x->recheck;
     int64_t t = x->tokens, heads = c->num_attention_heads, nope = c->qk_nope_head_dim,
             rope = c->qk_rope_head_dim, r = attention_rank(c), at = c->q_lora_rank + c->kv_lora_rank;

@@ -24,7 +24,7 @@ static void scratch_create(context *x, arena *a) {
     size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), heads = (size_t)c->num_attention_heads;
     int64_t latent = c->q_lora_rank > c->kv_lora_rank ? c->q_lora_rank : c->kv_lora_rank;
     size_t norm = (size_t)(latent > c->hidden_size ? latent : c->hidden_size); /* the widest */
-    scratch *s = &x->s;
+    model_scratch *s = &x->s;
     s->da_TR = arena_alloc(a, t * (size_t)attention_rank(c));
     s->d_o_T = arena_alloc(a, t * heads * (size_t)c->v_head_dim);
     s->dq_T = arena_alloc(a, t * heads * (size_t)(c->qk_nope_head_dim + c->qk_rope_head_dim));

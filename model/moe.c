@@ -23,7 +23,7 @@ void moe_scratch_create(context *x, arena *a) {
     const exchange_shape *e = &x->exchange.shape;
     size_t t = (size_t)e->tokens * sizeof(real), q = (size_t)e->capacity * sizeof(real),
            h = (size_t)c->hidden_size, f = (size_t)c->expert_ffn_hidden_size, n = (size_t)experts_total(c);
-    scratch *s = &x->s;
+    model_scratch *s = &x->s;
     s->logits_TE = arena_alloc(a, t * n);
     s->dlogits_TE = arena_alloc(a, t * n);
     s->dweight_TK = arena_alloc(a, t * (size_t)c->moe_topk);
@@ -133,7 +133,7 @@ static void experts_forward(const context *x, const layer_tensors *w, int64_t n,
 static void experts_backward(const context *x, const layer_tensors *w, int64_t n, const segment *seg,
                              const real *gate_up, const real *weight) {
     const kernels *k = x->k;
-    const scratch *s = &x->s;
+    const model_scratch *s = &x->s;
     int64_t h = x->c.hidden_size, f = x->c.expert_ffn_hidden_size;
     k->grouped_gemm(k->ctx, GEMM_NN, n, seg, f, h, s->dh_QF, s->dy_QH, w->experts.down, w->expert_stride);
     for (int64_t i = 0; i < n; i++) {
@@ -236,7 +236,7 @@ static void product_again(const context *x, const char *tensor, gemm_form form, 
 }
 
 void moe_recheck(context *x, const moe_saved *s, const layer_tensors *w) {
-    const scratch *o = &x->s;
+    const model_scratch *o = &x->s;
     int64_t h = x->c.hidden_size, f = x->c.expert_ffn_hidden_size, stride = w->expert_stride;
     int64_t n = exchange_segments(&x->exchange, &s->plan, 0, -1, NULL, 0, o->segments);
     product_again(x, "gate and up", GEMM_NT, n, o->segments, 2 * f, h, s->gate_up_Q2F, s->x_QH,
@@ -251,7 +251,7 @@ void moe_recheck(context *x, const moe_saved *s, const layer_tensors *w) {
 static void backward_round(context *x, moe_saved *s, int64_t r, const layer_tensors *w,
                            real *const *class_grad, const int *class_of, const real *y, const real *dout) {
     int64_t chunks = x->exchange.shape.chunks;
-    scratch *o = &x->s;
+    model_scratch *o = &x->s;
     for (int64_t c = 0; c < chunks; c++) exchange_dispatch(&x->exchange, &s->plan, r, c, y, s->weight_TK);
     for (int64_t c = 0; c < chunks; c++)
         exchange_arrive(&x->exchange, &s->plan, r, c, o->over_x_QH, o->over_weight_Q);

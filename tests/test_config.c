@@ -6,12 +6,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "train/config.h"
+#include "tests/config_text.h"
 
 static const char good[] = "run: {dir: runs/x}\n"
                            "model:\n"
@@ -38,73 +34,29 @@ static const char good[] = "run: {dir: runs/x}\n"
                            "    - {name: a, train: a.train, valid: a.valid, weight: 2}\n"
                            "    - {name: b, train: b.train}\n";
 
-typedef struct place {
-    char directory[64], path[96];
-} place;
-
-static int setup(void **state) {
-    place *p = calloc(1, sizeof *p);
-    strcpy(p->directory, "/tmp/caracal-config-XXXXXX");
-    if (!mkdtemp(p->directory)) return -1;
-    snprintf(p->path, sizeof p->path, "%s/c.yaml", p->directory);
-    *state = p;
-    return 0;
-}
-
-static int teardown(void **state) {
-    place *p = *state;
-    unlink(p->path);
-    rmdir(p->directory);
-    free(p);
-    return 0;
-}
-
-static void write_file(const place *p, const char *text) {
-    FILE *f = fopen(p->path, "wb");
-    assert_non_null(f);
-    fputs(text, f);
-    assert_int_equal(fclose(f), 0);
-}
-
-/* Loads `text` with up to two overrides (NULL: none). */
-static int load(const place *p, config *c, const char *text, const char *first, const char *second,
-                error *e) {
-    char one[256], two[256], *arguments[2] = {one, two};
-    snprintf(one, sizeof one, "%s", first ? first : "");
-    snprintf(two, sizeof two, "%s", second ? second : "");
-    write_file(p, text);
-    *e = (error){0};
-    return config_load(c, p->path, !!first + !!second, arguments, e);
-}
-
 /* `text` must be refused with exactly this message; FILE stands for the file's path. */
-static void expect_refusal(const place *p, const char *text, const char *override, const char *message) {
+static void expect_refusal(scratch *p, const char *text, const char *override, const char *message) {
     config c;
     error e;
     char want[1024] = "", *out = want;
     for (const char *m = message; *m;) {
-        if (!strncmp(m, "FILE", 4)) out += sprintf(out, "%s", p->path), m += 4;
+        if (!strncmp(m, "FILE", 4)) out += sprintf(out, "%s/c.yaml", p->directory), m += 4;
         else *out++ = *m++;
     }
     *out = 0;
-    assert_int_equal(load(p, &c, text, override, NULL, &e), EXIT_USAGE);
+    assert_int_equal(load_text(p, &c, text, override, NULL, &e), EXIT_USAGE);
     assert_string_equal(e.text, want);
     assert_null(c.run_dir); /* nothing half done */
 }
 
-/* The good text with `from` replaced by `to`. */
 static const char *edited(const char *from, const char *to) {
-    static char text[4096];
-    const char *at = strstr(good, from);
-    assert_non_null(at);
-    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, to, at + strlen(from));
-    return text;
+    return edited_text(good, from, to);
 }
 
 static void reads_values_and_defaults(void **state) {
     config c;
     error e;
-    assert_int_equal(load(*state, &c, good, NULL, NULL, &e), 0);
+    assert_int_equal(load_text(*state, &c, good, NULL, NULL, &e), 0);
     assert_int_equal(c.model.hidden_size, 64);
     assert_int_equal(c.model.moe_input, MOE_SHORTCUT);
     assert_int_equal(c.model.mla_scale_q_lora, 1);
@@ -124,17 +76,18 @@ static void reads_values_and_defaults(void **state) {
 static void reads_numbers_as_people_write_them(void **state) {
     config c;
     error e;
-    assert_int_equal(load(*state, &c, good, "--train.steps=2e9", "--wait_timeout=1.5h", &e), 0);
+    assert_int_equal(load_text(*state, &c, good, "--train.steps=2e9", "--wait_timeout=1.5h", &e), 0);
     assert_true(c.train.steps == 2000000000 && c.wait_timeout == 5400);
     config_free(&c);
-    assert_int_equal(load(*state, &c, good, "--train.steps=4GiB", "--wait_timeout=500ms", &e), 0);
+    assert_int_equal(load_text(*state, &c, good, "--train.steps=4GiB", "--wait_timeout=500ms", &e), 0);
     assert_true(c.train.steps == INT64_C(4) << 30 && c.wait_timeout == 0.5);
     config_free(&c);
-    assert_int_equal(load(*state, &c, good, "--train.seed=9223372036854775807", "--train.steps=1.5k", &e), 0);
+    assert_int_equal(
+        load_text(*state, &c, good, "--train.seed=9223372036854775807", "--train.steps=1.5k", &e), 0);
     assert_true(c.train.seed == INT64_MAX && c.train.steps == 1500);
     config_free(&c);
-    assert_int_equal(load(*state, &c, good, "--parallel.expert_parallel=auto", "--parallel.threads=2", &e),
-                     0);
+    assert_int_equal(
+        load_text(*state, &c, good, "--parallel.expert_parallel=auto", "--parallel.threads=2", &e), 0);
     assert_true(c.parallel.expert_parallel == 0 && c.parallel.threads == 2);
     config_free(&c);
 }
@@ -143,11 +96,11 @@ static void overrides_win_and_reach_sources(void **state) {
     config c;
     error e;
     assert_int_equal(
-        load(*state, &c, good, "--model.moe_input=sequential", "--data.sources.b.weight=0.5", &e), 0);
+        load_text(*state, &c, good, "--model.moe_input=sequential", "--data.sources.b.weight=0.5", &e), 0);
     assert_int_equal(c.model.moe_input, MOE_SEQUENTIAL);
     assert_true(c.data.source[1].weight == 0.5);
     config_free(&c);
-    assert_int_equal(load(*state, &c, good, "--run.dir=/a b", "--run.dir=/c", &e), 0);
+    assert_int_equal(load_text(*state, &c, good, "--run.dir=/a b", "--run.dir=/c", &e), 0);
     assert_string_equal(c.run_dir, "/c");
     config_free(&c);
 }
@@ -292,9 +245,9 @@ static void what_is_written_reads_back(void **state) {
     config c, again;
     error e;
     assert_int_equal(
-        load(*state, &c, good, "--run.dir=it's: #1 \"new\"", "--optim.lr=0.1234567890123456789", &e), 0);
+        load_text(*state, &c, good, "--run.dir=it's: #1 \"new\"", "--optim.lr=0.1234567890123456789", &e), 0);
     char *text = written(&c);
-    if (load(*state, &again, text, NULL, NULL, &e)) fail_msg("%s", e.text);
+    if (load_text(*state, &again, text, NULL, NULL, &e)) fail_msg("%s", e.text);
     assert_string_equal(again.run_dir, "it's: #1 \"new\"");
     assert_true(again.optim.lr == c.optim.lr);
     assert_memory_equal(&again.model, &c.model, sizeof c.model);
@@ -348,20 +301,20 @@ static void digest_sees_what_decides_numbers(void **state) {
     config c;
     error e;
     char base[33], hex[33];
-    assert_int_equal(load(*state, &c, good, NULL, NULL, &e), 0);
+    assert_int_equal(load_text(*state, &c, good, NULL, NULL, &e), 0);
     config_digest(&c, base);
     assert_int_equal(strlen(base), 32);
     json_t *before = config_deciding(&c);
     config_free(&c);
     for (size_t i = 0; i < sizeof deciding / sizeof *deciding; i++) {
-        if (load(*state, &c, good, deciding[i], NULL, &e)) fail_msg("%s", e.text);
+        if (load_text(*state, &c, good, deciding[i], NULL, &e)) fail_msg("%s", e.text);
         config_digest(&c, hex);
         if (!strcmp(hex, base)) fail_msg("the digest does not see %s", deciding[i]);
         assert_int_equal(config_compare(&c, before, 0, &e), EXIT_USAGE);
         config_free(&c);
     }
     for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++) {
-        if (load(*state, &c, good, free_keys[i], NULL, &e)) fail_msg("%s", e.text);
+        if (load_text(*state, &c, good, free_keys[i], NULL, &e)) fail_msg("%s", e.text);
         config_digest(&c, hex);
         if (strcmp(hex, base)) fail_msg("the digest should not see %s", free_keys[i]);
         assert_int_equal(config_compare(&c, before, 0, &e), 0);
@@ -373,12 +326,12 @@ static void digest_sees_what_decides_numbers(void **state) {
 static void compare_lists_the_keys_that_differ(void **state) {
     config c;
     error e;
-    assert_int_equal(load(*state, &c, good, NULL, NULL, &e), 0);
+    assert_int_equal(load_text(*state, &c, good, NULL, NULL, &e), 0);
     json_t *before = config_deciding(&c);
     config_free(&c);
     json_object_set_new(before, "model.gone", json_string("1"));
     json_object_del(before, "optim.clip");
-    assert_int_equal(load(*state, &c, good, "--optim.lr=2e-3", "--data.sources.b.weight=4", &e), 0);
+    assert_int_equal(load_text(*state, &c, good, "--optim.lr=2e-3", "--data.sources.b.weight=4", &e), 0);
     assert_int_equal(config_compare(&c, before, 0, &e), EXIT_USAGE);
     assert_string_equal(
         e.text, "this config gives other numbers than the checkpoint's: optim.lr is 0.002, was 0.001; "
@@ -403,5 +356,5 @@ int main(void) {
         cmocka_unit_test(digest_sees_what_decides_numbers),
         cmocka_unit_test(compare_lists_the_keys_that_differ),
     };
-    return cmocka_run_group_tests_name("config", tests, setup, teardown);
+    return cmocka_run_group_tests_name("config", tests, scratch_setup, scratch_teardown);
 }

@@ -6,11 +6,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
+#include "tests/config_text.h"
 #include "train/metrics.h"
 #include "train/stages.h"
 
@@ -33,43 +30,12 @@ static const char good[] =
     "    - {name: a, train: a.train, weight: 2}\n"
     "    - {name: b, train: b.train}\n";
 
-typedef struct place {
-    char directory[64], path[96];
-} place;
-
-static int setup(void **state) {
-    place *p = calloc(1, sizeof *p);
-    strcpy(p->directory, "/tmp/caracal-stages-XXXXXX");
-    if (!mkdtemp(p->directory)) return -1;
-    snprintf(p->path, sizeof p->path, "%s/c.yaml", p->directory);
-    *state = p;
-    return 0;
+static int load(scratch *s, config *c, const char *text, error *e) {
+    return load_text(s, c, text, NULL, NULL, e);
 }
 
-static int teardown(void **state) {
-    place *p = *state;
-    unlink(p->path);
-    rmdir(p->directory);
-    free(p);
-    return 0;
-}
-
-static int load(const place *p, config *c, const char *text, error *e) {
-    FILE *f = fopen(p->path, "wb");
-    assert_non_null(f);
-    fputs(text, f);
-    assert_int_equal(fclose(f), 0);
-    *e = (error){0};
-    return config_load(c, p->path, 0, NULL, e);
-}
-
-/* The good text with `from` replaced by `to`. */
 static const char *edited(const char *from, const char *to) {
-    static char text[4096];
-    const char *at = strstr(good, from);
-    assert_non_null(at);
-    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, to, at + strlen(from));
-    return text;
+    return edited_text(good, from, to);
 }
 
 static void stages_are_completed(void **state) {
@@ -189,5 +155,5 @@ int main(void) {
         cmocka_unit_test(stages_to_come_may_change),
         cmocka_unit_test(what_is_refused),
     };
-    return cmocka_run_group_tests_name("stages", tests, setup, teardown);
+    return cmocka_run_group_tests_name("stages", tests, scratch_setup, scratch_teardown);
 }
