@@ -146,6 +146,14 @@ double *check_norms(kernel_context *x, int64_t n, int64_t k, const real *data, i
     return norm;
 }
 
+static void *allocate(kernel_context *x, size_t bytes, const char *what) {
+    return x->inner.alloc(x->inner.ctx, bytes, what);
+}
+
+static void release(kernel_context *x, void *p) {
+    x->inner.free(x->inner.ctx, p);
+}
+
 static void to_host(kernel_context *x, void *host, const void *device, size_t bytes) {
     x->inner.to_host(x->inner.ctx, host, device, bytes);
 }
@@ -179,6 +187,9 @@ void kernels_check(kernels *k, const kernels *inner, int threads) {
     *k = (kernels){
         .name = x->name,
         .ctx = x,
+        .host_memory = inner->host_memory,
+        .alloc = allocate,
+        .free = release,
         .zero = check_zero,
         .copy = check_copy,
         .add = check_add,

@@ -12,6 +12,8 @@ const char *kernels_missing(const kernels *k) {
         size_t offset;
         const char *name;
     } entries[] = {
+        ENTRY(alloc),
+        ENTRY(free),
         ENTRY(zero),
         ENTRY(copy),
         ENTRY(add),
@@ -44,7 +46,7 @@ const char *kernels_missing(const kernels *k) {
 #undef ENTRY
     /* the list above must grow with the table */
     enum { LISTED = sizeof entries / sizeof *entries };
-    _Static_assert(offsetof(kernels, zero) + LISTED * sizeof(void (*)(void)) == sizeof(kernels),
+    _Static_assert(offsetof(kernels, alloc) + LISTED * sizeof(void (*)(void)) == sizeof(kernels),
                    "kernels_missing lists every operation of the table");
     for (int i = 0; i < LISTED; i++) {
         void (*entry)(void);

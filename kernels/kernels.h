@@ -2,9 +2,10 @@
  *
  * Every operation takes the backend's context first, then sizes (int64_t), then outputs, then inputs; none
  * allocates.  `=` marks an output that is overwritten, `+=` one that is added to.  Matrices are row-major;
- * ld is the distance between rows in elements.  Buffers belong to the caller and live in the backend's
- * memory: model code never looks into one, except through to_host.  Outputs overlap inputs only where an
- * operation says that they may.
+ * ld is the distance between rows in elements.  Buffers, lists of rows and ids too, live in the backend's
+ * memory (alloc): model code never looks into one, except through to_host, or where host_memory says that it
+ * may (kernels/twin.h).  Only lists of segments are host memory.  Outputs overlap inputs only where an
+ * operation says that they may.  Operations take effect in the order of the calls; only to_host waits.
  *
  * Shapes: T rows (tokens of one micro-batch), H hidden, F inner size of an FFN, N FFN experts, Z identity
  * experts, K experts chosen per token, V vocabulary.
@@ -72,8 +73,14 @@ typedef struct kernel_context kernel_context; /* threads and scratch of one back
 typedef struct kernels {
     const char *name; /* "ref", "cpu-avx2", "cpu-avx512", ... */
     kernel_context *ctx;
+    int host_memory; /* alloc's memory is the process's own: host code may read and write it in place */
 
     /* ---- memory ---- */
+    /* Zeroed, aligned to 64 bytes at least.  Ends the program (exit 7), naming `what` and the size, if there
+     * is none. */
+    void *(*alloc)(kernel_context *, size_t bytes, const char *what);
+    /* NULL is allowed. */
+    void (*free)(kernel_context *, void *);
     /* x = 0 */
     void (*zero)(kernel_context *, int64_t n, real *x);
     /* y = x */
@@ -201,7 +208,8 @@ typedef struct kernels {
     /* out [ceil(n / SUM_BLOCK)] = XXH3-64 of each block's bytes. */
     void (*digest)(kernel_context *, int64_t n, uint64_t *out, const real *x);
 
-    /* ---- between the backend's memory and the host's ---- */
+    /* ---- between the backend's memory and the host's ----
+     * to_host returns when the bytes are there; to_device when the host's may be changed again. */
     void (*to_host)(kernel_context *, void *host, const void *device, size_t bytes);
     void (*to_device)(kernel_context *, void *device, const void *host, size_t bytes);
 

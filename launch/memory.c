@@ -6,6 +6,8 @@
 
 #include "launch/error.h"
 
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
+
 static size_t round_up(size_t bytes) {
     return (bytes + 63) & ~(size_t)63;
 }
@@ -14,6 +16,14 @@ void *mem_alloc(size_t bytes, const char *what) {
     size_t size = round_up(bytes ? bytes : 1);
     void *p = size < bytes ? NULL : aligned_alloc(64, size);
     if (!p) FAULT(EXIT_NO_MEMORY, "out of memory: %zu bytes for %s", bytes, what);
+    return memset(p, 0, size);
+}
+
+void *mem_alloc_pages(size_t bytes, const char *what) {
+    size_t page = bytes < 4 * HUGE_PAGE ? PAGE : HUGE_PAGE, size = (bytes + page - 1) / page * page;
+    void *p = size < bytes ? NULL : aligned_alloc(page, size ? size : page);
+    if (!p) FAULT(EXIT_NO_MEMORY, "out of memory: %zu MiB for %s", bytes >> 20, what);
+    if (page == HUGE_PAGE) madvise(p, size, MADV_HUGEPAGE);
     return memset(p, 0, size);
 }
 
@@ -49,6 +59,10 @@ arena arena_create(const char *name, size_t bytes) {
     memset(p, 0, a.size);
     a.base = p;
     return a;
+}
+
+arena arena_over(const char *name, void *memory, size_t bytes) {
+    return (arena){.name = name, .base = memory, .size = bytes};
 }
 
 void *arena_alloc(arena *a, size_t bytes) {

@@ -8,6 +8,8 @@
 /* Zeroed memory, aligned to 64 bytes.  Ends the program (exit 7) with `what` and the size if there is none.
  */
 void *mem_alloc(size_t bytes, const char *what);
+/* The same for large buffers that kernels work on: on pages of their own, huge ones where that pays. */
+void *mem_alloc_pages(size_t bytes, const char *what);
 /* As realloc; new bytes are not zeroed.  For growing lists outside the training step. */
 void *mem_grow(void *old, size_t bytes, const char *what);
 char *mem_string(const char *text);
@@ -24,6 +26,8 @@ typedef struct arena {
 arena arena_measure(const char *name);
 /* Maps and touches `bytes`, so that memory that is not there is missed now and not in step 1,000. */
 arena arena_create(const char *name, size_t bytes);
+/* Over memory of the caller's, in which the host may have no business; never destroyed. */
+arena arena_over(const char *name, void *memory, size_t bytes);
 /* 64-byte aligned, zeroed when the arena is new; ends the program if the arena is full. */
 void *arena_alloc(arena *a, size_t bytes);
 void arena_destroy(arena *a);

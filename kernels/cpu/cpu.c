@@ -23,6 +23,9 @@ void CPU_(kernels_cpu)(kernels *k, int threads) {
     *k = (kernels){
         .name = NAME,
         .ctx = ctx,
+        .host_memory = 1,
+        .alloc = CPU_(alloc),
+        .free = CPU_(free),
         .zero = CPU_(zero),
         .copy = CPU_(copy),
         .add = CPU_(add),

@@ -42,6 +42,8 @@ static inline int threads_for(const kernel_context *ctx, int64_t work) {
 CPU_OPERATION(gemm);
 CPU_OPERATION(grouped_gemm);
 CPU_OPERATION(grouped_gemm_dw);
+CPU_OPERATION(alloc);
+CPU_OPERATION(free);
 CPU_OPERATION(zero);
 CPU_OPERATION(copy);
 CPU_OPERATION(add);

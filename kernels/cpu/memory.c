@@ -3,6 +3,17 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vec.h"
+#include "launch/memory.h"
+
+void *CPU_(alloc)(kernel_context *ctx, size_t bytes, const char *what) {
+    (void)ctx;
+    return mem_alloc_pages(bytes, what);
+}
+
+void CPU_(free)(kernel_context *ctx, void *p) {
+    (void)ctx;
+    mem_free(p);
+}
 
 /* Elements that one thread takes at a time.  Large, so that memcpy sees a large copy and streams past the
  * caches where that is faster. */

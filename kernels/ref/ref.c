@@ -15,6 +15,16 @@ double *ref_scratch(kernel_context *x, int64_t each) {
     return x->scratch;
 }
 
+void *ref_alloc(kernel_context *ctx, size_t bytes, const char *what) {
+    (void)ctx;
+    return mem_alloc_pages(bytes, what);
+}
+
+void ref_free(kernel_context *ctx, void *p) {
+    (void)ctx;
+    mem_free(p);
+}
+
 void ref_zero(kernel_context *ctx, int64_t n, real *x) {
     (void)ctx;
     for (int64_t i = 0; i < n; i++) x[i] = 0;
@@ -57,6 +67,9 @@ void kernels_ref(kernels *k, int threads) {
     *k = (kernels){
         .name = "ref",
         .ctx = ctx,
+        .host_memory = 1,
+        .alloc = ref_alloc,
+        .free = ref_free,
         .zero = ref_zero,
         .copy = ref_copy,
         .add = ref_add,

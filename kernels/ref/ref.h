@@ -17,6 +17,8 @@ double *ref_scratch(kernel_context *x, int64_t each);
 
 /* The table's operations, with the types that kernels.h gives them. */
 #define REF_OPERATION(name) extern __typeof__(*((kernels *)0)->name) ref_##name
+REF_OPERATION(alloc);
+REF_OPERATION(free);
 REF_OPERATION(zero);
 REF_OPERATION(copy);
 REF_OPERATION(add);
