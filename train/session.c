@@ -7,7 +7,7 @@
 #include "ckpt/files.h"
 #include "launch/memory.h"
 
-enum { OPEN_WORLD = 1, OPEN_CONFIG, OPEN_TOKENIZER, OPEN_FILES, OPEN_STATE };
+enum { OPEN_CONFIG = 1, OPEN_TOKENIZER, OPEN_FILES, OPEN_STATE };
 
 /* Every rank does its part; then all agree on how it went. */
 static int agree(session *x, int level, error *e) {
@@ -42,11 +42,10 @@ static int open_files(session *x, const char *config_path, int files, error *e) 
     return e->code;
 }
 
-int session_open(session *x, const char *config_path, int overrides, char **override, int files, error *e) {
-    *x = (session){0};
+int session_open_on(session *x, comm *world, const char *config_path, int overrides, char **override,
+                    int files, error *e) {
+    *x = (session){.world = world};
     *e = (error){0};
-    if (comm_open(&x->world, 600, e)) return e->code;
-    x->opened = OPEN_WORLD;
     config_load(&x->c, config_path, overrides, override, e);
     if (agree(x, OPEN_CONFIG, e)) goto failed;
     comm_set_timeout(x->world, x->c.wait_timeout);
@@ -59,8 +58,19 @@ int session_open(session *x, const char *config_path, int overrides, char **over
     if (agree(x, OPEN_STATE, e)) goto failed;
     return 0;
 failed:
-    session_report(x, e);
     session_close(x);
+    return e->code;
+}
+
+int session_open(session *x, const char *config_path, int overrides, char **override, int files, error *e) {
+    comm *world;
+    *e = (error){0};
+    if (comm_open(&world, 600, e)) return e->code;
+    if (session_open_on(x, world, config_path, overrides, override, files, e)) {
+        session_report(x, e);
+        comm_close(world);
+    }
+    x->owns_world = !e->code;
     return e->code;
 }
 
@@ -72,8 +82,8 @@ void session_close(session *x) {
     }
     if (x->opened >= OPEN_TOKENIZER) tokenizer_close(x->tokenizer);
     if (x->opened >= OPEN_CONFIG) config_free(&x->c);
-    if (x->opened >= OPEN_WORLD) comm_close(x->world);
-    x->opened = 0;
+    if (x->owns_world) comm_close(x->world);
+    x->opened = x->owns_world = 0;
 }
 
 int session_report(const session *x, const error *e) {

@@ -12,6 +12,7 @@ typedef struct session {
     loader *train, *valid; /* NULL when not asked for; valid also when no source has held-out text */
     state s;
     int opened; /* how far session_open came */
+    int owns_world;
 } session;
 
 /* Which token files; without SESSION_TRAIN the state is the model alone. */
@@ -20,6 +21,9 @@ enum { SESSION_TRAIN = 1, SESSION_VALID = 2 };
 /* Reads the config with its overrides and opens everything; on an error rank 0 prints it, all ranks return
  * its code, and what was opened is closed again.  Weights are zero. */
 int session_open(session *x, const char *config_path, int overrides, char **override, int files, error *e);
+/* The same on the ranks of `world`, which stays the caller's; nothing is printed. */
+int session_open_on(session *x, comm *world, const char *config_path, int overrides, char **override,
+                    int files, error *e);
 void session_close(session *x);
 
 /* Prints "caracal: ..." on rank 0 and returns the code. */

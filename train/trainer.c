@@ -97,7 +97,6 @@ static int open_trainer(trainer *t, const char *resume, const char *init_from, e
 }
 
 static void close_trainer(trainer *t) {
-    if (t->signals >= 0) close(t->signals);
     if (t->held >= 0) close(t->held);
     ckpt_saver_close(t->saver);
     metrics_close(&t->out);
@@ -315,11 +314,29 @@ static int loop(trainer *t, error *e) {
     return 0;
 }
 
+int train_run(comm *world, const train_job *job, error *e) {
+    trainer t = {.signals = job->signals, .held = -1, .deadline.at = job->until};
+    int code = session_open_on(&t.x, world, job->config_path, job->overrides, job->override,
+                               SESSION_TRAIN | SESSION_VALID, e);
+    if (code) return code;
+    if (comm_rank(t.x.world) == 0) console_header(&t.x);
+    code = open_trainer(&t, job->resume, job->init_from, e);
+    if (!code) {
+        t.console = console_open(t.x.s.step);
+        code = loop(&t, e);
+        finish_save(&t); /* a loop that ended with an error may leave one */
+        report(&t);
+    }
+    close_trainer(&t);
+    return code;
+}
+
 int train_command(int argc, char **argv) {
-    const char *resume = "auto", *init_from = NULL, *exit_after = NULL;
+    train_job job = {.resume = "auto", .until = INFINITY};
+    const char *exit_after = NULL;
     double began = comm_clock(), seconds = INFINITY;
-    const option known[] = {{"resume", .text = &resume},
-                            {"init-from", .text = &init_from},
+    const option known[] = {{"resume", .text = &job.resume},
+                            {"init-from", .text = &job.init_from},
                             {"exit-after", .text = &exit_after},
                             {0}};
     options o = {.usage = "usage: caracal train CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] "
@@ -332,23 +349,21 @@ int train_command(int argc, char **argv) {
         if (!o.code) config_help(stdout);
         return o.code;
     }
-    error e;
+    error e = {0};
     if (exit_after && config_seconds(exit_after, "exit-after", &seconds, &e))
         return options_refuse(&o, "%s", e.text);
-    trainer t = {.signals = signals_open(getenv("OMPI_COMM_WORLD_RANK") != NULL),
-                 .held = -1,
-                 .deadline.at = began + seconds};
-    int code = session_open(&t.x, o.word[0], o.overrides, o.override, SESSION_TRAIN | SESSION_VALID, &e);
-    if (code) return code;
-    if (comm_rank(t.x.world) == 0) console_header(&t.x);
-    code = open_trainer(&t, resume, init_from, &e);
+    job.config_path = o.word[0];
+    job.overrides = o.overrides;
+    job.override = o.override;
+    job.until = began + seconds;
+    job.signals = signals_open(getenv("OMPI_COMM_WORLD_RANK") != NULL);
+    comm *world;
+    int code = comm_open(&world, 600, &e);
     if (!code) {
-        t.console = console_open(t.x.s.step);
-        code = loop(&t, &e);
-        finish_save(&t); /* a loop that ended with an error may leave one */
-        report(&t);
+        code = train_run(world, &job, &e);
+        if (e.code && comm_rank(world) == 0) fprintf(stderr, "caracal: %s\n", e.text);
+        comm_close(world);
     }
-    session_report(&t.x, &e);
-    close_trainer(&t);
+    if (job.signals >= 0) close(job.signals);
     return code;
 }
