@@ -6,6 +6,7 @@
 #   make check           the fast tests;   make test   all of them, lint included
 #   make bench-ckpt      how long a save stops training, how fast it is (docs/checkpoints.md)
 #   make crash-storm     1,000 kills, power losses, damage, failing disks (docs/reliability.md)
+#   make CUDA=1          the same with the cuda backend, by nvcc (in build/cuda)
 #   make SAN=1 check     the fast tests under AddressSanitizer and UBSan (in build/asan)
 #   make format          clang-format the sources;   make lint   style, warnings, include order
 #   make ulp             the error of every operation in units of the last place (docs/numerics.md)
@@ -13,7 +14,7 @@
 #   make install PREFIX=/usr/local
 #   make interop         transformers, tokenizers, h5py with our files and ours with theirs (5 GB of Python)
 
-B      := build$(if $(SAN),/asan)
+B      := build$(if $(CUDA),/cuda)$(if $(SAN),/asan)
 CC     := gcc
 PREFIX ?= /usr/local
 Q      := $(if $(V),,@)# make V=1 shows the commands
@@ -21,6 +22,7 @@ Q      := $(if $(V),,@)# make V=1 shows the commands
 ROOMS  := launch kernels kernels/ref model optim data ckpt train
 SRC    := $(sort $(wildcard $(addsuffix /*.c,$(ROOMS))))
 CPUSRC := $(sort $(wildcard kernels/cpu/*.c))
+CU     := $(sort $(wildcard kernels/cuda/*.cu))
 TESTS  := $(sort $(wildcard tests/test_*.c))
 TOOLS  := $(sort $(wildcard tests/tool_*.c))
 # tests of the whole model in double precision: only rooms that compute, compiled with real = double
@@ -32,15 +34,28 @@ WARN   := -Wall -Wextra -Werror -Wshadow=local -Wstrict-prototypes -Wmissing-pro
 # No fast-math, and no contraction: fma stands only where it is written (docs/determinism.md).
 # Recursive on purpose: pkg-config runs when something is compiled, after `make deps` had its chance.
 CFLAGS  = -std=c11 -D_GNU_SOURCE -O3 -g -march=x86-64-v3 -ffp-contract=off -fno-math-errno -fopenmp $(WARN) \
-          -I. $(PKGFLAGS) $(if $(SAN),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
-LDLIBS  = $(PKGLIBS) -lm -fopenmp $(if $(SAN),-fsanitize=address$(comma)undefined)
+          -I. $(PKGFLAGS) $(SANFLAGS) $(if $(CUDA),-DCARACAL_CUDA)
+LDLIBS  = $(PKGLIBS) $(if $(CUDA),-L$(CUDADIR)/lib64 -lcudart_static -ldl -lrt -lpthread) -lm -fopenmp \
+          $(if $(SAN),-fsanitize=address$(comma)undefined)
+SANFLAGS = $(if $(SAN),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+# Rounding as the C code has it: nothing flushed, division and square root exact, no contraction.
+CUDADIR ?= /usr/local/cuda
+NVCC   := $(CUDADIR)/bin/nvcc
+NVFLAGS := -std=c++17 -O3 -lineinfo -I. -ftz=false -prec-div=true -prec-sqrt=true -fmad=false -Werror all-warnings \
+          -Xcompiler -Wall,-Wextra,-Wno-unused-parameter,-fno-exceptions,-fno-threadsafe-statics \
+          -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90
 comma  := ,
 # the prerequisites of a recipe may not be installed yet when the Makefile is read
 PKGFLAGS = $(eval PKGFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKGFLAGS)
 PKGLIBS  = $(eval PKGLIBS := $(shell pkg-config --libs $(PKGS)))$(PKGLIBS)
 
-OBJ    := $(SRC:%.c=$B/obj/%.o) $(CPUSRC:%.c=$B/obj/%.avx2.o) $(CPUSRC:%.c=$B/obj/%.avx512.o)
+OBJ    := $(SRC:%.c=$B/obj/%.o) $(CPUSRC:%.c=$B/obj/%.avx2.o) $(CPUSRC:%.c=$B/obj/%.avx512.o) \
+          $(if $(CUDA),$(CU:%.cu=$B/obj/%.o))
 LIB    := $(filter-out $B/obj/train/main.o,$(OBJ))
+# The program with the cuda backend on the emulator (tests/emulate): what knows of CUDA is compiled once more.
+KNOWS  := $(shell grep -l CARACAL_CUDA $(SRC))
+EMULATED := $(filter-out $(KNOWS:%.c=$B/obj/%.o),$(OBJ)) $(KNOWS:%.c=$B/emulated/%.o) \
+          $(CU:%.cu=$B/emulated/%.o) $B/obj/tests/emulate/emulate.o
 F64LIB := $(F64SRC:%.c=$B/f64/%.o)
 BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64TST:tests/%.c=$B/tests/%)
 
@@ -73,11 +88,29 @@ $B/obj/%.avx512.o: %.c
 	@mkdir -p $(@D)
 	@echo '  CC   $@'
 	$(Q)$(CC) $(CFLAGS) -march=x86-64-v4 -mprefer-vector-width=512 -DISA=avx512 -MMD -MP -c -o $@ $<
+$B/obj/%.o: %.cu
+	@mkdir -p $(@D)
+	@echo '  NVCC $@'
+	$(Q)$(NVCC) $(NVFLAGS) -MMD -MP -c -o $@ $<
+$B/emulated/%.o: %.cu
+	@mkdir -p $(@D)
+	@echo '  CXX  $@'
+	$(Q)g++ -x c++ -std=c++17 -O2 -g -march=x86-64-v3 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti \
+	    -Wall -Wextra -Werror -Wno-unknown-pragmas -Itests/emulate -I. $(SANFLAGS) -MMD -MP -c -o $@ $<
+$B/emulated/%.o: %.c
+	@mkdir -p $(@D)
+	@echo '  CC   $@'
+	$(Q)$(CC) $(CFLAGS) -DCARACAL_CUDA -MMD -MP -c -o $@ $<
 $B/f64/%.o: %.c
 	@mkdir -p $(@D)
 	@echo '  CC   $@'
 	$(Q)$(CC) $(CFLAGS) -DCARACAL_F64 -MMD -MP -c -o $@ $<
 
+# on the device in build/cuda, else on the emulator
+$B/tests/test_cuda_%: $B/obj/tests/test_cuda_%.o $(if $(CUDA),$(LIB),$(filter-out $B/obj/train/main.o,$(EMULATED)))
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka
 $B/tests/test_%: $B/obj/tests/test_%.o $(LIB)
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
@@ -148,7 +181,7 @@ lint:
 	@tests/lint.sh
 
 format:
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 
 install: all
 	install -D -t $(DESTDIR)$(PREFIX)/bin $B/caracal launch/run
@@ -163,4 +196,4 @@ interop: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@tests/interop/run.sh $(TRANSFORMERS)
 
--include $(shell find $B/obj $B/f64 -name '*.d' 2>/dev/null)
+-include $(shell find $B/obj $B/f64 $B/emulated -name '*.d' 2>/dev/null)

@@ -92,10 +92,23 @@ static int open_cpu(kernels *k, const kernels_config *c, error *e) {
     return 0;
 }
 
+static int open_cuda(kernels *k, const kernels_config *c, error *e) {
+#ifdef CARACAL_CUDA
+    return kernels_cuda(k, c, e);
+#else
+    (void)k;
+    return error_set(e, EXIT_USAGE,
+                     "device \"%s\": this program was built without CUDA; build it with make CUDA=1",
+                     c->device);
+#endif
+}
+
 static int open_backend(kernels *k, const char *device, const kernels_config *c, error *e) {
     if (!strcmp(device, "cpu")) return open_cpu(k, c, e);
+    if (!strcmp(device, "cuda")) return open_cuda(k, c, e);
     if (strcmp(device, "ref"))
-        return error_set(e, EXIT_USAGE, "device \"%s\": must be ref, cpu, check:cpu or check:ref", c->device);
+        return error_set(e, EXIT_USAGE, "device \"%s\": must be ref, cpu or cuda, or check: and one of these",
+                         c->device);
     kernels_ref(k, c->threads);
     return 0;
 }

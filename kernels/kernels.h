@@ -218,7 +218,7 @@ typedef struct kernels {
 
 /* What the user asked for by `device`, `isa` and `parallel.threads`. */
 typedef struct kernels_config {
-    char device[32]; /* ref | cpu | check:cpu | check:ref */
+    char device[32]; /* ref | cpu | cuda | check: and one of these */
     char isa[16];    /* auto | avx2 | avx512, for cpu */
     int threads;     /* of this rank */
 } kernels_config;
@@ -239,6 +239,9 @@ void kernels_check(kernels *k, const kernels *inner, int threads);
 #ifndef CARACAL_F64
 void kernels_cpu_avx2(kernels *k, int threads);
 void kernels_cpu_avx512(kernels *k, int threads);
+/* In programs of `make CUDA=1`, and in tests on the emulator (tests/emulate).  Returns 0 or an exit code with
+ * *e filled: no driver, no GPU.  A failure of the GPU later on is a fault. */
+int kernels_cuda(kernels *k, const kernels_config *c, struct error *e);
 /* The machine's own fused multiply-add peak in FLOP/s with this many threads, measured for about 20 ms. */
 double kernels_measure_peak(const char *isa, int threads);
 #endif

@@ -21,7 +21,7 @@ if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
 else
     list() { for pattern; do find . -name "${pattern##*/}" -not -path './build/*' | sed 's:^\./::'; done; }
 fi
-mapfile -t sources < <(list '*.c' '*.h')
+mapfile -t sources < <(list '*.c' '*.h' '*.cu' '*.cuh')
 mapfile -t scripts < <(list '*.sh' launch/run)
 # room files without the tests
 mapfile -t rooms < <(printf '%s\n' "${sources[@]}" | grep -v '^tests/')
@@ -37,8 +37,9 @@ awk '
         may["optim"] = "optim model kernels launch"
         may["train"] = may["tests"] = "train optim model kernels ckpt data launch tests"
         # the backends share no code: one is the other'"'"'s judge
-        backend["kernels/ref"] = "kernels/cpu"
-        backend["kernels/cpu"] = "kernels/ref"
+        backend["kernels/ref"] = "kernels/(cpu|cuda)/"
+        backend["kernels/cpu"] = "kernels/(ref|cuda)/"
+        backend["kernels/cuda"] = "kernels/(ref|cpu)/"
     }
     /^[ \t]*#[ \t]*include[ \t]*"/ {
         split($0, quoted, "\"")
@@ -47,7 +48,7 @@ awk '
         if (index(" " may[from[1]] " ", " " to[1] " ") == 0)
             print FILENAME ":" FNR ": " from[1] " may not include " quoted[2]
         other = backend[from[1] "/" from[2]]
-        if (other != "" && index(quoted[2], other "/") == 1) print FILENAME ":" FNR ": includes " quoted[2]
+        if (other != "" && quoted[2] ~ "^" other) print FILENAME ":" FNR ": includes " quoted[2]
     }' "${sources[@]}" | rule "includes run one way (and start at the root)"
 
 # ---- layout and length ----
@@ -70,7 +71,7 @@ code() { # pattern, files
     local pattern=$1 file
     shift
     for file; do
-        gcc -fpreprocessed -E "$file" 2>/dev/null | awk -v file="$file" -v pattern="$pattern" '
+        gcc -x c -fpreprocessed -E "$file" 2>/dev/null | awk -v file="$file" -v pattern="$pattern" '
             /^# [0-9]+ / { line = $2 - 1; next }
             { line++ }
             $0 ~ pattern { print file ":" line ":" $0 }'

@@ -247,7 +247,7 @@ static void expect_refusal(const char *device, const char *isa, int threads, con
 
 static void test_open(void **state) {
     (void)state;
-    expect_refusal("cuda", "auto", 1, "must be ref, cpu, check:cpu or check:ref");
+    expect_refusal("gpu", "auto", 1, "must be ref, cpu or cuda");
     expect_refusal("check:", "auto", 1, "\"check:\"");
     expect_refusal("check:check:cpu", "auto", 1, "\"check:check:cpu\"");
     expect_refusal("cpu", "sse", 1, "must be auto, avx2 or avx512");

@@ -1,0 +1,47 @@
+/* The cuda backend's context, and how its sources see the rest of the program. */
+#ifndef CARACAL_KERNELS_CUDA_CONTEXT_CUH
+#define CARACAL_KERNELS_CUDA_CONTEXT_CUH
+
+/* The headers are C11's. */
+#define _Noreturn __attribute__((noreturn))
+extern "C" {
+#include "kernels/kernels.h"
+#include "launch/error.h"
+#include "launch/memory.h"
+}
+#undef _Noreturn
+
+#include <cuda_runtime.h>
+
+/* Everything of a context runs on its one stream, in order. */
+struct kernel_context {
+    char name[64]; /* "cuda (NVIDIA H100 80GB HBM3)" */
+    int device;
+    cudaStream_t stream;
+    char *scratch; /* [CUDA_SCRATCH] on the device, dirty between operations */
+};
+
+enum { CUDA_SCRATCH = 32 << 20 };
+
+/* A call of the runtime that fails ends the program: bad input is found before anything runs. */
+#define CUDA_OK(call)                                                                                        \
+    do {                                                                                                     \
+        cudaError_t cuda_code = (call);                                                                      \
+        if (cuda_code != cudaSuccess)                                                                        \
+            FAULT(EXIT_RANK_DIED, "the GPU fails: %s: %s (%s)", #call, cudaGetErrorString(cuda_code),        \
+                  cudaGetErrorName(cuda_code));                                                              \
+    } while (0)
+
+/* The table's operations, each in the file that its name suggests. */
+#define CUDA_OPERATION(name) extern __typeof__(*((kernels *)0)->name) cuda_##name
+extern "C" {
+CUDA_OPERATION(zero);
+CUDA_OPERATION(copy);
+CUDA_OPERATION(add);
+CUDA_OPERATION(copy_rows);
+CUDA_OPERATION(adamw);
+CUDA_OPERATION(to_host);
+CUDA_OPERATION(to_device);
+}
+
+#endif

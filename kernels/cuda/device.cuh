@@ -1,0 +1,123 @@
+/* What the kernels of this backend are written with.  The same sources are compiled by nvcc for the device
+ * and by g++ for the emulator of tests/emulate, whose cuda_runtime.h and ptx.h stand in for the real ones.
+ *
+ * Rules that keep both honest, and results the same from run to run:
+ *   - block sizes are multiples of 32; every warp collective is of all 32 lanes; no thread returns before a
+ * barrier;
+ *   - floats are never added atomically; which thread adds what in which order is a function of the sizes
+ * alone, and not of how pointers are aligned;
+ *   - fma only where it is written (--fmad=false), no approximate functions.
+ */
+#ifndef CARACAL_KERNELS_CUDA_DEVICE_CUH
+#define CARACAL_KERNELS_CUDA_DEVICE_CUH
+
+#include <cuda_runtime.h>
+#include <math.h>
+#include <stdint.h>
+
+#ifdef __CUDACC__
+
+#include "kernels/cuda/ptx.cuh"
+
+/* Starts a kernel, with room in shared memory beyond the 48 KiB that need no asking.  A template's instance
+ * stands in parentheses. */
+#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                               \
+    do {                                                                                                     \
+        if ((shared_bytes) > 48 << 10)                                                                       \
+            CUDA_OK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,                \
+                                         (int)(shared_bytes)));                                              \
+        kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__);                                  \
+        CUDA_OK(cudaGetLastError());                                                                         \
+    } while (0)
+/* An array in shared memory: SHARED(float, tile, [32][33]). */
+#define SHARED(type, name, dimensions) __shared__ __align__(16) type name dimensions
+/* The launch's shared memory, as a pointer. */
+#define DYNAMIC_SHARED(type, name)                                                                           \
+    extern __shared__ __align__(128) unsigned char dynamic_shared[];                                         \
+    type *name = (type *)dynamic_shared
+
+#else
+
+#include <ptx.h> /* tests/emulate */
+
+#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                               \
+    ((void)(stream), emulate_launch(#kernel, grid, block, shared_bytes, kernel, __VA_ARGS__))
+#define SHARED(type, name, dimensions)                                                                       \
+    typedef type name##_array dimensions;                                                                    \
+    name##_array &name = *(name##_array *)emulate_shared(sizeof(name##_array), __FILE__, __LINE__)
+#define DYNAMIC_SHARED(type, name) type *name = (type *)emulate_dynamic_shared()
+
+#endif
+
+enum { WARP = 32 };
+#define ALL_LANES 0xffffffffu
+
+/* ---- memory ---- */
+
+/* Whether rows that start at p, ld apart, can be read 16 bytes at a time. */
+static inline bool aligned16(const void *p, int64_t ld) {
+    return (uintptr_t)p % 16 == 0 && ld % 4 == 0;
+}
+
+/* Elements p[0 .. 3] of a row that ends after `left`; zeros beyond.  `whole` says that the row is aligned. */
+static __device__ __forceinline__ float4 load4(const float *p, int64_t left, bool whole) {
+    if (whole && left >= 4) return *(const float4 *)p;
+    return make_float4(left > 0 ? p[0] : 0, left > 1 ? p[1] : 0, left > 2 ? p[2] : 0, left > 3 ? p[3] : 0);
+}
+static __device__ __forceinline__ void store4(float *p, float4 v, int64_t left, bool whole) {
+    if (whole && left >= 4) {
+        *(float4 *)p = v;
+        return;
+    }
+    if (left > 0) p[0] = v.x;
+    if (left > 1) p[1] = v.y;
+    if (left > 2) p[2] = v.z;
+    if (left > 3) p[3] = v.w;
+}
+
+/* ---- sums: one tree, whatever the sizes ---- */
+
+static __device__ __forceinline__ float warp_sum(float v) {
+#pragma unroll
+    for (int d = WARP / 2; d; d /= 2) v += __shfl_xor_sync(ALL_LANES, v, d);
+    return v;
+}
+static __device__ __forceinline__ double warp_sum(double v) {
+#pragma unroll
+    for (int d = WARP / 2; d; d /= 2) v += __shfl_xor_sync(ALL_LANES, v, d);
+    return v;
+}
+static __device__ __forceinline__ float warp_max(float v) {
+#pragma unroll
+    for (int d = WARP / 2; d; d /= 2) v = fmaxf(v, __shfl_xor_sync(ALL_LANES, v, d));
+    return v;
+}
+
+/* ---- operations on four ---- */
+
+static __device__ __forceinline__ float4 mul4(float4 a, float4 b) {
+    return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
+}
+static __device__ __forceinline__ float4 add4(float4 a, float4 b) {
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+static __device__ __forceinline__ float4 scale4(float4 a, float b) {
+    return make_float4(a.x * b, a.y * b, a.z * b, a.w * b);
+}
+/* a b + c, each rounded once */
+static __device__ __forceinline__ float4 fma4(float4 a, float4 b, float4 c) {
+    return make_float4(fmaf(a.x, b.x, c.x), fmaf(a.y, b.y, c.y), fmaf(a.z, b.z, c.z), fmaf(a.w, b.w, c.w));
+}
+static __device__ __forceinline__ float4 fma4(float a, float4 b, float4 c) {
+    return fma4(make_float4(a, a, a, a), b, c);
+}
+/* c + the four products, in order */
+static __device__ __forceinline__ float dot4(float4 a, float4 b, float c) {
+    return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, c))));
+}
+
+static inline int64_t divide_up(int64_t n, int64_t by) {
+    return (n + by - 1) / by;
+}
+
+#endif

@@ -1,0 +1,58 @@
+/* Moving elements about: no arithmetic but the fold's one addition. */
+#include "kernels/cuda/context.cuh"
+#include "kernels/cuda/device.cuh"
+
+enum { THREADS = 256 };
+
+/* One thread for each four elements. */
+static dim3 grid_for(int64_t n) {
+    return dim3((unsigned)divide_up(n, 4 * THREADS));
+}
+
+extern "C" void cuda_zero(kernel_context *ctx, int64_t n, float *x) {
+    if (n) CUDA_OK(cudaMemsetAsync(x, 0, (size_t)n * sizeof *x, ctx->stream));
+}
+
+extern "C" void cuda_copy(kernel_context *ctx, int64_t n, float *y, const float *x) {
+    if (n) CUDA_OK(cudaMemcpyAsync(y, x, (size_t)n * sizeof *x, cudaMemcpyDeviceToDevice, ctx->stream));
+}
+
+static __global__ void __launch_bounds__(THREADS)
+    add_kernel(int64_t n, float *y, const float *x, bool whole) {
+    int64_t i = 4 * ((int64_t)blockIdx.x * THREADS + threadIdx.x);
+    if (i < n) store4(y + i, add4(load4(y + i, n - i, whole), load4(x + i, n - i, whole)), n - i, whole);
+}
+
+extern "C" void cuda_add(kernel_context *ctx, int64_t n, float *y, const float *x) {
+    if (!n) return;
+    LAUNCH(add_kernel, grid_for(n), THREADS, 0, ctx->stream, n, y, x, aligned16(y, 0) && aligned16(x, 0));
+}
+
+/* A row's 4 * THREADS elements to a block; blocks of one row lie beside each other. */
+static __global__ void __launch_bounds__(THREADS)
+    copy_rows_kernel(int64_t cols, unsigned blocks_per_row, float *dst, const int32_t *dst_row,
+                     const float *src, const int32_t *src_row, bool whole) {
+    int64_t i = blockIdx.x / blocks_per_row,
+            c = 4 * (int64_t)(blockIdx.x % blocks_per_row * THREADS + threadIdx.x);
+    int64_t to = dst_row ? dst_row[i] : i, from = src_row ? src_row[i] : i;
+    if (c < cols) store4(dst + to * cols + c, load4(src + from * cols + c, cols - c, whole), cols - c, whole);
+}
+
+extern "C" void cuda_copy_rows(kernel_context *ctx, int64_t n, int64_t cols, float *dst,
+                               const int32_t *dst_row, const float *src, const int32_t *src_row) {
+    if (!n || !cols) return;
+    int64_t per_row = divide_up(cols, 4 * THREADS);
+    LAUNCH(copy_rows_kernel, dim3((unsigned)(n * per_row)), THREADS, 0, ctx->stream, cols, (unsigned)per_row,
+           dst, dst_row, src, src_row, aligned16(dst, cols) && aligned16(src, cols));
+}
+
+extern "C" void cuda_to_host(kernel_context *ctx, void *host, const void *device, size_t bytes) {
+    if (bytes) CUDA_OK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, ctx->stream));
+    CUDA_OK(cudaStreamSynchronize(ctx->stream));
+}
+
+/* The caller may change `host` at once. */
+extern "C" void cuda_to_device(kernel_context *ctx, void *device, const void *host, size_t bytes) {
+    if (bytes) CUDA_OK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, ctx->stream));
+    CUDA_OK(cudaStreamSynchronize(ctx->stream));
+}

@@ -1,0 +1,71 @@
+/* A GPU in the mind of a processor: runs the kernels of kernels/cuda, compiled by g++, for tests where no GPU
+ * is.
+ *
+ * The threads of a block are fibers of one thread of the machine; blocks run one after another.  A fiber runs
+ * until it comes to a barrier or a warp collective, so that a missing barrier shows as a result that depends
+ * on the order in which fibers run: tests run everything in several orders and compare bits.  The emulator
+ * ends the program where
+ *   - some threads of a block wait at a barrier and others have returned or wait at another one;
+ *   - some lanes of a warp take part in a collective and others do not (partial masks are not used here);
+ *   - a launch asks for more than an H100 gives (threads, shared memory, grid).
+ * Shared memory starts as NaNs; each array of it, and each device allocation, is a block of the heap of its
+ * own, so that AddressSanitizer sees what leaves it.
+ */
+#ifndef CARACAL_TESTS_EMULATE_EMULATE_H
+#define CARACAL_TESTS_EMULATE_EMULATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct emulate_index {
+    unsigned x, y, z;
+} emulate_index;
+
+/* What a kernel knows of itself. */
+extern emulate_index threadIdx, blockIdx, blockDim, gridDim;
+
+/* In which order blocks, warps and lanes run. */
+typedef enum { EMULATE_FORWARD, EMULATE_REVERSED, EMULATE_SHUFFLED } emulate_order;
+void emulate_set_order(emulate_order order, uint64_t seed);
+
+/* Runs body(argument) once for every thread of every block. */
+void emulate_run(const char *kernel, emulate_index grid, emulate_index block, size_t shared_bytes,
+                 void (*body)(void *), void *argument);
+
+/* ---- inside a kernel ---- */
+
+/* Ends the program: what the running kernel does would go wrong on a device. */
+__attribute__((noreturn)) void emulate_bad(const char *what);
+
+void emulate_barrier(const char *file, int line);
+
+enum { EMULATE_SLOT = 64 };
+/* Every lane of the warp (mask says so: it must be all ones) gives `size` bytes, at most EMULATE_SLOT;
+ * returns what all have given, lane i's at i * EMULATE_SLOT, until this lane's next collective. */
+const unsigned char *emulate_exchange(unsigned mask, const void *mine, size_t size, const char *file,
+                                      int line);
+
+/* The block's array of shared memory that this line declares; the launch's dynamic shared memory. */
+void *emulate_shared(size_t bytes, const char *file, int line);
+void *emulate_dynamic_shared(void);
+
+/* cp.async: bytes are copied as late as the waits allow (and, when the order is EMULATE_SHUFFLED, at once):
+ * the first `bytes` come from src, the rest of `size` is zero. */
+void emulate_copy_async(void *dst, const void *src, size_t size, size_t bytes);
+void emulate_copy_commit(void);
+void emulate_copy_wait(int groups); /* until at most that many of this thread's groups are under way */
+
+/* ---- device memory ---- */
+
+void *emulate_malloc(size_t bytes); /* filled with NaNs */
+void emulate_free(void *p);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
