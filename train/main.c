@@ -9,6 +9,7 @@
 #include "data/commands.h"
 #include "launch/error.h"
 #include "train/compare.h"
+#include "train/curves.h"
 #include "train/diff.h"
 #include "train/evaluate.h"
 #include "train/export.h"
@@ -43,6 +44,7 @@ static const struct command {
     {"tokenizer", "train|encode|decode ...", data_tokenizer_command},
     {"data", "build|ngram ...", data_command},
     {"compare", "RUN_DIR RUN_DIR ... [--out=compare.html]", compare_command},
+    {"curves", "[PANEL:]NAME=RUN_DIR[,RUN_DIR...] ... [--key=lm_loss] [--out=curves.svg]", curves_command},
     {"report", "RUN_DIR [--mark=LABEL:LOSS ...]", report_command},
     {"inspect", "CKPT", ckpt_inspect_command},
     {"verify", "CKPT", ckpt_verify_command},

@@ -205,6 +205,15 @@ void chart_rule(chart *c, double y, const char *label) {
     fputs("</text>\n", c->out);
 }
 
+void chart_mark(chart *c, double x, const char *label) {
+    double at = plot_x(c, x);
+    if (x < c->x0 || x > c->x1) return;
+    fprintf(c->out, "<path class=\"rule\" d=\"M%.1f %.1fV%.1f\"/>", at, c->top, c->height - c->bottom);
+    fprintf(c->out, "<text class=\"note\" x=\"%.1f\" y=\"%.1f\">", at + 5, c->top + 9);
+    html_text(c->out, label);
+    fputs("</text>\n", c->out);
+}
+
 void chart_label_end(chart *c, const char *class, double y, const char *text) {
     if (c->labels == CHART_LABELS || !isfinite(y)) return;
     chart_label *l = &c->label[c->labels++];

@@ -39,6 +39,8 @@ void chart_band(chart *c, const char *class, int64_t n, const double *x, const d
                 const double *high);
 /* A dotted horizontal line with its label above it, at the plot's left. */
 void chart_rule(chart *c, double y, const char *label);
+/* A dotted vertical line at x, its label at the top, right of it; nothing outside the plot. */
+void chart_mark(chart *c, double x, const char *label);
 /* A label to the right of the plot, at the height of value y; labels make room for one another. */
 void chart_label_end(chart *c, const char *class, double y, const char *text);
 /* Places the labels and closes the <svg>. */

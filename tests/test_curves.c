@@ -1,0 +1,161 @@
+/* `caracal curves`: means and deviations over seeds worked by hand, a grown run's FLOPs, what a table says,
+ * and words that say nothing. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "launch/options.h"
+#include "tests/scratch.h"
+#include "train/curves.h"
+#include "train/metrics.h"
+
+/* Steps first..last of 50 tokens; the loss falls by 0.01 a step, the layers have 4 and 3 FFN experts, then 4
+ * and 4. */
+static void write_run(scratch *s, const char *name, int first, int last, double shift) {
+    char file[64], *text;
+    size_t size;
+    mkdir(scratch_path(s, name), 0777);
+    FILE *f = open_memstream(&text, &size);
+    for (int i = first; i <= last; i++)
+        fprintf(f, "{\"step\":%d,\"tokens\":%d,\"lm_loss\":%.17g,\"ffn_experts_mean\":[4,%d]}\n", i, 50 * i,
+                9 - 0.01 * i + shift, i > 10 ? 4 : 3);
+    fclose(f);
+    snprintf(file, sizeof file, "%s/metrics.jsonl", name);
+    scratch_write_bytes(s, file, text, size);
+    free(text);
+    snprintf(file, sizeof file, "%s/eval.jsonl", name);
+    char eval[64];
+    snprintf(eval, sizeof eval, "{\"step\":%d,\"loss\":{\"total\":%.17g}}\n", last, 5 + shift);
+    scratch_write(s, file, eval);
+}
+
+static void write_config(scratch *s, const char *name, const char *path) {
+    config c;
+    error e;
+    if (config_load(&c, path, 0, NULL, &e) || config_save(&c, scratch_path(s, name), &e))
+        fail_msg("%s", e.text);
+    config_free(&c);
+}
+
+static void spreads(void **unused) {
+    (void)unused;
+    double mean, deviation;
+    curves_spread(3, (const double[]){1, 2, 6}, &mean, &deviation);
+    assert_float_equal(mean, 3, 1e-15);
+    assert_float_equal(deviation, sqrt(7), 1e-15);
+    curves_spread(1, (const double[]){4}, &mean, &deviation);
+    assert_float_equal(mean, 4, 0);
+    assert_true(isnan(deviation));
+}
+
+static void a_grown_run_adds_up_what_both_cost(void **state) {
+    scratch *s = *state;
+    char word[256];
+    error e = {0};
+    write_run(s, "small", 1, 10, 0);
+    write_run(s, "large", 11, 20, 0);
+    write_config(s, "small", "configs/nano-14.yaml");
+    write_config(s, "large", "configs/nano.yaml");
+
+    curves x = {.keys = 1, .key = {"lm_loss"}, .label = {"loss"}, .smooth = 1};
+    snprintf(word, sizeof word, "grown=%s/small+%s/large", s->directory, s->directory);
+    assert_int_equal(curves_arm(&x, word, &e), 0);
+    const arm_run *r = &x.arm[0].run[0];
+    assert_int_equal(r->points, 20);
+    assert_float_equal(r->step[19], 20, 0);
+    double small = metrics_flops(&r->part[0].c, 50), large = metrics_flops(&r->part[1].c, 50);
+    assert_true(large > 1.5 * small);
+    for (int i = 1; i <= 20; i++) {
+        double spent = i <= 10 ? small * i : small * 10 + large * (i - 10);
+        assert_float_equal(r->flops[i - 1], spent, 1e-9 * spent);
+    }
+    curves_free(&x);
+}
+
+/* Runs the command, its stdout going to a file, which is returned. */
+static char *said(scratch *s, int argc, char **argv) {
+    fflush(stdout);
+    int keep = dup(1), out = open(scratch_path(s, "said"), O_CREAT | O_TRUNC | O_WRONLY, 0666);
+    dup2(out, 1);
+    int code = curves_command(argc, argv);
+    fflush(stdout);
+    dup2(keep, 1);
+    close(keep);
+    close(out);
+    assert_int_equal(code, 0);
+    return scratch_read(scratch_path(s, "said"), NULL);
+}
+
+static void seeds_are_paired(void **state) {
+    scratch *s = *state;
+    char one[256], other[256], out[256];
+    write_run(s, "a1", 1, 20, 0);
+    write_run(s, "a2", 1, 20, 0.2);
+    write_run(s, "b1", 1, 20, 0.1);
+    write_run(s, "b2", 1, 20, 0.4);
+    snprintf(one, sizeof one, "one=%s/a1,%s/a2", s->directory, s->directory);
+    snprintf(other, sizeof other, "other=%s/b1,%s/b2", s->directory, s->directory);
+    snprintf(out, sizeof out, "--out=%s/x.svg", s->directory);
+    char *table = said(s, 6, (char *[]){"curves", one, other, out, "--smooth=2", "--title=A & B", NULL});
+    assert_non_null(strstr(table, "| one | 2 | 5.100 \302\261 0.141 | - | 8.905 \302\261 0.141 |"));
+    assert_non_null(
+        strstr(table, "| other | 2 | 5.250 \302\261 0.212 | +0.150 \302\261 0.071 | 9.055 \302\261 0.212 |"));
+    free(table);
+    char *picture = scratch_read(scratch_path(s, "x.svg"), NULL);
+    assert_non_null(strstr(picture, "A &amp; B"));
+    assert_non_null(strstr(picture, "class=\"b1\""));
+    assert_null(strstr(picture, "nan"));
+    assert_null(strstr(picture, "var("));
+    free(picture);
+}
+
+static void layers_and_phases(void **state) {
+    scratch *s = *state;
+    char word[256], out[256];
+    write_run(s, "a", 1, 20, 0);
+    snprintf(word, sizeof word, "pid=%s/a", s->directory);
+    snprintf(out, sizeof out, "--out=%s/x.svg", s->directory);
+    char *table = said(s, 8,
+                       (char *[]){"curves", word, out, "--lines=layers", "--key=ffn_experts_mean=experts",
+                                  "--rule=K_e=4", "--mark=change=10", "--smooth=5", NULL});
+    assert_non_null(strstr(table, "| pid | 6 to 10 | 3.000 | 3.500 | 4.000 | 25.0% | 1 of 2 |"));
+    assert_non_null(strstr(table, "| pid | 16 to 20 | 4.000 | 4.000 | 4.000 | 0.0% | 2 of 2 |"));
+    free(table);
+}
+
+static void words_that_say_nothing(void **state) {
+    scratch *s = *state;
+    char a[256], b[256], uneven[600], out[256];
+    write_run(s, "a", 1, 20, 0);
+    write_run(s, "b", 1, 19, 0);
+    snprintf(a, sizeof a, "a=%s/a", s->directory);
+    snprintf(b, sizeof b, "b=%s/absent", s->directory);
+    snprintf(uneven, sizeof uneven, "c=%s/a,%s/b", s->directory, s->directory);
+    snprintf(out, sizeof out, "--out=%s/x.svg", s->directory);
+    assert_int_equal(curves_command(3, (char *[]){"curves", s->directory, out, NULL}), EXIT_USAGE);
+    assert_int_equal(curves_command(3, (char *[]){"curves", b, out, NULL}), EXIT_USAGE);
+    assert_int_equal(curves_command(3, (char *[]){"curves", uneven, out, NULL}), EXIT_USAGE);
+    assert_int_equal(curves_command(4, (char *[]){"curves", a, out, "--key=no_such_value", NULL}),
+                     EXIT_USAGE);
+    assert_int_equal(curves_command(4, (char *[]){"curves", a, out, "--rule=K_e", NULL}), EXIT_USAGE);
+    assert_int_equal(curves_command(4, (char *[]){"curves", a, out, "--axis=time", NULL}), EXIT_USAGE);
+    assert_int_equal(access(scratch_path(s, "x.svg"), F_OK), -1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(spreads),
+        cmocka_unit_test_setup_teardown(a_grown_run_adds_up_what_both_cost, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(seeds_are_paired, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(layers_and_phases, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(words_that_say_nothing, scratch_setup, scratch_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

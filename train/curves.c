@@ -1,0 +1,200 @@
+#include "train/curves.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/memory.h"
+#include "launch/options.h"
+#include "train/metrics.h"
+
+void curves_spread(int n, const double *x, double *mean, double *deviation) {
+    double sum = 0, square = 0;
+    for (int i = 0; i < n; i++) sum += x[i];
+    *mean = sum / n;
+    for (int i = 0; i < n; i++) square += (x[i] - *mean) * (x[i] - *mean);
+    *deviation = n > 1 ? sqrt(square / (n - 1)) : NAN;
+}
+
+/* ---- reading a run ---- */
+
+static int read_part(arm_run *r, const curves *c, const char *path, error *e) {
+    const char *key[CURVE_KEYS + 1];
+    char log[4200];
+    series *s = &r->log[r->parts];
+    for (int k = 0; k < c->keys; k++) key[k] = c->key[k];
+    key[c->keys] = "tokens";
+    snprintf(log, sizeof log, "%s/metrics.jsonl", path);
+    if (run_read(&r->part[r->parts++], path, e) || series_read(s, log, c->keys + 1, key, e)) return e->code;
+    for (int k = 0; k < c->keys; k++) {
+        const column *v = series_find(s, c->key[k]);
+        if (!v) return error_set(e, EXIT_USAGE, "%s: has no value named %s", log, c->key[k]);
+        if (r->parts == 1) r->width[k] = v->width;
+        if (v->width < r->width[k]) r->width[k] = v->width;
+    }
+    r->points += s->bins;
+    return 0;
+}
+
+/* FLOPs of a part start where the part before it ended. */
+static void join_axes(arm_run *r) {
+    int64_t at = 0;
+    double spent = 0, tokens_before = 0;
+    for (int p = 0; p < r->parts; p++) {
+        const series *s = &r->log[p];
+        const column *tokens = series_find(s, "tokens");
+        const config *c = r->part[p].has_config ? &r->part[p].c : NULL;
+        double before = c ? metrics_flops(c, tokens_before) : NAN;
+        for (int64_t b = 0; b < s->bins; b++) {
+            r->step[at + b] = s->step[b];
+            r->flops[at + b] = c && tokens ? spent + metrics_flops(c, tokens->mean[b]) - before : NAN;
+        }
+        at += s->bins;
+        if (s->bins) spent = r->flops[at - 1];
+        tokens_before = run_last(s, "tokens");
+    }
+}
+
+static void join_values(arm_run *r, int k) {
+    double *to = r->value[k];
+    for (int64_t l = 0; l <= r->width[k]; l++) /* the last: the mean of all */
+        for (int p = 0; p < r->parts; p++) {
+            const column *v = &r->log[p].column[k];
+            for (int64_t b = 0; b < r->log[p].bins; b++, to++) {
+                const double *layer = v->mean + b * v->width;
+                if (l < r->width[k]) *to = layer[l];
+                else
+                    for (int64_t j = 0; j < v->width; j++) *to += layer[j] / (double)v->width;
+            }
+        }
+}
+
+/* "RUN+RUN": cut in place. */
+static int read_run(arm_run *r, const curves *c, char *paths, error *e) {
+    char *rest = NULL;
+    for (char *path = strtok_r(paths, "+", &rest); path; path = strtok_r(NULL, "+", &rest)) {
+        if (r->parts == ARM_PARTS)
+            return error_set(e, EXIT_USAGE, "%s: a curve has at most %d parts", path, ARM_PARTS);
+        if (read_part(r, c, path, e)) return e->code;
+    }
+    r->step = mem_alloc((size_t)r->points * sizeof(double), "a curve");
+    r->flops = mem_alloc((size_t)r->points * sizeof(double), "a curve");
+    join_axes(r);
+    for (int k = 0; k < c->keys; k++) {
+        r->value[k] = mem_alloc((size_t)((r->width[k] + 1) * r->points) * sizeof(double), "a curve");
+        join_values(r, k);
+    }
+    return 0;
+}
+
+/* ---- reading what was said ---- */
+
+int curves_arm(curves *c, const char *word, error *e) {
+    if (!c->arm) c->arm = mem_alloc(ARMS * sizeof *c->arm, "curves");
+    arm *a = &c->arm[c->arms++];
+    char *text = mem_string(word), *rest = NULL, *equals = strchr(text, '='), *colon = NULL;
+    int code = 0;
+    if (!equals || equals == text || !equals[1])
+        code = error_set(e, EXIT_USAGE, "%s: must be [PANEL:]NAME=RUN_DIR[+RUN_DIR][,RUN_DIR...]", word);
+    if (!code) {
+        *equals = 0;
+        colon = strchr(text, ':');
+        if (colon) *colon = 0;
+        snprintf(a->name, sizeof a->name, "%s", colon ? colon + 1 : text);
+        snprintf(a->panel, sizeof a->panel, "%s", c->by_layer ? a->name : colon ? text : "");
+        for (char *run = strtok_r(equals + 1, ",", &rest); run && !code; run = strtok_r(NULL, ",", &rest)) {
+            if (a->runs == ARM_RUNS)
+                code = error_set(e, EXIT_USAGE, "%s: an arm has at most %d runs", word, ARM_RUNS);
+            else code = read_run(&a->run[a->runs++], c, run, e);
+            if (!code && a->run[a->runs - 1].points != a->run[0].points)
+                code = error_set(e, EXIT_USAGE, "%s: its runs differ in their number of steps, %s has %lld",
+                                 word, run, (long long)a->run[a->runs - 1].points);
+        }
+    }
+    mem_free(text);
+    return code;
+}
+
+/* LABEL=NUMBER */
+static int read_line(curve_line *line, const char *option, const char *text, error *e) {
+    const char *equals = strrchr(text, '=');
+    char *end = NULL;
+    line->at = equals ? strtod(equals + 1, &end) : NAN;
+    if (!equals || end == equals + 1 || *end || !isfinite(line->at))
+        return error_set(e, EXIT_USAGE, "--%s=%s: must be --%s=LABEL=NUMBER", option, text, option);
+    snprintf(line->label, sizeof line->label, "%.*s", (int)(equals - text), text);
+    return 0;
+}
+
+/* KEY or KEY=LABEL; the label goes to the picture. */
+static void read_key(curves *c, int k, char *text) {
+    char *equals = strchr(text, '=');
+    c->key[k] = text;
+    c->label[k] = equals ? equals + 1 : text;
+    if (equals) *equals = 0;
+}
+
+void curves_free(curves *c) {
+    for (int a = 0; a < c->arms; a++)
+        for (int i = 0; i < c->arm[a].runs; i++) {
+            arm_run *r = &c->arm[a].run[i];
+            for (int p = 0; p < r->parts; p++) {
+                run_free(&r->part[p]);
+                series_free(&r->log[p]);
+            }
+            mem_free(r->step);
+            mem_free(r->flops);
+            for (int k = 0; k < CURVE_KEYS; k++) mem_free(r->value[k]);
+        }
+    mem_free(c->arm);
+}
+
+int curves_command(int argc, char **argv) {
+    const char *out = "curves.svg", *axis = "steps", *lines = "arms", *key[CURVE_KEYS], *rule[CURVE_LINES],
+               *mark[CURVE_LINES];
+    curves c = {.title = "", .smooth = 1, .from = 1};
+    const option known[] = {{"out", .text = &out},
+                            {"title", .text = &c.title},
+                            {"key", .text = key, .most = CURVE_KEYS, .given = &c.keys},
+                            {"axis", .text = &axis},
+                            {"lines", .text = &lines},
+                            {"smooth", .integer = &c.smooth, .min = 1, .max = 100000},
+                            {"from", .integer = &c.from, .min = 0, .max = INT32_MAX},
+                            {"rule", .text = rule, .most = CURVE_LINES, .given = &c.rules},
+                            {"mark", .text = mark, .most = CURVE_LINES, .given = &c.marks},
+                            {0}};
+    options o = {.usage = "usage: caracal curves [PANEL:]NAME=RUN_DIR[+RUN_DIR][,RUN_DIR...] ... "
+                          "[--out=curves.svg] [--title=TEXT]\n"
+                          "           [--key=lm_loss[=LABEL] ...] [--axis=steps|flops] [--lines=arms|layers] "
+                          "[--smooth=STEPS]\n"
+                          "           [--from=STEP] [--rule=LABEL=VALUE ...] [--mark=LABEL=STEP ...]\n"
+                          "An arm's runs differ in their seed: their mean is drawn, with their deviation as "
+                          "a band.  RUN+RUN is a\n"
+                          "run and what was grown from it.  --lines=layers: a panel for each arm, a line for "
+                          "each of its layers.\n",
+                 .known = known,
+                 .min_words = 1,
+                 .max_words = ARMS};
+    error e = {0};
+    if (!options_read(&o, argc, argv)) return o.code;
+    c.over_flops = !strcmp(axis, "flops");
+    c.by_layer = !strcmp(lines, "layers");
+    if (!c.over_flops && strcmp(axis, "steps"))
+        return options_refuse(&o, "--axis=%s: must be steps or flops", axis);
+    if (!c.by_layer && strcmp(lines, "arms"))
+        return options_refuse(&o, "--lines=%s: must be arms or layers", lines);
+
+    char *named[CURVE_KEYS] = {0};
+    if (!c.keys) key[c.keys++] = "lm_loss=loss";
+    for (int k = 0; k < c.keys; k++) read_key(&c, k, named[k] = mem_string(key[k]));
+    for (int i = 0; i < c.rules && !e.code; i++) read_line(&c.rule[i], "rule", rule[i], &e);
+    for (int i = 0; i < c.marks && !e.code; i++) read_line(&c.mark[i], "mark", mark[i], &e);
+    for (int i = 0; i < o.words && !e.code; i++) curves_arm(&c, o.word[i], &e);
+    if (!e.code) whole_file(out, curves_picture, &c, &e);
+    if (e.code) fprintf(stderr, "caracal: %s\n", e.text);
+    else if (c.by_layer) curves_phases(&c);
+    else curves_ends(&c);
+    curves_free(&c);
+    for (int k = 0; k < c.keys; k++) mem_free(named[k]);
+    return e.code;
+}

@@ -1,0 +1,107 @@
+/* The tables of `caracal curves`, in Markdown. */
+#include "train/curves.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "train/svg.h"
+
+static double held_out(const arm_run *r) {
+    const evaluations *v = &r->part[r->parts - 1].eval;
+    return v->total >= 0 ? eval_last(v, v->total) : NAN;
+}
+
+/* The last value of the key's mean over layers: over the last `smooth` steps. */
+static double ends_at(const curves *c, const arm_run *r, int k) {
+    const double *y = r->value[k] + r->width[k] * r->points;
+    int64_t n = c->smooth < r->points ? c->smooth : r->points;
+    double sum = 0;
+    for (int64_t i = r->points - n; i < r->points; i++) sum += y[i];
+    return sum / (double)n;
+}
+
+static void cell(double mean, double deviation, const char *format) {
+    fputs(" | ", stdout);
+    if (!isfinite(mean)) {
+        putchar('-');
+        return;
+    }
+    printf(format, mean);
+    if (isfinite(deviation)) printf(" \302\261 %.3f", deviation);
+}
+
+/* The first arm of the same panel that has runs with the same seeds: what the others are measured against. */
+static const arm *first_of(const curves *c, const arm *a) {
+    for (int i = 0;; i++)
+        if (!strcmp(c->arm[i].panel, a->panel)) return &c->arm[i];
+}
+
+void curves_ends(const curves *c) {
+    int panels = 0;
+    for (int i = 0; i < c->arms; i++) panels |= c->arm[i].panel[0] != 0;
+    printf("|%s | runs | held-out loss | difference |", panels ? " | " : "");
+    for (int k = 0; k < c->keys; k++) printf(" %s |", c->label[k]);
+    printf("\n|%s --- | ---: | ---: | ---: |", panels ? " --- |" : "");
+    for (int k = 0; k < c->keys; k++) fputs(" ---: |", stdout);
+    putchar('\n');
+    for (int i = 0; i < c->arms; i++) {
+        const arm *a = &c->arm[i], *first = first_of(c, a);
+        double x[ARM_RUNS], mean, deviation;
+        if (panels) printf("| %s ", a->panel);
+        printf("| %s | %d", a->name, a->runs);
+        for (int r = 0; r < a->runs; r++) x[r] = held_out(&a->run[r]);
+        curves_spread(a->runs, x, &mean, &deviation);
+        cell(mean, deviation, "%.3f");
+        if (a == first || a->runs != first->runs) mean = deviation = NAN; /* runs pair by their seeds */
+        else {
+            for (int r = 0; r < a->runs; r++) x[r] -= held_out(&first->run[r]);
+            curves_spread(a->runs, x, &mean, &deviation);
+        }
+        cell(mean, deviation, "%+.3f");
+        for (int k = 0; k < c->keys; k++) {
+            for (int r = 0; r < a->runs; r++) x[r] = ends_at(c, &a->run[r], k);
+            curves_spread(a->runs, x, &mean, &deviation);
+            cell(mean, deviation, "%.4g");
+        }
+        puts(" |");
+    }
+}
+
+/* Where a layer's value lies at the end of the steps up to `last`: the mean over the last `smooth` of them.
+ */
+static double layer_mean(const curves *c, const arm_run *r, int k, int64_t layer, double last) {
+    const double *y = r->value[k] + layer * r->points;
+    double sum = 0, n = 0;
+    for (int64_t i = 0; i < r->points; i++)
+        if (r->step[i] <= last && r->step[i] > last - (double)c->smooth) sum += y[i], n++;
+    return sum / n;
+}
+
+/* The steps up to each mark and to the end. */
+void curves_phases(const curves *c) {
+    fputs("| | steps |", stdout);
+    for (int k = 0; k < c->keys; k++) printf(" %s: lowest layer | mean | highest |", c->label[k]);
+    if (c->rules) printf(" furthest from %s | layers within 1%% |", c->rule[0].label);
+    fputs("\n| --- | ---: |", stdout);
+    for (int k = 0; k < 3 * c->keys + 2 * (c->rules > 0); k++) fputs(" ---: |", stdout);
+    putchar('\n');
+    for (int i = 0; i < c->arms; i++)
+        for (int m = 0; m <= c->marks; m++) {
+            const arm_run *r = &c->arm[i].run[0];
+            double last = m < c->marks ? c->mark[m].at : r->step[r->points - 1], furthest = 0, within = 0;
+            printf("| %s | %.0f to %.0f", c->arm[i].name, last - (double)c->smooth + 1, last);
+            for (int k = 0; k < c->keys; k++) {
+                double low = INFINITY, high = -INFINITY;
+                for (int64_t l = 0; l < r->width[k]; l++) {
+                    double x = layer_mean(c, r, k, l, last), away = fabs(x / c->rule[0].at - 1);
+                    chart_range(1, &x, &low, &high);
+                    if (k || !c->rules) continue;
+                    furthest = fmax(furthest, away);
+                    within += away <= 0.01;
+                }
+                printf(" | %.3f | %.3f | %.3f", low, layer_mean(c, r, k, r->width[k], last), high);
+            }
+            if (c->rules) printf(" | %.1f%% | %.0f of %lld", 100 * furthest, within, (long long)r->width[0]);
+            puts(" |");
+        }
+}
