@@ -107,7 +107,7 @@ $B/f64/%.o: %.c
 	$(Q)$(CC) $(CFLAGS) -DCARACAL_F64 -MMD -MP -c -o $@ $<
 
 # on the device in build/cuda, else on the emulator
-$B/tests/test_cuda_%: $B/obj/tests/test_cuda_%.o $(if $(CUDA),$(LIB),$(filter-out $B/obj/train/main.o,$(EMULATED)))
+$(filter $B/tests/test_cuda_%,$(BINS)): $B/tests/%: $B/obj/tests/%.o $(if $(CUDA),$(LIB),$(filter-out $B/obj/train/main.o,$(EMULATED)))
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
 	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka

@@ -19,7 +19,8 @@ enum { ROUNDS = 25 }; /* shapes of each operation */
 static uint64_t base_seed;
 
 /* Cases whose operations the backend has so far. */
-static const char *const ready[] = {"copy_rows", "adamw"};
+static const char *const ready[] = {"memory", "copy_rows", "rms_norm",      "rope",     "swiglu", "embedding",
+                                    "router", "combine",   "cross_entropy", "hidden_z", "adamw"};
 
 static int is_ready(const char *name) {
     for (size_t i = 0; i < sizeof ready / sizeof *ready; i++)

@@ -35,11 +35,28 @@ enum { CUDA_SCRATCH = 32 << 20 };
 /* The table's operations, each in the file that its name suggests. */
 #define CUDA_OPERATION(name) extern __typeof__(*((kernels *)0)->name) cuda_##name
 extern "C" {
+CUDA_OPERATION(alloc);
+CUDA_OPERATION(free);
 CUDA_OPERATION(zero);
 CUDA_OPERATION(copy);
 CUDA_OPERATION(add);
 CUDA_OPERATION(copy_rows);
+CUDA_OPERATION(rms_norm_forward);
+CUDA_OPERATION(rms_norm_backward);
+CUDA_OPERATION(rope);
+CUDA_OPERATION(swiglu_forward);
+CUDA_OPERATION(swiglu_backward);
+CUDA_OPERATION(embedding_forward);
+CUDA_OPERATION(embedding_backward);
+CUDA_OPERATION(router_forward);
+CUDA_OPERATION(router_backward);
+CUDA_OPERATION(combine_forward);
+CUDA_OPERATION(combine_backward);
+CUDA_OPERATION(cross_entropy);
+CUDA_OPERATION(hidden_z);
 CUDA_OPERATION(adamw);
+CUDA_OPERATION(sum_squares);
+CUDA_OPERATION(digest);
 CUDA_OPERATION(to_host);
 CUDA_OPERATION(to_device);
 }

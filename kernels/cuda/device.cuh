@@ -115,6 +115,13 @@ static __device__ __forceinline__ float4 fma4(float a, float4 b, float4 c) {
 static __device__ __forceinline__ float dot4(float4 a, float4 b, float c) {
     return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, c))));
 }
+/* sum + the four squares, in double */
+static __device__ __forceinline__ double add_squares(double sum, float4 v) {
+    sum = fma((double)v.x, (double)v.x, sum);
+    sum = fma((double)v.y, (double)v.y, sum);
+    sum = fma((double)v.z, (double)v.z, sum);
+    return fma((double)v.w, (double)v.w, sum);
+}
 
 static inline int64_t divide_up(int64_t n, int64_t by) {
     return (n + by - 1) / by;

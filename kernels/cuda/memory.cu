@@ -9,6 +9,24 @@ static dim3 grid_for(int64_t n) {
     return dim3((unsigned)divide_up(n, 4 * THREADS));
 }
 
+extern "C" void *cuda_alloc(kernel_context *ctx, size_t bytes, const char *what) {
+    void *p = NULL;
+    if (cudaMalloc(&p, bytes ? bytes : 1) == cudaErrorMemoryAllocation) {
+        size_t left = 0, all = 0;
+        CUDA_OK(cudaMemGetInfo(&left, &all));
+        FAULT(EXIT_NO_MEMORY, "%s: no %zu bytes for %s: %zu of %zu are free", ctx->name, bytes, what, left,
+              all);
+    }
+    CUDA_OK(cudaGetLastError());
+    CUDA_OK(cudaMemsetAsync(p, 0, bytes, ctx->stream));
+    return p;
+}
+
+extern "C" void cuda_free(kernel_context *ctx, void *p) {
+    CUDA_OK(cudaStreamSynchronize(ctx->stream)); /* nothing uses it any more */
+    CUDA_OK(cudaFree(p));
+}
+
 extern "C" void cuda_zero(kernel_context *ctx, int64_t n, float *x) {
     if (n) CUDA_OK(cudaMemsetAsync(x, 0, (size_t)n * sizeof *x, ctx->stream));
 }

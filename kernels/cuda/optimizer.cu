@@ -1,6 +1,5 @@
-/* AdamW in one pass over weights, moments and gradients. */
-#include "kernels/cuda/context.cuh"
-#include "kernels/cuda/device.cuh"
+/* AdamW in one pass over weights, moments and gradients, and the sums of squares that watch a tensor. */
+#include "kernels/cuda/rows.cuh"
 
 enum { THREADS = 256 };
 
@@ -55,4 +54,25 @@ extern "C" void cuda_adamw(kernel_context *ctx, int64_t n, adamw_step s, float *
     bool whole = aligned16(p, 0) && aligned16(m, 0) && aligned16(v, 0) && aligned16(g, 0);
     LAUNCH(adamw_kernel, dim3((unsigned)divide_up(n, 4 * THREADS)), THREADS, 0, ctx->stream, n, f, p, m, v, g,
            whole);
+}
+
+/* A block of threads for each SUM_BLOCK. */
+static __global__ void __launch_bounds__(THREADS)
+    sum_squares_kernel(int64_t n, double *out, const float *x, bool whole) {
+    int64_t start = (int64_t)blockIdx.x * SUM_BLOCK, left = min(n - start, (int64_t)SUM_BLOCK);
+    double sum = 0;
+#pragma unroll
+    for (int i = 0; i < SUM_BLOCK / (4 * THREADS); i++) {
+        int c = 4 * ((int)threadIdx.x + i * THREADS);
+        float4 v = load4(x + start + c, left - c, whole);
+        sum = add_squares(sum, v);
+    }
+    sum = team_sum<THREADS>(sum);
+    if (threadIdx.x == 0) out[blockIdx.x] = sum;
+}
+
+extern "C" void cuda_sum_squares(kernel_context *ctx, int64_t n, double *out, const float *x) {
+    if (!n) return;
+    LAUNCH(sum_squares_kernel, dim3((unsigned)divide_up(n, SUM_BLOCK)), THREADS, 0, ctx->stream, n, out, x,
+           aligned16(x, 0));
 }

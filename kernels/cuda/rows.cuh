@@ -1,0 +1,79 @@
+/* Teams of threads that work on one row each, and sums over the rows of a matrix. */
+#ifndef CARACAL_KERNELS_CUDA_ROWS_CUH
+#define CARACAL_KERNELS_CUDA_ROWS_CUH
+
+#include "kernels/cuda/context.cuh"
+#include "kernels/cuda/device.cuh"
+
+/* A team of TEAM threads, 32 to 1024 and a power of two, holds a row of up to 4 * ROW_CHUNKS * TEAM elements
+ * in registers: thread t has elements 4 (t + i TEAM) .. + 3 for i < ROW_CHUNKS.  Blocks have at least
+ * ROW_THREADS threads, so several small teams share one. */
+enum { ROW_CHUNKS = 4, ROW_THREADS = 256, ROW_MOST = 4 * ROW_CHUNKS * 1024 };
+
+static constexpr __host__ __device__ int row_block(int team) {
+    return team < ROW_THREADS ? ROW_THREADS : team;
+}
+
+/* The row of this thread's team, its place in the team. */
+template <int TEAM> static __device__ __forceinline__ int64_t team_row() {
+    return (int64_t)blockIdx.x * (row_block(TEAM) / TEAM) + threadIdx.x / TEAM;
+}
+template <int TEAM> static __device__ __forceinline__ int team_thread() {
+    return (int)(threadIdx.x % TEAM);
+}
+
+/* The sum of one number of each thread of a team, known to all of it; every thread of the block takes part.
+ */
+template <int TEAM, class T> static __device__ __forceinline__ T team_sum(T v) {
+    v = warp_sum(v);
+    if (TEAM == WARP) return v;
+    SHARED(T, part, [32]);
+    int warp = (int)threadIdx.x / WARP, first = warp / (TEAM / WARP) * (TEAM / WARP);
+    __syncthreads(); /* what a sum before this one left has been read */
+    if (threadIdx.x % WARP == 0) part[warp] = v;
+    __syncthreads();
+    v = part[first];
+#pragma unroll
+    for (int i = 1; i < TEAM / WARP; i++) v += part[first + i];
+    return v;
+}
+template <int TEAM> static __device__ __forceinline__ float team_max(float v) {
+    v = warp_max(v);
+    if (TEAM == WARP) return v;
+    SHARED(float, part, [32]);
+    int warp = (int)threadIdx.x / WARP, first = warp / (TEAM / WARP) * (TEAM / WARP);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0) part[warp] = v;
+    __syncthreads();
+    v = part[first];
+#pragma unroll
+    for (int i = 1; i < TEAM / WARP; i++) v = fmaxf(v, part[first + i]);
+    return v;
+}
+
+/* Launches KERNEL<the smallest team that holds a row of `cols`> with a team for each of `teams`. */
+#define LAUNCH_ROWS_OF(team, KERNEL, teams, stream, ...)                                                     \
+    LAUNCH((KERNEL<team>), dim3((unsigned)divide_up(teams, row_block(team) / (team))), row_block(team), 0,   \
+           stream, __VA_ARGS__)
+#define LAUNCH_ROWS(KERNEL, teams, cols, stream, ...)                                                        \
+    do {                                                                                                     \
+        int64_t row_threads = divide_up(cols, 4 * ROW_CHUNKS);                                               \
+        if (row_threads <= 32) LAUNCH_ROWS_OF(32, KERNEL, teams, stream, __VA_ARGS__);                       \
+        else if (row_threads <= 64) LAUNCH_ROWS_OF(64, KERNEL, teams, stream, __VA_ARGS__);                  \
+        else if (row_threads <= 128) LAUNCH_ROWS_OF(128, KERNEL, teams, stream, __VA_ARGS__);                \
+        else if (row_threads <= 256) LAUNCH_ROWS_OF(256, KERNEL, teams, stream, __VA_ARGS__);                \
+        else if (row_threads <= 512) LAUNCH_ROWS_OF(512, KERNEL, teams, stream, __VA_ARGS__);                \
+        else LAUNCH_ROWS_OF(1024, KERNEL, teams, stream, __VA_ARGS__);                                       \
+    } while (0)
+
+/* Ends the program where a row is longer than a team of 1024 holds. */
+static inline void require_row(const char *operation, int64_t cols) {
+    if (cols > ROW_MOST)
+        FAULT(EXIT_USAGE, "cuda %s: rows of %lld elements; at most %d are supported", operation,
+              (long long)cols, ROW_MOST);
+}
+
+/* out [cols] = the sum of the rows of part [rows, cols], in an order that rows alone decides (rows.cu). */
+void sum_of_rows(kernel_context *ctx, int64_t rows, int64_t cols, float *out, const float *part);
+
+#endif
