@@ -51,7 +51,7 @@ static void differences_pair_steps(void **unused) {
     (void)unused;
     int64_t step_a[] = {1, 2, 3, 5, 6}, step_b[] = {2, 3, 4, 5, 9};
     double loss_a[] = {9, 8, 7, 6, 5}, loss_b[] = {8.5, 7.5, 0, 6.5, 0};
-    losses a = {5, step_a, loss_a}, b = {5, step_b, loss_b};
+    trace a = {5, 5, step_a, loss_a}, b = {5, 5, step_b, loss_b};
     difference d;
     difference_of(&d, &a, &b);
     assert_int_equal(d.pairs, 3);

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "train/report.h"
-#include "train/series.h"
+#include "train/run_data.h"
 #include "train/svg.h"
 
 typedef struct run {
@@ -248,28 +248,43 @@ static void a_single_step_has_a_page(void **state) {
     free(page);
 }
 
+/* The same of a log that is there and of one that is read while it grows. */
 static void series_gather_bins(void **state) {
-    static const char *const keys[] = {"loss", "router_similarity", "absent"};
     const run *r = *state;
-    char path[128];
     error e = {0};
-    series s;
-    write_steps(r, 1, 1000);
-    snprintf(path, sizeof path, "%s/metrics.jsonl", r->directory);
-    assert_int_equal(series_read(&s, path, 3, keys, &e), 0);
-    assert_true(s.rows == 1000 && s.first == 1 && s.last == 1000 && s.bins == SERIES_BINS);
-    const column *loss = series_find(&s, "loss"), *similarity = series_find(&s, "router_similarity");
-    assert_null(series_find(&s, "absent"));
+    run_data grown, once;
+    assert_int_equal(run_read(&grown, r->directory, "loss", &e), 0);
+    assert_true(grown.metrics.rows == 0 && grown.metrics.bins == 0);
+    run_free(&grown);
+    write_steps(r, 1, 1);
+    assert_int_equal(run_read(&grown, r->directory, "loss", &e), 0);
+    for (int step = 2; step <= 1000; step += 37) {
+        write_steps(r, step, step + 36);
+        run_update(&grown);
+        assert_true(grown.metrics.rows == step + 36 && grown.metrics.bins <= SERIES_BINS);
+    }
+    append(r, "metrics.jsonl", "{\"step\": 1001, \"loss\": 7"); /* half a line is none yet */
+    run_update(&grown);
+    assert_int_equal(grown.metrics.last, 1000);
+    assert_int_equal(run_read(&once, r->directory, NULL, &e), 0);
+    const series *s = &grown.metrics;
+    const column *loss = series_find(s, "loss"), *similarity = series_find(s, "router_similarity");
+    assert_null(series_find(s, "hidden_max"));
+    assert_null(series_find(s, "absent"));
+    assert_true(s->rows == 1000 && s->first == 1 && s->last == 1000 && s->per == 4 && s->bins == 250);
     assert_true(loss->width == 1 && similarity->width == 3);
     assert_true(loss->last == -1);
-    for (int64_t b = 0; b < s.bins; b++) {
-        /* the loss is linear in the step, so a bin's middle has its mean up to the bin's uneven edges */
-        assert_true(isfinite(loss->mean[b]) && fabs(loss->mean[b] - (9 - s.step[b] / 100)) < 0.02);
-        assert_true(loss->low[b] <= loss->mean[b] && loss->mean[b] <= loss->high[b]);
+    for (int64_t b = 0; b < s->bins; b++) {
+        assert_true(fabs(s->step[b] - (2.5 + 4 * (double)b)) < 1e-9);
+        assert_true(fabs(loss->mean[b] - (9 - s->step[b] / 100)) < 1e-9); /* it is linear in the step */
+        assert_true(fabs(loss->mean[b] - series_find(&once.metrics, "loss")->mean[b]) < 1e-12);
+        assert_true(fabs(loss->high[b] - loss->mean[b] - 0.015) < 1e-9);
+        assert_true(fabs(loss->mean[b] - loss->low[b] - 0.015) < 1e-9);
         assert_true(fabs(similarity->mean[b * 3 + 2] - 0.3) < 1e-15);
     }
-    assert_true(loss->high[0] == 8.99 && loss->low[s.bins - 1] == -1);
-    series_free(&s);
+    assert_true(s->trace.n == 1000 && s->trace.step[999] == 1000 && s->trace.value[0] == 8.99);
+    run_free(&grown);
+    run_free(&once);
 }
 
 static void smoothing_keeps_constants_gaps_and_the_start(void **state) {

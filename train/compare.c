@@ -9,6 +9,7 @@
 #include "train/config_table.h"
 #include "train/console.h"
 #include "train/metrics.h"
+#include "train/whole_file.h"
 
 /* ---- reading ---- */
 
@@ -16,26 +17,22 @@
 static double seconds_until(const series *timing, double at) {
     const column *t = series_find(timing, "step_seconds");
     if (!t || t->width != 1 || at > (double)timing->last + 0.5) return NAN;
-    double width = (double)(timing->last - timing->first + 1) / (double)timing->bins, sum = 0;
+    double sum = 0, width = (double)timing->per;
     for (int64_t b = 0; b < timing->bins; b++) {
-        double steps = fmin(fmax(at + 0.5 - (timing->step[b] - width / 2), 0), width);
+        double begin = (double)(timing->first + b * timing->per) - 0.5;
+        double steps = fmin(fmax(at + 0.5 - begin, 0), width);
         if (isfinite(t->mean[b])) sum += steps * t->mean[b];
     }
     return sum;
 }
 
 static int read_run(compared_run *x, const char *path, error *e) {
-    char log[4200];
     x->path = path;
-    if (run_read(&x->run, path, e)) return e->code;
+    if (run_read(&x->run, path, "lm_loss", e)) return e->code;
     const series *s = &x->run.metrics;
     const column *loss = series_find(s, "lm_loss"), *tokens = series_find(s, "tokens");
     if (!loss || loss->width != 1)
         return error_set(e, EXIT_USAGE, "%s: has no metrics.jsonl with a step in it yet", path);
-    snprintf(log, sizeof log, "%s/metrics.jsonl", path);
-    if (losses_read(&x->losses, log, "lm_loss", e)) return e->code;
-    double **out[] = {&x->smooth, &x->seconds, &x->flops};
-    for (int i = 0; i < 3; i++) *out[i] = mem_alloc((size_t)s->bins * sizeof(double), "a comparison");
     series_smooth(s->bins, x->smooth, loss->mean, s->bins / 60);
     for (int64_t b = 0; b < s->bins; b++) {
         x->seconds[b] = seconds_until(&x->run.timing, s->step[b]);
@@ -48,18 +45,14 @@ static int read_run(compared_run *x, const char *path, error *e) {
 
 static void read_differences(comparison *c) {
     for (int i = 1; i < c->runs; i++)
-        difference_of(&c->run[i].to_first, &c->run[0].losses, &c->run[i].losses);
+        difference_of(&c->run[i].to_first, &c->run[0].run.metrics.trace, &c->run[i].run.metrics.trace);
 }
 
 static void comparison_free(comparison *c) {
     for (int i = 0; i < c->runs; i++) {
         compared_run *x = &c->run[i];
         run_free(&x->run);
-        losses_free(&x->losses);
         difference_free(&x->to_first);
-        mem_free(x->smooth);
-        mem_free(x->seconds);
-        mem_free(x->flops);
     }
 }
 
@@ -150,7 +143,7 @@ static void print_run(const compared_run *x) {
     printf("%-24s %7" PRId64 " %9s", r->name, r->metrics.last,
            console_count(text, run_last(&r->metrics, "tokens")));
     print_figure(series_last(r->metrics.bins, x->smooth), "%.4f");
-    print_figure(r->eval.total >= 0 ? eval_last(&r->eval, r->eval.total) : NAN, "%.4f");
+    print_figure(run_held_out(r), "%.4f");
     print_figure(run_median(&r->timing, "tokens_per_second"), "%.0f");
     print_figure(100 * run_median(&r->timing, "mfu"), "%.0f%%");
     print_figure(100 * run_median(&r->timing, "comm_exposed_seconds") /

@@ -10,12 +10,11 @@
 enum { COMPARE_RUNS = 6 };
 
 typedef struct compared_run {
-    run_data run;
+    run_data run;            /* its trace: lm_loss */
     const char *path;        /* borrowed */
-    losses losses;           /* lm_loss */
     difference to_first;     /* this run's loss minus the first's; empty for the first */
-    double *smooth;          /* lm_loss [metrics.bins] */
-    double *seconds, *flops; /* [metrics.bins] since the first step; NaN where they are not known */
+    /* [metrics.bins]; seconds and flops since the first step, NaN where they are not known */
+    double smooth[SERIES_BINS], seconds[SERIES_BINS], flops[SERIES_BINS]; /* smooth: lm_loss */
 } compared_run;
 
 typedef struct comparison {

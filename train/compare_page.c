@@ -214,7 +214,7 @@ static void runs_table(FILE *out, const comparison *c) {
         cell(out, series_last(r->metrics.bins, x->smooth), "%.4f");
         cell(out, i ? x->to_first.last.mean : NAN, "%+.4f");
         cell(out, i ? (x->to_first.last.high - x->to_first.last.low) / 2 : NAN, "\302\261 %.4f");
-        cell(out, r->eval.total >= 0 ? eval_last(&r->eval, r->eval.total) : NAN, "%.4f");
+        cell(out, run_held_out(r), "%.4f");
         cell(out, run_median(&r->timing, "tokens_per_second"), NULL);
         cell(out, 100 * run_median(&r->timing, "mfu"), "%.0f%%");
         cell(out, 100 * waiting / step, "%.1f%%");

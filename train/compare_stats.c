@@ -3,34 +3,8 @@
 #include <math.h>
 
 #include "launch/memory.h"
-#include "train/jsonl.h"
 
 enum { MOST_POINTS = 200 };
-
-int losses_read(losses *l, const char *path, const char *key, error *e) {
-    *l = (losses){0};
-    jsonl log;
-    if (jsonl_open(&log, path, e)) return e->code;
-    l->step = mem_alloc((size_t)log.rows * sizeof *l->step, "steps of a log");
-    l->loss = mem_alloc((size_t)log.rows * sizeof *l->loss, "losses of a log");
-    json_t *row;
-    while ((row = jsonl_next(&log))) {
-        const json_t *x = json_object_get(row, key);
-        if (json_is_number(x)) {
-            l->step[l->n] = log.step[log.next - 1];
-            l->loss[l->n++] = json_number_value(x);
-        }
-        json_decref(row);
-    }
-    jsonl_close(&log);
-    return 0;
-}
-
-void losses_free(losses *l) {
-    mem_free(l->step);
-    mem_free(l->loss);
-    *l = (losses){0};
-}
 
 estimate estimate_of(int64_t n, const double *d) {
     estimate x = {NAN, NAN, NAN, n};
@@ -50,7 +24,7 @@ estimate estimate_of(int64_t n, const double *d) {
     return x;
 }
 
-void difference_of(difference *d, const losses *a, const losses *b) {
+void difference_of(difference *d, const trace *a, const trace *b) {
     *d = (difference){0};
     int64_t most = a->n < b->n ? a->n : b->n;
     double *at = mem_alloc((size_t)most * sizeof *at, "a comparison"),
@@ -58,7 +32,7 @@ void difference_of(difference *d, const losses *a, const losses *b) {
     for (int64_t i = 0, j = 0; i < a->n && j < b->n;) {
         if (a->step[i] == b->step[j]) {
             at[d->pairs] = (double)a->step[i];
-            diff[d->pairs++] = b->loss[j++] - a->loss[i++];
+            diff[d->pairs++] = b->value[j++] - a->value[i++];
         } else if (a->step[i] < b->step[j]) i++;
         else j++;
     }

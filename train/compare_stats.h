@@ -5,16 +5,7 @@
 
 #include <stdint.h>
 
-#include "launch/error.h"
-
-/* A value of a log, step by step, where it is finite. */
-typedef struct losses {
-    int64_t n, *step;
-    double *loss;
-} losses;
-
-int losses_read(losses *l, const char *path, const char *key, error *e);
-void losses_free(losses *l);
+#include "train/series.h"
 
 /* A mean of paired differences and where it lies with 95% confidence. */
 typedef struct estimate {
@@ -36,7 +27,7 @@ typedef struct difference {
     estimate last;             /* over the last window */
 } difference;
 
-void difference_of(difference *d, const losses *a, const losses *b);
+void difference_of(difference *d, const trace *a, const trace *b);
 void difference_free(difference *d);
 
 #endif

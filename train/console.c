@@ -114,6 +114,12 @@ char *console_stage(const config *c, int64_t stage) {
     return text;
 }
 
+double console_left(const console *o, const state *s) {
+    int64_t first = stages_tokens(s->run, o->first_step), done = stages_tokens(s->run, s->step);
+    double rest = (double)(stages_tokens(s->run, s->c.train.steps) - done);
+    return rest * (comm_clock() - o->start) / (double)(done - first);
+}
+
 void console_step(console *o, const state *s, const step_result *r, const step_timing *t) {
     const train_config *c = &s->c.train;
     char eta[32];
@@ -121,13 +127,10 @@ void console_step(console *o, const state *s, const step_result *r, const step_t
     int due = s->step % c->log_every == 0 || s->step == c->steps || s->step == o->first_step + 1;
     if (o->terminal ? now - o->last < 0.2 && !due : !due) return;
     o->last = now;
-    int64_t first = stages_tokens(s->run, o->first_step), done = stages_tokens(s->run, s->step);
-    double rest = (double)(stages_tokens(s->run, c->steps) - done);
-    double left = rest * (now - o->start) / (double)(done - first);
     close_line(o);
     printf("step %lld/%lld  loss %.4f  lm %.4f  grad %.3f  lr %.2e  ffn %.2f  %.0f tok/s  mfu %.0f%%  ETA %s",
            (long long)s->step, (long long)c->steps, r->loss, r->lm, r->grad_norm, r->lr, r->ffn_mean_all,
-           t->tokens_per_second, 100 * t->mfu, console_duration(eta, left));
+           t->tokens_per_second, 100 * t->mfu, console_duration(eta, console_left(o, s)));
     if (o->terminal && s->step < c->steps) o->line_open = 1;
     else putchar('\n');
     fflush(stdout);

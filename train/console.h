@@ -17,6 +17,8 @@ console console_open(int64_t first_step);
 void console_header(const session *x);
 /* A stage of data.stages (1 and on) in a line; the caller frees it (mem_free). */
 char *console_stage(const config *c, int64_t stage);
+/* Seconds to the end of the run, at the speed it had since it began: after at least one step. */
+double console_left(const console *o, const state *s);
 void console_step(console *o, const state *s, const step_result *r, const step_timing *t);
 /* Warns, once a run, when AdamW's eps exceeds a hundredth of the smallest group's gradient RMS: from there on
  * that group's updates depend on the gradient's scale.  A group without any gradient is no reason to. */

@@ -5,26 +5,37 @@
 
 #include "launch/memory.h"
 
-static json_t *parse(jsonl *j, int64_t *step) {
-    json_t *row = json_loads(j->line, JSON_REJECT_DUPLICATES, NULL);
-    json_t *value = json_object_get(row, "step");
-    if (json_is_integer(value)) {
-        *step = json_integer_value(value);
-        return row;
-    }
-    json_decref(row);
-    return NULL;
+/* Does the line look like a row?  Which lines count is known before any of them is parsed. */
+static int looks_like_row(const char *line, ssize_t bytes, int64_t *step) {
+    long long x;
+    if (bytes < 2 || strcmp(line + bytes - 2, "}\n") || sscanf(line, " { \"step\" : %lld", &x) != 1) return 0;
+    *step = x;
+    return 1;
 }
 
-static void keep(jsonl *j, int64_t step, long offset, int64_t *room) {
+static void keep(jsonl *j, int64_t step, long offset) {
     while (j->rows > 0 && j->step[j->rows - 1] >= step) j->rows--; /* a resumed run repeats them */
-    if (j->rows == *room) {
-        *room = *room ? 2 * *room : 1024;
-        j->step = mem_grow(j->step, (size_t)*room * sizeof *j->step, "steps of a log");
-        j->offset = mem_grow(j->offset, (size_t)*room * sizeof *j->offset, "lines of a log");
+    if (j->next > j->rows) j->next = j->rows;
+    if (j->rows == j->room) {
+        j->room = j->room ? 2 * j->room : 1024;
+        j->step = mem_grow(j->step, (size_t)j->room * sizeof *j->step, "steps of a log");
+        j->offset = mem_grow(j->offset, (size_t)j->room * sizeof *j->offset, "lines of a log");
     }
     j->step[j->rows] = step;
     j->offset[j->rows++] = offset;
+}
+
+void jsonl_more(jsonl *j) {
+    if (!j->file || fseek(j->file, j->known, SEEK_SET)) return;
+    j->at = -1;
+    for (;;) {
+        ssize_t bytes = getline(&j->line, &j->line_size, j->file);
+        if (bytes <= 0 || j->line[bytes - 1] != '\n') return; /* its end was cut off, or is still to come */
+        int64_t step;
+        if (looks_like_row(j->line, bytes, &step)) keep(j, step, j->known);
+        else j->broken++;
+        j->known += bytes;
+    }
 }
 
 int jsonl_open(jsonl *j, const char *path, error *e) {
@@ -32,26 +43,23 @@ int jsonl_open(jsonl *j, const char *path, error *e) {
     j->file = fopen(path, "rb");
     if (!j->file && errno == ENOENT) return 0;
     if (!j->file) return error_set(e, EXIT_IO, "%s: cannot be read: %s", path, strerror(errno));
-    int64_t room = 0, bad = 0;
-    for (;;) {
-        long offset = ftell(j->file);
-        if (getline(&j->line, &j->line_size, j->file) < 0) break;
-        j->broken = bad; /* what the last line is does not matter */
-        int64_t step;
-        json_t *row = parse(j, &step);
-        if (row) keep(j, step, offset, &room);
-        else bad++;
-        json_decref(row);
-    }
+    jsonl_more(j);
     return 0;
 }
 
 json_t *jsonl_next(jsonl *j) {
-    if (j->next == j->rows) return NULL;
-    int64_t step;
-    if (fseek(j->file, j->offset[j->next++], SEEK_SET) || getline(&j->line, &j->line_size, j->file) < 0)
-        return NULL;
-    return parse(j, &step);
+    while (j->next < j->rows) {
+        long offset = j->offset[j->next++];
+        if (j->at != offset && fseek(j->file, offset, SEEK_SET)) return NULL; /* a seek empties the buffer */
+        ssize_t bytes = getline(&j->line, &j->line_size, j->file);
+        j->at = bytes < 0 ? -1 : offset + bytes;
+        if (bytes < 0) return NULL;
+        json_t *row = json_loads(j->line, JSON_REJECT_DUPLICATES, NULL);
+        if (json_is_integer(json_object_get(row, "step"))) return row;
+        json_decref(row);
+        j->broken++;
+    }
+    return NULL;
 }
 
 void jsonl_close(jsonl *j) {

@@ -53,8 +53,7 @@ static void range_of_loss(const run_data *r, chart *c) {
     c->y1 = -INFINITY; /* a single step's spike is drawn at the edge */
     chart_range(r->metrics.bins, r->smooth, &c->y0, &c->y1);
     for (int m = 0; m < r->marks.n; m++) chart_range(1, &r->marks.mark[m].loss, &c->y0, &c->y1);
-    if (r->eval.total >= 0)
-        chart_range(r->eval.rows, r->eval.loss + r->eval.total * r->eval.rows, &c->y0, &c->y1);
+    if (r->eval.total >= 0) chart_range(r->eval.rows, r->eval.loss[r->eval.total], &c->y0, &c->y1);
     if (!isfinite(c->y0)) c->y0 = 0, c->y1 = 1; /* no finite loss at all */
 }
 
@@ -91,10 +90,10 @@ void charts_loss(FILE *out, const run_data *r, double width, double height, cons
     snprintf(text, sizeof text, "training %.3f", last);
     chart_label_end(&c, "train", last, text);
     if (r->eval.total >= 0) {
-        const double *total = r->eval.loss + r->eval.total * r->eval.rows;
+        const double *total = r->eval.loss[r->eval.total];
         chart_line(&c, "valid", r->eval.rows, r->eval.step, total);
         if (r->eval.rows <= 60) chart_dots(&c, "valid", r->eval.rows, r->eval.step, total);
-        last = eval_last(&r->eval, r->eval.total);
+        last = run_held_out(r);
         snprintf(text, sizeof text, "validation %.3f", last);
         chart_label_end(&c, "valid", last, text);
     }
@@ -109,16 +108,17 @@ static void chart_sources(FILE *out, const run_data *r) {
     figure_begin(out, "Validation by source", "", "Loss on text that is never trained on.");
     chart c = small_chart(out, &r->metrics, 92);
     c.x0 = fmin(c.x0, v->step[0]), c.x1 = fmax(c.x1, v->step[v->rows - 1]);
-    for (int i = 0; i < v->sources; i++) chart_range(v->rows, v->loss + i * v->rows, &c.y0, &c.y1);
+    for (int i = 0; i < v->sources; i++) chart_range(v->rows, v->loss[i], &c.y0, &c.y1);
     if (!isfinite(c.y0)) c.y0 = 0, c.y1 = 1;
     chart_begin(&c, "small", "Validation loss of each source over the steps");
     for (int i = 0, color = 0; i < v->sources; i++) {
         if (i == v->total) continue;
         char class[8], text[64];
+        double last = series_last(v->rows, v->loss[i]);
         snprintf(class, sizeof class, "c%d", color++ % 6);
-        chart_line(&c, class, v->rows, v->step, v->loss + i * v->rows);
-        snprintf(text, sizeof text, "%.20s %.2f", v->source[i], eval_last(v, i));
-        chart_label_end(&c, class, eval_last(v, i), text);
+        chart_line(&c, class, v->rows, v->step, v->loss[i]);
+        snprintf(text, sizeof text, "%.20s %.2f", v->source[i], last);
+        chart_label_end(&c, class, last, text);
     }
     chart_end(&c);
     figure_end(out);

@@ -24,7 +24,7 @@ static void facts(FILE *out, const run_data *r) {
     fact(out, "Steps", (double)m->last, "%.0f", of);
     fact(out, "Tokens", run_last(m, "tokens"), NULL, "");
     fact(out, "Training loss", series_last(m->bins, r->smooth), "%.3f", "");
-    if (r->eval.total >= 0) fact(out, "Validation loss", eval_last(&r->eval, r->eval.total), "%.3f", "");
+    fact(out, "Validation loss", run_held_out(r), "%.3f", "");
     fact(out, "Throughput", run_median(&r->timing, "tokens_per_second"), NULL, " tokens/s");
     double seconds = run_median(&r->timing, "step_seconds") * (double)r->timing.rows;
     if (seconds < 90) fact(out, "Time", seconds, "%.0f", " s");
@@ -91,6 +91,7 @@ void page_write(FILE *out, const void *run) {
     const run_data *r = run;
     page_begin(out, r->name, "training report");
     summary(out, r);
+    status_html(out, &r->status, status_clock());
     if (r->metrics.rows == 0) {
         fputs("<h2>No step yet</h2>\n<p>The run has not finished its first step.</p>\n", out);
     } else {
@@ -106,8 +107,8 @@ void page_write(FILE *out, const void *run) {
         section(out, r, "Router", "three", charts_router);
         section(out, r, "Speed", "three", charts_speed);
     }
-    if (r->metrics.broken + r->timing.broken > 0)
-        fprintf(out, "<p>%" PRId64 " lines of the logs could not be read and are left out.</p>\n",
-                r->metrics.broken + r->timing.broken);
+    int64_t broken = r->metrics_log.broken + r->timing_log.broken + r->eval_log.broken;
+    if (broken > 0)
+        fprintf(out, "<p>%" PRId64 " lines of the logs could not be read and are left out.</p>\n", broken);
     page_end(out);
 }

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "launch/memory.h"
-#include "train/jsonl.h"
 
 static double *filled(int64_t n, double value) {
     double *x = mem_alloc((size_t)n * sizeof *x, "a column of a log");
@@ -13,75 +12,103 @@ static double *filled(int64_t n, double value) {
     return x;
 }
 
-/* `mean` holds sums until finish(). */
-static void start(column *c, int64_t bins, int64_t width) {
+static void start(column *c, int64_t width) {
+    int64_t n = SERIES_BINS * width;
     c->width = width;
-    c->mean = filled(bins * width, 0);
-    c->low = filled(bins * width, INFINITY);
-    c->high = filled(bins * width, -INFINITY);
+    c->sum = filled(n, 0);
+    c->mean = filled(n, NAN);
+    c->low = filled(n, INFINITY);
+    c->high = filled(n, -INFINITY);
+    c->count = mem_alloc((size_t)n * sizeof *c->count, "a column of a log");
     c->last = NAN;
 }
 
-static void gather(column *c, int64_t **count, int64_t bins, int64_t bin, const json_t *value) {
+static void gather(column *c, int64_t bin, const json_t *value) {
     int64_t width = json_is_array(value) ? (int64_t)json_array_size(value) : 1;
     if (!c->width) {
         if (!width) return;
-        start(c, bins, width);
-        *count = mem_alloc((size_t)(bins * width) * sizeof **count, "counts of a log");
+        start(c, width);
     }
     for (int64_t i = 0; i < c->width && i < width; i++) {
         const json_t *one = json_is_array(value) ? json_array_get(value, (size_t)i) : value;
         double x = json_is_number(one) ? json_number_value(one) : NAN; /* null stands for a NaN */
         if (!isfinite(x)) continue;
         int64_t at = bin * c->width + i;
-        c->mean[at] += x;
+        c->sum[at] += x;
         c->low[at] = fmin(c->low[at], x);
         c->high[at] = fmax(c->high[at], x);
-        (*count)[at]++;
+        c->count[at]++;
         c->last = x;
     }
 }
 
-static void finish(column *c, const int64_t *count, int64_t bins) {
-    for (int64_t i = 0; i < bins * c->width; i++) {
-        if (count[i]) c->mean[i] /= (double)count[i];
-        else c->mean[i] = c->low[i] = c->high[i] = NAN;
+/* Element i of the column's bins takes what element j has, and j is as new. */
+static void move(column *c, int64_t i, int64_t j) {
+    c->sum[i] += c->sum[j];
+    c->low[i] = fmin(c->low[i], c->low[j]);
+    c->high[i] = fmax(c->high[i], c->high[j]);
+    c->count[i] += c->count[j];
+    c->sum[j] = 0;
+    c->low[j] = INFINITY;
+    c->high[j] = -INFINITY;
+    c->count[j] = 0;
+}
+
+/* Twice as many steps a bin. */
+static void join_bins(series *s) {
+    s->per *= 2;
+    for (int k = 0; k < s->columns; k++) {
+        column *c = &s->column[k];
+        for (int64_t i = c->width; i < SERIES_BINS * c->width; i++) {
+            int64_t bin = i / c->width;
+            move(c, bin / 2 * c->width + i % c->width, i);
+        }
     }
 }
 
-int series_read(series *s, const char *path, int keys, const char *const *key, error *e) {
-    REQUIRE(keys <= SERIES_COLUMNS);
-    *s = (series){.columns = keys};
-    for (int k = 0; k < keys; k++) s->column[k].key = key[k];
-    jsonl log;
-    if (jsonl_open(&log, path, e)) return e->code;
-    s->broken = log.broken;
-    s->rows = log.rows;
-    if (log.rows) {
-        s->first = log.step[0];
-        s->last = log.step[log.rows - 1];
-        int64_t span = s->last - s->first + 1, *count[SERIES_COLUMNS] = {0};
-        s->bins = span < SERIES_BINS ? span : SERIES_BINS;
-        s->step = mem_alloc((size_t)s->bins * sizeof *s->step, "steps of a series");
-        for (int64_t b = 0; b < s->bins; b++)
-            s->step[b] = (double)s->first + ((double)b + 0.5) * (double)span / (double)s->bins - 0.5;
-        json_t *row;
-        while ((row = jsonl_next(&log))) {
-            int64_t bin =
-                (int64_t)((double)(log.step[log.next - 1] - s->first) * (double)s->bins / (double)span);
-            for (int k = 0; k < keys; k++) {
-                const json_t *value = json_object_get(row, key[k]);
-                if (value) gather(&s->column[k], &count[k], s->bins, bin, value);
-            }
-            json_decref(row);
-        }
-        for (int k = 0; k < keys; k++) {
-            finish(&s->column[k], count[k], s->bins);
-            mem_free(count[k]);
-        }
+static void keep(trace *t, int64_t step, const json_t *value) {
+    if (!json_is_number(value)) return;
+    if (t->n == t->room) {
+        t->room = t->room ? 2 * t->room : 1024;
+        t->step = mem_grow(t->step, (size_t)t->room * sizeof *t->step, "steps of a log");
+        t->value = mem_grow(t->value, (size_t)t->room * sizeof *t->value, "values of a log");
     }
-    jsonl_close(&log);
-    return 0;
+    t->step[t->n] = step;
+    t->value[t->n++] = json_number_value(value);
+}
+
+void series_open(series *s, int keys, const char *const *key, const char *whole) {
+    REQUIRE(keys <= SERIES_COLUMNS);
+    *s = (series){.columns = keys, .whole = whole};
+    for (int k = 0; k < keys; k++) s->column[k].key = key[k];
+}
+
+void series_row(series *s, const json_t *row) {
+    int64_t step = json_integer_value(json_object_get(row, "step"));
+    if (!s->rows) s->first = step, s->per = 1;
+    else if (step <= s->last) return;
+    s->rows++;
+    s->last = step;
+    while ((step - s->first) / s->per >= SERIES_BINS) join_bins(s);
+    for (int k = 0; k < s->columns; k++) {
+        const json_t *value = json_object_get(row, s->column[k].key);
+        if (value) gather(&s->column[k], (step - s->first) / s->per, value);
+    }
+    if (s->whole) keep(&s->trace, step, json_object_get(row, s->whole));
+}
+
+void series_settle(series *s) {
+    if (!s->rows) return;
+    s->bins = (s->last - s->first) / s->per + 1;
+    for (int64_t b = 0; b < s->bins; b++) {
+        int64_t first = s->first + b * s->per, last = first + s->per - 1;
+        s->step[b] = ((double)first + (double)(last < s->last ? last : s->last)) / 2;
+    }
+    for (int k = 0; k < s->columns; k++) {
+        column *c = &s->column[k];
+        for (int64_t i = 0; i < s->bins * c->width; i++)
+            c->mean[i] = c->count[i] ? c->sum[i] / (double)c->count[i] : NAN;
+    }
 }
 
 const column *series_find(const series *s, const char *key) {
@@ -92,11 +119,12 @@ const column *series_find(const series *s, const char *key) {
 
 void series_free(series *s) {
     for (int k = 0; k < s->columns; k++) {
-        mem_free(s->column[k].mean);
-        mem_free(s->column[k].low);
-        mem_free(s->column[k].high);
+        column *c = &s->column[k];
+        void *of[] = {c->sum, c->count, c->mean, c->low, c->high};
+        for (size_t i = 0; i < sizeof of / sizeof *of; i++) mem_free(of[i]);
     }
-    mem_free(s->step);
+    mem_free(s->trace.step);
+    mem_free(s->trace.value);
     *s = (series){0};
 }
 

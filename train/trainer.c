@@ -14,8 +14,8 @@
 #include "train/console.h"
 #include "train/deadline.h"
 #include "train/evaluate.h"
+#include "train/live.h"
 #include "train/metrics.h"
-#include "train/report.h"
 #include "train/session.h"
 #include "train/signals.h"
 #include "train/stages.h"
@@ -25,6 +25,7 @@ typedef struct trainer {
     step_result r;
     ckpt_saver *saver;
     metrics out; /* rank 0 */
+    live *live;  /* rank 0 */
     console console;
     deadline deadline; /* of --exit-after: rank 0's clock decides for all */
     int signals;
@@ -32,6 +33,7 @@ typedef struct trainer {
     int32_t *tokens, *eval_tokens; /* this rank's micro-batches of a step; one of a validation */
     held_out *held_out;            /* [sources + 1] */
     double peak_flops;             /* of all ranks */
+    int timed_out;                 /* rank 0: --exit-after is why the run stops */
 } trainer;
 
 /* One run at a time writes to a directory.  What was killed may need a moment to be gone.  Rank 0. */
@@ -145,6 +147,7 @@ static int stop_wanted(trainer *t) {
     double coming = validates(t, s->step) ? t->deadline.validation : 0; /* this step's own is still to come */
     if (s->mesh.rank || !deadline_reached(&t->deadline, comm_clock() + coming, validates(t, s->step + 1)))
         return 0;
+    t->timed_out = 1;
     console_line(&t->console, "stopping: --exit-after leaves no time for another step and a checkpoint");
     return 1;
 }
@@ -235,11 +238,15 @@ static int start_save(trainer *t) {
     return why.code;
 }
 
-static void report(trainer *t) {
-    error e = {0};
-    if (t->x.s.mesh.rank) return;
-    if (report_write(t->x.c.run_dir, NULL, &e)) fprintf(stderr, "caracal: %s\n", e.text);
-    else console_line(&t->console, "report    %s/report.html", t->x.c.run_dir);
+/* The report's last word. */
+static void report(trainer *t, int code, const error *e) {
+    int state = !code ? RUN_FINISHED : code == EXIT_REQUEUE ? RUN_STOPPED : RUN_FAILED;
+    const char *why = state == RUN_FINISHED ? NULL
+                      : state == RUN_FAILED ? e->text
+                      : t->timed_out        ? "By --exit-after; the same command goes on from here."
+                                            : "By a signal; the same command goes on from here.";
+    if (t->x.s.mesh.rank || live_close(t->live, t->x.s.step, state, why)) return;
+    console_line(&t->console, "report    %s/report.html", t->x.c.run_dir);
 }
 
 static int nonfinite(trainer *t, error *e) {
@@ -305,7 +312,10 @@ static int loop(trainer *t, error *e) {
         if (saves(t, last || asked) && sdc_before_save(s, &passed, e) && corrupted(t, passed, e))
             return e->code;
         int code = checkpoint(t, last || asked, &timing);
-        if (s->mesh.rank == 0) metrics_timing(&t->out, s->step, &timing);
+        if (s->mesh.rank == 0) {
+            metrics_timing(&t->out, s->step, &timing);
+            live_step(t->live, s->step, console_left(&t->console, s));
+        }
         if (code && last)
             return error_set(e, code, "the run is done, but its last checkpoint was not written");
         if (code && asked) return error_set(e, code, "asked to stop, but the checkpoint was not written");
@@ -323,9 +333,10 @@ int train_run(comm *world, const train_job *job, error *e) {
     code = open_trainer(&t, job->resume, job->init_from, e);
     if (!code) {
         t.console = console_open(t.x.s.step);
+        if (t.x.s.mesh.rank == 0) t.live = live_open(t.x.c.run_dir, t.x.s.step, t.x.c.train.steps);
         code = loop(&t, e);
         finish_save(&t); /* a loop that ended with an error may leave one */
-        report(&t);
+        report(&t, code, e);
     }
     close_trainer(&t);
     return code;

@@ -1,0 +1,176 @@
+#include "train/run_data.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "launch/memory.h"
+
+double run_last(const series *s, const char *key) {
+    const column *c = series_find(s, key);
+    return c ? c->last : NAN;
+}
+
+double run_median(const series *s, const char *key) {
+    const column *c = series_find(s, key);
+    if (!c || c->width != 1) return NAN;
+    double x[SERIES_BINS];
+    memcpy(x, c->mean, (size_t)s->bins * sizeof *x);
+    return series_quantile(s->bins, x, 0.5);
+}
+
+double run_held_out(const run_data *r) {
+    return r->eval.total >= 0 ? series_last(r->eval.rows, r->eval.loss[r->eval.total]) : NAN;
+}
+
+/* ---- markers ---- */
+
+void run_mark(run_data *r, int64_t step, const char *class, const char *label) {
+    if (r->markers == RUN_MARKERS) return;
+    run_marker *m = &r->marker[r->markers++];
+    *m = (run_marker){.step = (double)step, .class = class};
+    snprintf(m->label, sizeof m->label, "%s", label);
+}
+
+/* Where the config changes what a step is. */
+static void mark_plan(run_data *r) {
+    char label[32];
+    if (r->c.loss.mtp_coef > 0 && r->c.loss.mtp_start > 0)
+        run_mark(r, r->c.loss.mtp_start + 1, "rule", "MTP joins");
+    for (int64_t i = 0; i < r->c.data.stages; i++) {
+        snprintf(label, sizeof label, "stage %d", (int)i + 2);
+        run_mark(r, r->c.data.stage[i].after + 1, "rule", label);
+    }
+}
+
+/* ---- validations ---- */
+
+static int source_index(evaluations *v, const char *name) {
+    for (int i = 0; i < v->sources; i++)
+        if (!strcmp(v->source[i], name)) return i;
+    if (v->sources == EVAL_SOURCES) return -1;
+    if (!strcmp(name, "total")) v->total = v->sources;
+    v->source[v->sources] = mem_string(name);
+    double *loss = v->loss[v->sources] = mem_alloc(EVAL_ROWS * sizeof *loss, "validations");
+    for (int64_t i = 0; i < EVAL_ROWS; i++) loss[i] = NAN;
+    return v->sources++;
+}
+
+/* Every second one goes. */
+static void thin_out(evaluations *v) {
+    v->rows /= 2;
+    for (int64_t i = 0; i < v->rows; i++) {
+        v->step[i] = v->step[2 * i + 1];
+        v->bits[i] = v->bits[2 * i + 1];
+        v->accepted[i] = v->accepted[2 * i + 1];
+        for (int k = 0; k < v->sources; k++) v->loss[k][i] = v->loss[k][2 * i + 1];
+    }
+    for (int k = 0; k < v->sources; k++)
+        for (int64_t i = v->rows; i < EVAL_ROWS; i++) v->loss[k][i] = NAN;
+}
+
+static double number(const json_t *value) {
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+static void eval_row(evaluations *v, const json_t *row) {
+    const char *name;
+    json_t *loss;
+    double step = (double)json_integer_value(json_object_get(row, "step"));
+    if (v->rows && step <= v->step[v->rows - 1]) return;
+    if (v->rows == EVAL_ROWS) thin_out(v);
+    int64_t i = v->rows++;
+    v->step[i] = step;
+    v->bits[i] = number(json_object_get(json_object_get(row, "bits_per_byte"), "total"));
+    v->accepted[i] = number(json_object_get(row, "mtp_acceptance"));
+    json_object_foreach(json_object_get(row, "loss"), name, loss) {
+        int source = source_index(v, name);
+        if (source >= 0) v->loss[source][i] = number(loss);
+    }
+}
+
+/* ---- reading ---- */
+
+/* The last part of a path, without what slashes may follow it. */
+static char *last_part(const char *path) {
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/') end--;
+    size_t begin = end;
+    while (begin > 0 && path[begin - 1] != '/') begin--;
+    char *name = mem_string(path + begin);
+    name[end - begin] = 0;
+    return name;
+}
+
+void run_update(run_data *r) {
+    json_t *row;
+    jsonl_more(&r->metrics_log);
+    jsonl_more(&r->timing_log);
+    jsonl_more(&r->eval_log);
+    for (; (row = jsonl_next(&r->metrics_log)); json_decref(row)) series_row(&r->metrics, row);
+    for (; (row = jsonl_next(&r->timing_log)); json_decref(row)) series_row(&r->timing, row);
+    for (; (row = jsonl_next(&r->eval_log)); json_decref(row)) eval_row(&r->eval, row);
+    series_settle(&r->metrics);
+    series_settle(&r->timing);
+    const column *loss = series_find(&r->metrics, "loss");
+    for (int64_t b = 0; b < r->metrics.bins; b++) r->smooth[b] = NAN;
+    if (loss) series_smooth(r->metrics.bins, r->smooth, loss->mean, r->metrics.bins / 60);
+}
+
+static int open_log(jsonl *log, const run_data *r, const char *name, error *e) {
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", r->directory, name);
+    return jsonl_open(log, path, e);
+}
+
+int run_read(run_data *r, const char *run_dir, const char *whole, error *e) {
+    static const char *const metrics[] = {"loss",
+                                          "lm_loss",
+                                          "tokens",
+                                          "grad_norm",
+                                          "grad_rms_min",
+                                          "lr",
+                                          "hidden_max",
+                                          "ffn_experts_mean",
+                                          "ffn_experts_std",
+                                          "expert_load_max_over_mean",
+                                          "router_similarity",
+                                          "router_grad_ratio",
+                                          "bias_min",
+                                          "bias_max"};
+    static const char *const timing[] = {"tokens_per_second", "step_seconds", "mfu", "comm_exposed_seconds"};
+    char path[4200];
+    error unreadable = {0};
+    struct stat info;
+    *r = (run_data){.eval.total = -1};
+    if (stat(run_dir, &info) || !S_ISDIR(info.st_mode))
+        return error_set(e, EXIT_USAGE, "%s: is not a run directory", run_dir);
+    r->directory = mem_string(run_dir);
+    r->name = last_part(run_dir);
+    series_open(&r->metrics, sizeof metrics / sizeof *metrics, metrics, whole);
+    series_open(&r->timing, sizeof timing / sizeof *timing, timing, NULL);
+    snprintf(path, sizeof path, "%s/config.yaml", run_dir);
+    r->has_config = config_load(&r->c, path, 0, NULL, &unreadable) == 0;
+    if (r->has_config) mark_plan(r);
+    if (open_log(&r->metrics_log, r, "metrics.jsonl", e) || open_log(&r->timing_log, r, "timing.jsonl", e) ||
+        open_log(&r->eval_log, r, "eval.jsonl", e))
+        return e->code;
+    run_update(r);
+    status_read(&r->status, run_dir);
+    return 0;
+}
+
+void run_free(run_data *r) {
+    mem_free(r->directory);
+    mem_free(r->name);
+    if (r->has_config) config_free(&r->c);
+    jsonl_close(&r->metrics_log);
+    jsonl_close(&r->timing_log);
+    jsonl_close(&r->eval_log);
+    series_free(&r->metrics);
+    series_free(&r->timing);
+    for (int i = 0; i < r->eval.sources; i++) {
+        mem_free(r->eval.source[i]);
+        mem_free(r->eval.loss[i]);
+    }
+}
