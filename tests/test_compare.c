@@ -120,13 +120,118 @@ static void two_runs(void **state) {
     free(picture);
 }
 
+/* The config of a run: `vocab` and `sources` are what matters here. */
+static void write_config(scratch *s, const char *name, int vocab, const char *tokenizer, const char *weight) {
+    char file[64], *text;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    fprintf(
+        f,
+        "run: {dir: x}\n"
+        "model: {vocab_size: %d, hidden_size: 64, num_layers: 2, num_attention_heads: 2, q_lora_rank: 32,\n"
+        "        kv_lora_rank: 16, qk_nope_head_dim: 16, qk_rope_head_dim: 8, v_head_dim: 16,\n"
+        "        ffn_hidden_size: 128, expert_ffn_hidden_size: 32, n_routed_experts: 8,\n"
+        "        zero_expert_num: 4, moe_topk: 3}\n"
+        "router: {expected_ffn_experts: 2}\n"
+        "optim: {lr: 1e-3}\n"
+        "train: {steps: 100, seq_len: 16, micro_batches: 4}\n"
+        "data: {tokenizer: %s/%s, sources: [{name: a, train: a, weight: %s}]}\n",
+        vocab, s->directory, tokenizer, weight);
+    fclose(f);
+    snprintf(file, sizeof file, "%s/config.yaml", name);
+    scratch_write_bytes(s, file, text, size);
+    free(text);
+}
+
+/* The same text, another weight, another vocabulary, a tokenizer of the same and of other bytes elsewhere. */
+static void what_losses_do_not_say(void **state) {
+    static const struct {
+        int vocab;
+        const char *tokenizer, *weight;
+        int text, tokenizers;
+    } cases[] = {{256, "t.json", "1", 0, 0},     {256, "t.json", "2", 1, 0},
+                 {512, "t.json", "1", 0, 1},     {256, "copy.json", "1", 0, 0},
+                 {256, "other.json", "1", 0, 1}, {256, "absent.json", "1", 0, 1}};
+    scratch *s = *state;
+    scratch_write_bytes(s, "t.json", "abc", 3);
+    scratch_write_bytes(s, "copy.json", "abc", 3);
+    scratch_write_bytes(s, "other.json", "abd", 3);
+    write_run(s, "one", 20, 0, "");
+    write_run(s, "other", 20, 0.5, "");
+    write_config(s, "one", 256, "t.json", "1");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_config(s, "other", cases[i].vocab, cases[i].tokenizer, cases[i].weight);
+        assert_int_equal(compare(s, "one", "other"), 0);
+        char *page = written(s, "page.html");
+        assert_int_equal(strstr(page, "read different text") != NULL, cases[i].text);
+        assert_int_equal(strstr(page, "different tokenizers") != NULL, cases[i].tokenizers);
+        free(page);
+    }
+}
+
+/* Runs of one name are told apart; equal ones are called equal. */
+static void twins(void **state) {
+    scratch *s = *state;
+    char a[256], b[256], *page;
+    mkdir(scratch_path(s, "a"), 0777);
+    mkdir(scratch_path(s, "b"), 0777);
+    write_run(s, "a/run", 30, 0, "");
+    write_run(s, "b/run", 30, 0, "");
+    assert_int_equal(compare(s, "a/run", "b/run"), 0);
+    page = written(s, "page.html");
+    snprintf(a, sizeof a, "<h1>%s/a/run and %s/b/run</h1>", s->directory, s->directory);
+    assert_non_null(strstr(page, a));
+    free(page);
+    comparison *c = calloc(1, sizeof *c);
+    error e = {0};
+    snprintf(a, sizeof a, "%s/a/run", s->directory);
+    snprintf(b, sizeof b, "%s/b/run/", s->directory);
+    assert_int_equal(comparison_read(c, 2, (char *[]){a, b}, &e), 0);
+    assert_true(c->run[1].to_first.equal && c->run[1].to_first.pairs == 30);
+    comparison_free(c);
+    *c = (comparison){0};
+    snprintf(b, sizeof b, "%s/b/../a/run/", s->directory);
+    assert_int_equal(comparison_read(c, 2, (char *[]){a, b}, &e), EXIT_USAGE);
+    assert_non_null(strstr(e.text, "are the same run: there is nothing to compare"));
+    comparison_free(c);
+    free(c);
+}
+
 static void what_cannot_be_compared(void **state) {
     scratch *s = *state;
+    char one[256], other[256], out[256];
     write_run(s, "one", 3, 0, "");
+    write_run(s, "other", 3, 1, "");
     write_run(s, "new", 0, 0, "");
+    mkdir(scratch_path(s, "empty"), 0777);
     assert_int_equal(compare(s, "one", "new"), EXIT_USAGE);
     assert_int_equal(compare(s, "one", "absent"), EXIT_USAGE);
+    assert_int_equal(compare(s, "one", "empty"), EXIT_USAGE);
+    assert_int_equal(compare(s, "one", "one"), EXIT_USAGE);
     assert_int_equal(compare_command(2, (char *[]){"compare", "one", NULL}), EXIT_USAGE);
+    snprintf(one, sizeof one, "%s/one", s->directory);
+    snprintf(other, sizeof other, "%s/other", s->directory);
+    snprintf(out, sizeof out, "--out=%s/absent/page.html", s->directory);
+    assert_int_equal(compare_command(4, (char *[]){"compare", one, other, out, NULL}), EXIT_USAGE);
+    snprintf(out, sizeof out, "--out=%s/empty", s->directory);
+    assert_int_equal(compare_command(4, (char *[]){"compare", one, other, out, NULL}), EXIT_USAGE);
+    assert_int_not_equal(access(scratch_path(s, "page.html"), F_OK), 0);
+}
+
+static void a_picture_elsewhere(void **state) {
+    scratch *s = *state;
+    char word[4][256];
+    write_run(s, "one", 30, 0, "");
+    write_run(s, "other", 30, 1, "");
+    snprintf(word[0], sizeof word[0], "%s/one", s->directory);
+    snprintf(word[1], sizeof word[1], "%s/other", s->directory);
+    snprintf(word[2], sizeof word[2], "--out=%s/page.html", s->directory);
+    snprintf(word[3], sizeof word[3], "--picture=%s/figure.svg", s->directory);
+    assert_int_equal(compare_command(5, (char *[]){"compare", word[0], word[1], word[2], word[3], NULL}), 0);
+    char *picture = written(s, "figure.svg");
+    assert_non_null(strstr(picture, "Loss minus that of one"));
+    free(picture);
+    assert_int_not_equal(access(scratch_path(s, "page.svg"), F_OK), 0);
 }
 
 int main(void) {
@@ -135,7 +240,10 @@ int main(void) {
         cmocka_unit_test(intervals_hold_what_they_say),
         cmocka_unit_test(differences_pair_steps),
         cmocka_unit_test_setup_teardown(two_runs, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(what_losses_do_not_say, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(twins, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_compared, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_picture_elsewhere, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,58 +3,13 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "train/config_table.h"
 #include "train/console.h"
-#include "train/metrics.h"
 #include "train/whole_file.h"
-
-/* ---- reading ---- */
-
-/* Seconds from the start of the log to the end of step `at`. */
-static double seconds_until(const series *timing, double at) {
-    const column *t = series_find(timing, "step_seconds");
-    if (!t || t->width != 1 || at > (double)timing->last + 0.5) return NAN;
-    double sum = 0, width = (double)timing->per;
-    for (int64_t b = 0; b < timing->bins; b++) {
-        double begin = (double)(timing->first + b * timing->per) - 0.5;
-        double steps = fmin(fmax(at + 0.5 - begin, 0), width);
-        if (isfinite(t->mean[b])) sum += steps * t->mean[b];
-    }
-    return sum;
-}
-
-static int read_run(compared_run *x, const char *path, error *e) {
-    x->path = path;
-    if (run_read(&x->run, path, "lm_loss", e)) return e->code;
-    const series *s = &x->run.metrics;
-    const column *loss = series_find(s, "lm_loss"), *tokens = series_find(s, "tokens");
-    if (!loss || loss->width != 1)
-        return error_set(e, EXIT_USAGE, "%s: has no metrics.jsonl with a step in it yet", path);
-    series_smooth(s->bins, x->smooth, loss->mean, s->bins / 60);
-    for (int64_t b = 0; b < s->bins; b++) {
-        x->seconds[b] = seconds_until(&x->run.timing, s->step[b]);
-        x->flops[b] = x->run.has_config && tokens && tokens->width == 1
-                          ? metrics_flops(&x->run.c, tokens->mean[b])
-                          : NAN;
-    }
-    return 0;
-}
-
-static void read_differences(comparison *c) {
-    for (int i = 1; i < c->runs; i++)
-        difference_of(&c->run[i].to_first, &c->run[0].run.metrics.trace, &c->run[i].run.metrics.trace);
-}
-
-static void comparison_free(comparison *c) {
-    for (int i = 0; i < c->runs; i++) {
-        compared_run *x = &c->run[i];
-        run_free(&x->run);
-        difference_free(&x->to_first);
-    }
-}
 
 /* ---- configs ---- */
 
@@ -117,11 +72,6 @@ int compare_configs(const comparison *c, compare_key *line, void *to) {
     return found + compare_stages(c, line, to);
 }
 
-static void note_data(void *to, const char *key, char value[COMPARE_RUNS][256]) {
-    (void)value;
-    if (!strncmp(key, "data.", 5)) *(int *)to = 1;
-}
-
 /* ---- in words ---- */
 
 static void print_key(void *to, const char *key, char value[COMPARE_RUNS][256]) {
@@ -144,6 +94,7 @@ static void print_run(const compared_run *x) {
            console_count(text, run_last(&r->metrics, "tokens")));
     print_figure(series_last(r->metrics.bins, x->smooth), "%.4f");
     print_figure(run_held_out(r), "%.4f");
+    print_figure(series_last(r->eval.rows, r->eval.bits), "%.4f");
     print_figure(run_median(&r->timing, "tokens_per_second"), "%.0f");
     print_figure(100 * run_median(&r->timing, "mfu"), "%.0f%%");
     print_figure(100 * run_median(&r->timing, "comm_exposed_seconds") /
@@ -153,14 +104,15 @@ static void print_run(const compared_run *x) {
 }
 
 static void print_comparison(const comparison *c) {
-    printf("%-24s %7s %9s %10s %10s %10s %10s %10s\n", "run", "step", "tokens", "loss", "held-out",
-           "tokens/s", "mfu", "waiting");
+    printf("%-24s %7s %9s %10s %10s %10s %10s %10s %10s\n", "run", "step", "tokens", "loss", "held-out",
+           "bits/byte", "tokens/s", "mfu", "waiting");
     for (int i = 0; i < c->runs; i++) print_run(&c->run[i]);
     putchar('\n');
     for (int i = 1; i < c->runs; i++) {
         const difference *d = &c->run[i].to_first;
-        if (!d->pairs) {
-            printf("%s and %s have no step in common\n", c->run[i].run.name, c->run[0].run.name);
+        if (!d->pairs || d->equal) {
+            printf("%s and %s %s\n", c->run[i].run.name, c->run[0].run.name,
+                   d->pairs ? "have the same loss in every common step" : "have no step in common");
             continue;
         }
         printf("%s - %s: %+.4f", c->run[i].run.name, c->run[0].run.name, d->last.mean);
@@ -170,43 +122,55 @@ static void print_comparison(const comparison *c) {
     printf("\nconfig keys that differ:\n");
     int keys = compare_configs(c, print_key, (void *)c);
     if (keys <= 0) printf("  %s\n", keys ? "not known: a run has no config.yaml" : "none");
-    if (c->different_data)
-        printf(
-            "\nThese runs read different text: a difference of their losses says little about the models.\n");
+    for (int i = 0; i < c->notes; i++) printf("\n%s\n", c->note[i]);
 }
 
 /* ---- the command ---- */
 
+/* What a long reading would be in vain for. */
+static int check_place(const char *option, const char *path, error *e) {
+    const char *slash = strrchr(path, '/');
+    char directory[4096] = ".";
+    struct stat info;
+    if (slash) snprintf(directory, sizeof directory, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    if (stat(directory, &info) || !S_ISDIR(info.st_mode))
+        return error_set(e, EXIT_USAGE, "--%s=%s: there is no directory %s", option, path, directory);
+    if (!stat(path, &info) && S_ISDIR(info.st_mode))
+        return error_set(e, EXIT_USAGE, "--%s=%s: is a directory; the name of a file is wanted", option,
+                         path);
+    return 0;
+}
+
+static int write_comparison(const comparison *c, const char *page, const char *picture, error *e) {
+    print_comparison(c);
+    if (whole_file(page, compare_page, c, e) || whole_file(picture, compare_picture, c, e)) return e->code;
+    printf("\n%s, %s\n", page, picture);
+    return 0;
+}
+
 int compare_command(int argc, char **argv) {
-    const char *out = "compare.html";
-    const option known[] = {{"out", .text = &out}, {0}};
-    options o = {.usage = "usage: caracal compare RUN_DIR RUN_DIR ... [--out=compare.html]\n",
+    const char *page = "compare.html", *picture = NULL;
+    const option known[] = {{"out", .text = &page}, {"picture", .text = &picture}, {0}};
+    options o = {.usage = "usage: caracal compare RUN_DIR RUN_DIR ... [--out=compare.html] "
+                          "[--picture=compare.svg]\n",
                  .known = known,
-                 .min_words = 2,
+                 .min_words = 1,
                  .max_words = COMPARE_RUNS};
     if (!options_read(&o, argc, argv)) return o.code;
-    size_t stem = strlen(out);
-    if (stem > 5 && !strcmp(out + stem - 5, ".html")) stem -= 5;
-    char picture[4096];
-    snprintf(picture, sizeof picture, "%.*s.svg", (int)stem, out);
+    if (o.words == 1) return options_refuse(&o, "%s: one run alone; with which is it compared?", o.word[0]);
+    char beside[4096];
+    size_t stem = strlen(page);
+    if (stem > 5 && !strcmp(page + stem - 5, ".html")) stem -= 5;
+    snprintf(beside, sizeof beside, "%.*s.svg", (int)stem, page);
+    if (!picture) picture = beside;
 
-    comparison *c = mem_alloc(sizeof *c, "a comparison");
     error e = {0};
-    int code = 0;
-    while (c->runs < o.words && !code) {
-        code = read_run(&c->run[c->runs], o.word[c->runs], &e);
-        c->runs++;
+    if (!check_place("out", page, &e) && !check_place("picture", picture, &e)) {
+        comparison *c = mem_alloc(sizeof *c, "a comparison");
+        if (!comparison_read(c, o.words, o.word, &e)) write_comparison(c, page, picture, &e);
+        comparison_free(c);
+        mem_free(c);
     }
-    if (!code) {
-        read_differences(c);
-        compare_configs(c, note_data, &c->different_data);
-        print_comparison(c);
-        code = whole_file(out, compare_page, c, &e);
-        if (!code) code = whole_file(picture, compare_picture, c, &e);
-    }
-    if (code) fprintf(stderr, "caracal: %s\n", e.text);
-    else printf("\n%s, %s\n", out, picture);
-    comparison_free(c);
-    mem_free(c);
-    return code;
+    if (e.code) fprintf(stderr, "caracal: %s\n", e.text);
+    return e.code;
 }

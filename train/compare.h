@@ -10,9 +10,9 @@
 enum { COMPARE_RUNS = 6 };
 
 typedef struct compared_run {
-    run_data run;            /* its trace: lm_loss */
-    const char *path;        /* borrowed */
-    difference to_first;     /* this run's loss minus the first's; empty for the first */
+    run_data run;        /* its trace: lm_loss */
+    const char *path;    /* borrowed */
+    difference to_first; /* this run's loss minus the first's; empty for the first */
     /* [metrics.bins]; seconds and flops since the first step, NaN where they are not known */
     double smooth[SERIES_BINS], seconds[SERIES_BINS], flops[SERIES_BINS]; /* smooth: lm_loss */
 } compared_run;
@@ -20,8 +20,14 @@ typedef struct compared_run {
 typedef struct comparison {
     int runs;
     compared_run run[COMPARE_RUNS];
-    int different_data; /* tokenizer or sources differ: losses cannot be compared as they are */
+    int notes;
+    const char *note[4]; /* why losses cannot be compared as they are, in sentences */
 } comparison;
+
+/* ---- reading (compare_read.c) ---- */
+/* Into a zeroed *c; borrows the paths.  comparison_free also after an error. */
+int comparison_read(comparison *c, int runs, char *const *path, error *e);
+void comparison_free(comparison *c);
 
 /* One line for each key in which configs differ: name and the values [c->runs]. */
 typedef void compare_key(void *to, const char *key, char value[COMPARE_RUNS][256]);

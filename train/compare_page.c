@@ -78,7 +78,7 @@ static void draw_curves(chart *c, const comparison *of, const curve *curves, con
         chart_range(curves[i].n, curves[i].y, &c->y0, &c->y1);
     }
     if (!isfinite(c->x0) || !isfinite(c->y0)) return;
-    if (c->y0 > 0 && c->y1 > 50 * c->y0) c->log_y = 1;
+    c->log_y = chart_wants_log(c);
     chart_begin(c, class, name);
     for (int i = 0; i < of->runs; i++) {
         char text[64], value[32];
@@ -92,7 +92,7 @@ static void draw_curves(chart *c, const comparison *of, const curve *curves, con
 }
 
 static void loss_chart(FILE *out, const comparison *c, enum axis axis, double width, double height,
-                       const char *class, const char *head) {
+                       const char *class) {
     static const char *const name[] = {"step", "tokens", "seconds", "FLOPs"};
     curve curves[COMPARE_RUNS];
     chart picture = {.out = out,
@@ -101,8 +101,7 @@ static void loss_chart(FILE *out, const comparison *c, enum axis axis, double wi
                      .left = 40,
                      .right = label_room(c),
                      .bottom = 26,
-                     .top = head ? 52 : 12,
-                     .head = head,
+                     .top = 12,
                      .x_name = name[axis]};
     for (int i = 0; i < c->runs; i++) {
         const compared_run *x = &c->run[i];
@@ -123,7 +122,7 @@ static void small_losses(FILE *out, const comparison *c) {
         "What the same arithmetic buys: model FLOPs, at the expected number of experts."};
     for (int axis = TOKENS; axis <= FLOPS; axis++) {
         figure(out, title[axis], caption[axis]);
-        loss_chart(out, c, (enum axis)axis, 420, 260, "small", NULL);
+        loss_chart(out, c, (enum axis)axis, 420, 260, "small");
         fputs("</figure>\n", out);
     }
 }
@@ -200,7 +199,7 @@ static void cell(FILE *out, double x, const char *format) {
 
 static void runs_table(FILE *out, const comparison *c) {
     fputs("<table><tr><th>Run</th><th>Steps</th><th>Tokens</th><th>Loss</th><th>Difference</th><th>95%</th>"
-          "<th>Held-out</th><th>Tokens/s</th><th>MFU</th><th>Waiting</th></tr>\n",
+          "<th>Held-out</th><th>Bits/byte</th><th>Tokens/s</th><th>MFU</th><th>Waiting</th></tr>\n",
           out);
     for (int i = 0; i < c->runs; i++) {
         const compared_run *x = &c->run[i];
@@ -215,6 +214,7 @@ static void runs_table(FILE *out, const comparison *c) {
         cell(out, i ? x->to_first.last.mean : NAN, "%+.4f");
         cell(out, i ? (x->to_first.last.high - x->to_first.last.low) / 2 : NAN, "\302\261 %.4f");
         cell(out, run_held_out(r), "%.4f");
+        cell(out, series_last(r->eval.rows, r->eval.bits), "%.4f");
         cell(out, run_median(&r->timing, "tokens_per_second"), NULL);
         cell(out, 100 * run_median(&r->timing, "mfu"), "%.0f%%");
         cell(out, 100 * waiting / step, "%.1f%%");
@@ -297,15 +297,12 @@ void compare_page(FILE *out, const void *data) {
     char title[512];
     title_of(c, title, sizeof title);
     page_begin(out, title, "comparison");
-    if (c->different_data)
-        fputs("<p>These runs read different text: a difference of their losses says little about the "
-              "models.</p>\n",
-              out);
+    for (int i = 0; i < c->notes; i++) fprintf(out, "<p class=\"warning\">%s</p>\n", c->note[i]);
     runs_table(out, c);
     fputs("<figure>\n", out);
-    loss_chart(out, c, STEPS, 1132, 400, "wide", NULL);
-    loss_chart(out, c, STEPS, 720, 340, "middle", NULL);
-    loss_chart(out, c, STEPS, 380, 280, "narrow", NULL);
+    loss_chart(out, c, STEPS, 1132, 400, "wide");
+    loss_chart(out, c, STEPS, 720, 340, "middle");
+    loss_chart(out, c, STEPS, 380, 280, "narrow");
     fputs("</figure>\n", out);
     differences(out, c);
     fputs("<h2>Loss against what it costs</h2>\n<div class=\"three\">\n", out);
@@ -320,32 +317,44 @@ void compare_page(FILE *out, const void *data) {
                 "Over the mean load; mean of the layers.", "%.2f");
     value_chart(out, c, 0, "ffn_experts_mean", "Computation per token",
                 "FFN experts per token; mean of the layers.", "%.2f");
+    value_chart(out, c, 0, "ffn_experts_std", "Deviation between tokens",
+                "Of the FFN experts per token; mean of the layers.", "%.2f");
     value_chart(out, c, 0, "router_similarity", "Router similarity",
                 "Mean cosine between the router's rows; mean of the layers.", "%.3f");
     value_chart(out, c, 0, "router_grad_ratio", "Balance pressure", "R<sub>g</sub>; mean of the layers.",
                 "%.3f");
     value_chart(out, c, 0, "grad_norm", "Gradient norm", "Over all parameters, before clipping.", "%.3f");
+    value_chart(out, c, 0, "hidden_max", "Largest activation", "Of the last layer's output.", "%.2f");
     value_chart(out, c, 0, "lr", "Learning rate", "Warm-up, then the schedule.", "%.2e");
     fputs("</div>\n", out);
     config_table(out, c);
     page_end(out);
 }
 
+/* For papers: the curves, and below them the differences. */
 void compare_picture(FILE *out, const void *data) {
     const comparison *c = data;
-    char *head = NULL, title[512];
-    size_t size = 0;
-    FILE *piece = open_memstream(&head, &size);
-    if (!piece) FAULT(EXIT_NO_MEMORY, "no memory for the comparison");
+    char title[512];
+    int both = pairs(c);
     title_of(c, title, sizeof title);
-    fputs("<style>", piece);
-    report_paper_style(piece);
+    fprintf(out,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"800\" height=\"%d\" viewBox=\"0 0 800 %d\">"
+            "<style>",
+            both ? 640 : 400, both ? 640 : 400);
+    report_paper_style(out);
     fputs("</style>\n<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n"
           "<text class=\"head\" x=\"16\" y=\"28\">",
-          piece);
-    html_text(piece, title);
-    fputs("</text>\n", piece);
-    fclose(piece);
-    loss_chart(out, c, STEPS, 800, 420, "alone", head);
-    mem_free(head);
+          out);
+    html_text(out, title);
+    fputs("</text>\n<svg y=\"40\" width=\"800\" height=\"360\">\n", out);
+    loss_chart(out, c, STEPS, 800, 360, "alone");
+    fputs("</svg>\n", out);
+    if (both) {
+        fputs("<text class=\"label\" x=\"16\" y=\"424\">Loss minus that of ", out);
+        html_text(out, c->run[0].run.name);
+        fputs(", smoothed, with its 95% band</text>\n<svg y=\"432\" width=\"800\" height=\"200\">\n", out);
+        difference_chart(out, c, 800, 200, "alone");
+        fputs("</svg>\n", out);
+    }
+    fputs("</svg>\n", out);
 }

@@ -25,14 +25,15 @@ estimate estimate_of(int64_t n, const double *d) {
 }
 
 void difference_of(difference *d, const trace *a, const trace *b) {
-    *d = (difference){0};
+    *d = (difference){.equal = 1};
     int64_t most = a->n < b->n ? a->n : b->n;
     double *at = mem_alloc((size_t)most * sizeof *at, "a comparison"),
            *diff = mem_alloc((size_t)most * sizeof *diff, "a comparison");
     for (int64_t i = 0, j = 0; i < a->n && j < b->n;) {
         if (a->step[i] == b->step[j]) {
             at[d->pairs] = (double)a->step[i];
-            diff[d->pairs++] = b->value[j++] - a->value[i++];
+            diff[d->pairs] = b->value[j++] - a->value[i++];
+            d->equal &= diff[d->pairs++] == 0;
         } else if (a->step[i] < b->step[j]) i++;
         else j++;
     }

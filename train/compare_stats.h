@@ -20,6 +20,7 @@ estimate estimate_of(int64_t n, const double *d);
 /* b - a over the steps that both have, as means over windows that slide. */
 typedef struct difference {
     int64_t pairs;             /* steps in common */
+    int equal;                 /* in all of them nothing differs */
     int64_t points;            /* at most 200 */
     double *step;              /* [points], the middle of each window */
     double *mean, *low, *high; /* [points] */

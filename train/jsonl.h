@@ -14,14 +14,14 @@ typedef struct jsonl {
     FILE *file;
     char *line; /* the buffer of getline */
     size_t line_size;
-    long at;          /* where the file stands, -1: elsewhere */
-    long known;       /* bytes of the file whose lines are known: those that have an end */
-    int64_t rows;     /* lines that count, in order of step */
-    int64_t room;     /* for so many rows */
-    int64_t *step;    /* [rows] */
-    long *offset;     /* [rows], in the file */
-    int64_t next;     /* the row that jsonl_next gives */
-    int64_t broken;   /* lines that are no row, as far as they were read */
+    long at;        /* where the file stands, -1: elsewhere */
+    long known;     /* bytes of the file whose lines are known: those that have an end */
+    int64_t rows;   /* lines that count, in order of step */
+    int64_t room;   /* for so many rows */
+    int64_t *step;  /* [rows] */
+    long *offset;   /* [rows], in the file */
+    int64_t next;   /* the row that jsonl_next gives */
+    int64_t broken; /* lines that are no row, as far as they were read */
 } jsonl;
 
 /* A file that does not exist has no rows. */

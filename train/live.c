@@ -47,8 +47,7 @@ live *live_open(const char *run_dir, int64_t step, int64_t steps) {
         mem_free(l);
         return NULL;
     }
-    l->run.status = (run_status){
-        .state = RUN_RUNNING, .step = step, .steps = steps, .left = NAN};
+    l->run.status = (run_status){.state = RUN_RUNNING, .step = step, .steps = steps, .left = NAN};
     l->written = comm_clock();
     write_files(l, 0);
     return l;

@@ -17,10 +17,10 @@ typedef struct evaluations {
     int64_t rows;
     int sources, total; /* index of "total", or -1 */
     char *source[EVAL_SOURCES];
-    double *loss[EVAL_SOURCES];  /* [rows] each */
-    double step[EVAL_ROWS];      /* [rows] */
-    double bits[EVAL_ROWS];      /* bits per byte of all text */
-    double accepted[EVAL_ROWS];  /* how often the MTP head's choice was the model's own */
+    double *loss[EVAL_SOURCES]; /* [rows] each */
+    double step[EVAL_ROWS];     /* [rows] */
+    double bits[EVAL_ROWS];     /* bits per byte of all text */
+    double accepted[EVAL_ROWS]; /* how often the MTP head's choice was the model's own */
 } evaluations;
 
 /* Something that happened at a step: a line across the loss curve. */

@@ -81,7 +81,8 @@ static void print_time(FILE *out, double at) {
     fprintf(out, "<time>%s</time>", text);
 }
 
-/* Old pages of a run that does not write any more keep looking for a new one for an hour: it may be resumed. */
+/* Old pages of a run that does not write any more keep looking for a new one for an hour: it may be resumed.
+ */
 static const char script[] =
     "<script>\n(function(){var s=document.querySelector('.status'),d=s.dataset,age=Date.now()/1e3-d.at,"
     "old=age>+d.patience;\n"

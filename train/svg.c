@@ -52,6 +52,10 @@ void number_text(double x, int digits, char text[32]) {
     memmove(end, exponent, strlen(exponent) + 1);
 }
 
+int chart_wants_log(const chart *c) {
+    return c->y0 > 0 && c->y1 > 50 * c->y0;
+}
+
 void chart_range(int64_t n, const double *y, double *low, double *high) {
     for (int64_t i = 0; i < n; i++) {
         if (!isfinite(y[i])) continue;
@@ -146,6 +150,7 @@ static void open_svg(const chart *c, const char *class, const char *name) {
 
 void chart_begin(chart *c, const char *class, const char *name) {
     c->labels = 0;
+    c->marked = 0;
     widen_ranges(c);
     open_svg(c, class, name);
     if (c->log_y) {
@@ -205,11 +210,13 @@ void chart_rule(chart *c, double y, const char *label) {
     fputs("</text>\n", c->out);
 }
 
-void chart_mark(chart *c, double x, const char *label) {
-    double at = plot_x(c, x);
-    if (x < c->x0 || x > c->x1) return;
-    fprintf(c->out, "<path class=\"rule\" d=\"M%.1f %.1fV%.1f\"/>", at, c->top, c->height - c->bottom);
-    fprintf(c->out, "<text class=\"note\" x=\"%.1f\" y=\"%.1f\">", at + 5, c->top + 9);
+void chart_mark(chart *c, const char *class, double x, const char *label) {
+    if (!(x >= c->x0 && x <= c->x1)) return;
+    double at = plot_x(c, x), width = 6 * (double)strlen(label) + 8;
+    fprintf(c->out, "<path class=\"%s\" d=\"M%.1f %.1fV%.1f\"/>", class, at, c->top, c->height - c->bottom);
+    if (at < c->marked || at + width > c->width - c->right) return;
+    c->marked = at + width;
+    fprintf(c->out, "<text class=\"note\" x=\"%.1f\" y=\"%.1f\">", at + 4, c->top + 8);
     html_text(c->out, label);
     fputs("</text>\n", c->out);
 }
@@ -261,7 +268,8 @@ void chart_heat(chart *c, const char *class, const char *name, const char *prefi
     c->log_y = 0;
     c->y0 = 0, c->y1 = (double)rows;
     open_svg(c, class, name);
-    double cell_w = (c->width - c->left - c->right) / (double)columns;
+    double across = c->columns > 0 ? fmin(c->columns, (double)columns) : (double)columns;
+    double cell_w = (c->width - c->left - c->right) / across;
     for (int level = 0; level < levels; level++) { /* one path a level, neighbours of one level in one box */
         fprintf(c->out, "<path class=\"%s%d\" d=\"", prefix, level);
         for (int64_t row = 0; row < rows; row++) {
@@ -270,7 +278,7 @@ void chart_heat(chart *c, const char *class, const char *name, const char *prefi
                 int64_t to = from;
                 while (to < columns && heat_level(value[to * rows + row], low, high, levels) == level) to++;
                 if (to == from) continue;
-                double w = cell_w * (double)(to - from);
+                double w = cell_w * (fmin((double)to, across) - (double)from);
                 fprintf(c->out, "M%.1f %.1fh%.1fv%.1fh-%.1fz", c->left + cell_w * (double)from, top, w,
                         cell_h, w);
                 from = to;

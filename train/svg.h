@@ -21,10 +21,14 @@ typedef struct chart {
     int log_y;
     const char *x_name; /* what the x axis counts; NULL: steps */
     const char *head;   /* markup that comes first: a style, a background; NULL: none */
+    double columns;     /* chart_heat: so many columns fill the width, the last one perhaps in part; 0: all */
+    double marked;      /* up to here marker labels lie */
     int labels;
     chart_label label[CHART_LABELS];
 } chart;
 
+/* Positive values over more than a factor of 50 are read better on a logarithmic axis. */
+int chart_wants_log(const chart *c);
 /* Widens *low..*high to hold the finite values of y. */
 void chart_range(int64_t n, const double *y, double *low, double *high);
 /* Opens <svg class="...">, with `name` for those who do not see it, and draws grid and tick labels.  The
@@ -39,8 +43,8 @@ void chart_band(chart *c, const char *class, int64_t n, const double *x, const d
                 const double *high);
 /* A dotted horizontal line with its label above it, at the plot's left. */
 void chart_rule(chart *c, double y, const char *label);
-/* A dotted vertical line at x, its label at the top, right of it; nothing outside the plot. */
-void chart_mark(chart *c, double x, const char *label);
+/* A vertical line with its label at the top, where there is room for it; nothing outside the plot. */
+void chart_mark(chart *c, const char *class, double x, const char *label);
 /* A label to the right of the plot, at the height of value y; labels make room for one another. */
 void chart_label_end(chart *c, const char *class, double y, const char *text);
 /* Places the labels and closes the <svg>. */

@@ -21,4 +21,5 @@ mkdir "$out/training"
 "$venv/bin/python" tests/interop/models.py "$out" || failed=1
 "$venv/bin/python" tests/interop/training.py "$out/training" || failed=1
 "$venv/bin/python" tests/interop/files.py "$out" || failed=1
+"$venv/bin/python" tests/interop/board.py "$out/board" || failed=1
 exit $failed

@@ -1,0 +1,142 @@
+/* What a comparison compares: the runs' data, whether it can be compared at all, and what their losses differ
+ * by. */
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ckpt/files.h"
+#include "launch/memory.h"
+#include "train/compare.h"
+#include "train/metrics.h"
+#include "train/stages.h"
+
+/* Seconds from the start of the log to the end of step `at`. */
+static double seconds_until(const series *timing, double at) {
+    const column *t = series_find(timing, "step_seconds");
+    if (!t || t->width != 1 || at > (double)timing->last + 0.5) return NAN;
+    double sum = 0, width = (double)timing->per;
+    for (int64_t b = 0; b < timing->bins; b++) {
+        double begin = (double)(timing->first + b * timing->per) - 0.5;
+        double steps = fmin(fmax(at + 0.5 - begin, 0), width);
+        if (isfinite(t->mean[b])) sum += steps * t->mean[b];
+    }
+    return sum;
+}
+
+static int read_run(compared_run *x, const char *path, error *e) {
+    x->path = path;
+    if (run_read(&x->run, path, "lm_loss", e)) return e->code;
+    const series *s = &x->run.metrics;
+    const column *loss = series_find(s, "lm_loss"), *tokens = series_find(s, "tokens");
+    if (!s->rows && !path_has(path, "config.yaml") && !path_has(path, "metrics.jsonl"))
+        return error_set(e, EXIT_USAGE,
+                         "%s: is not a run directory: it has neither config.yaml nor metrics.jsonl", path);
+    if (!loss || loss->width != 1)
+        return error_set(e, EXIT_USAGE, "%s: has no metrics.jsonl with a step in it yet", path);
+    series_smooth(s->bins, x->smooth, loss->mean, s->bins / 60);
+    for (int64_t b = 0; b < s->bins; b++) {
+        x->seconds[b] = seconds_until(&x->run.timing, s->step[b]);
+        x->flops[b] = x->run.has_config && tokens && tokens->width == 1
+                          ? metrics_flops(&x->run.c, tokens->mean[b])
+                          : NAN;
+    }
+    return 0;
+}
+
+/* ---- which is which ---- */
+
+static int name_is_taken(const comparison *c, int run) {
+    for (int i = 0; i < c->runs; i++)
+        if (i != run && !strcmp(c->run[i].run.name, c->run[run].run.name)) return 1;
+    return 0;
+}
+
+/* Runs of the same name are told apart by the directories they lie in. */
+static void tell_apart(comparison *c) {
+    int taken[COMPARE_RUNS];
+    for (int i = 0; i < c->runs; i++) taken[i] = name_is_taken(c, i);
+    for (int i = 0; i < c->runs; i++) {
+        if (!taken[i]) continue;
+        mem_free(c->run[i].run.name);
+        c->run[i].run.name = mem_string(c->run[i].path);
+    }
+}
+
+static int refuse_twins(const comparison *c, error *e) {
+    char path[COMPARE_RUNS][PATH_MAX];
+    for (int i = 0; i < c->runs; i++) {
+        if (!realpath(c->run[i].path, path[i])) path[i][0] = 0;
+        for (int k = 0; k < i && path[i][0]; k++)
+            if (!strcmp(path[i], path[k]))
+                return error_set(e, EXIT_USAGE, "%s and %s are the same run: there is nothing to compare",
+                                 c->run[k].path, c->run[i].path);
+    }
+    return 0;
+}
+
+/* ---- what can be compared ---- */
+
+/* A file that cannot be read now is known by its name. */
+static int same_tokenizer(const config *a, const config *b) {
+    int64_t bytes;
+    XXH128_hash_t of_a, of_b;
+    error e;
+    if (a->model.vocab_size != b->model.vocab_size) return 0;
+    if (!strcmp(a->data.tokenizer, b->data.tokenizer)) return 1;
+    return !digest_file(a->data.tokenizer, &bytes, &of_a, &e) &&
+           !digest_file(b->data.tokenizer, &bytes, &of_b, &e) && XXH128_isEqual(of_a, of_b);
+}
+
+static void note_text(void *to, const char *key, char value[COMPARE_RUNS][256]) {
+    (void)value;
+    if (!strncmp(key, "data.", 5) && strcmp(key, "data.tokenizer")) *(int *)to = 1;
+}
+
+static void note(comparison *c, const char *text) {
+    c->note[c->notes++] = text;
+}
+
+static void take_notes(comparison *c) {
+    int text = 0, tokenizers = 0, steps = 0;
+    for (int i = 0; i < c->runs; i++)
+        if (!c->run[i].run.has_config) return;
+    compare_configs(c, note_text, &text);
+    const config *a = &c->run[0].run.c;
+    for (int i = 1; i < c->runs; i++) {
+        const config *b = &c->run[i].run.c;
+        tokenizers |= !same_tokenizer(a, b);
+        steps |= stage_tokens(a, 0) != stage_tokens(b, 0);
+    }
+    if (tokenizers)
+        note(c, "These runs have different tokenizers: a loss per token of one cannot be compared with that "
+                "of another. Bits per byte of held-out text can.");
+    if (text)
+        note(c, "These runs read different text: a difference of their losses says little about the models.");
+    if (steps)
+        note(c, "A step of these runs has different numbers of tokens: compare them over tokens, not over "
+                "steps.");
+}
+
+/* ---- all of it ---- */
+
+int comparison_read(comparison *c, int runs, char *const *path, error *e) {
+    while (c->runs < runs) {
+        int i = c->runs++; /* comparison_free has it also when it could not be read */
+        if (read_run(&c->run[i], path[i], e)) return e->code;
+    }
+    if (refuse_twins(c, e)) return e->code;
+    tell_apart(c);
+    for (int i = 1; i < c->runs; i++)
+        difference_of(&c->run[i].to_first, &c->run[0].run.metrics.trace, &c->run[i].run.metrics.trace);
+    take_notes(c);
+    return 0;
+}
+
+void comparison_free(comparison *c) {
+    for (int i = 0; i < c->runs; i++) {
+        run_free(&c->run[i].run);
+        difference_free(&c->run[i].to_first);
+    }
+}
