@@ -35,11 +35,12 @@ ends() { # run, exit code: the run ends with it, and leaves nobody behind
     echo "exit code $code, wanted $2; left behind: ${left:-nobody}"
     [ "$code" = "$2" ] && [ -z "$left" ]
 }
-saved() { # run: the last step that metrics.jsonl has is the one checkpoint, and it is whole
+saved() { # run: the last step that metrics.jsonl has is the one checkpoint, and it is whole; the report says why
     local last
     last=$(tail -n 1 "$1/metrics.jsonl" | sed 's/{"step":\([0-9]*\).*/\1/')
     ls "$1/checkpoints"
-    [ "$(ls "$1/checkpoints")" = "$(printf 'step-%08d' "$last")" ] && "$caracal" verify "$1"/checkpoints/step-*
+    grep -q "\"state\": \"stopped\"" "$1/status.json" && grep -q "step $last of 1000000" "$1/report.html" &&
+        [ "$(ls "$1/checkpoints")" = "$(printf 'step-%08d' "$last")" ] && "$caracal" verify "$1"/checkpoints/step-*
 }
 
 long_step() { # signal: comes while a step takes ten seconds, and again
@@ -60,7 +61,7 @@ hung() { # a rank that never answers: the deadline names the operation
     starts hung --wait_timeout=3s || return
     victim=$(processes hung | tail -n 1)
     kill -STOP "$victim"
-    ends hung 4 && grep -E "rank [01] of 2 waited 3 s in .* #[0-9]+" hung.log
+    ends hung 4 && grep -E "rank [01] of 2 waited 3 s in .* #[0-9]+" hung.log && grep -q '"state": "running"' hung/status.json
 }
 impatient() { # asked, and again after five seconds while a rank hangs: out at once
     local victim

@@ -53,6 +53,7 @@ refuses "another config on resume" 2 "optim.lr" train 1 base --optim.lr=1e-3 --t
 refuses "a token id past the vocabulary" 3 "code.train" train 1 bad --data.tokenizer=small.json --model.vocab_size=300
 refuses "gradients whose squares overflow" 5 "stopped before the update" train 1 bad --loss.hidden_z_coef=9e18 --optim.clip=0
 refuses "non-finite loss" 5 "stopped before the update" train 2 bad --optim.lr=1e17 --optim.clip=0
+check "its report says so" grep -q '"state": "failed"' bad/status.json
 head -c 100 code.train.idx >cut.train.idx && cp code.train.bin cut.train.bin
 sed 's/code.train/cut.train/' tiny.yaml >cut.yaml
 refuses "a truncated token file" 3 "cut.train.idx" "$caracal" train cut.yaml --run.dir=bad

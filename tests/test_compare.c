@@ -179,8 +179,7 @@ static void twins(void **state) {
     write_run(s, "b/run", 30, 0, "");
     assert_int_equal(compare(s, "a/run", "b/run"), 0);
     page = written(s, "page.html");
-    snprintf(a, sizeof a, "<h1>%s/a/run and %s/b/run</h1>", s->directory, s->directory);
-    assert_non_null(strstr(page, a));
+    assert_non_null(strstr(page, "<h1>a/run and b/run</h1>"));
     free(page);
     comparison *c = calloc(1, sizeof *c);
     error e = {0};

@@ -52,12 +52,12 @@ static void a_run_from_start_to_end(void **state) {
     add_steps(s, 1, 0); /* the logs are there, and empty */
     live *l = live_open(s->directory, 0, 40);
     assert_non_null(l);
-    assert_says(s, "<b class=\"now\">Starting</b><b class=\"gone\">Crashed, or still starting</b>",
+    assert_says(s, "<b class=\"live\">Starting</b><b class=\"gone\">Crashed, or still starting</b>",
                 "step 0 of 40; ", 1);
     add_steps(s, 1, 1);
     live_step(l, 1, 39);
-    assert_says(s, "<b class=\"now\">Running</b><b class=\"gone\">Crashed, or stuck</b>",
-                "step 1 of 40<i class=\"now\">, ETA 39s</i>; ", 1);
+    assert_says(s, "<b class=\"live\">Running</b><b class=\"gone\">Crashed, or stuck</b>",
+                "step 1 of 40<i class=\"live\">, ETA 39s</i>; ", 1);
     add_steps(s, 2, 30);
     live_step(l, 30, 10); /* too soon for another page */
     assert_says(s, "step 1 of 40", "width:2.5%", 1);

@@ -7,7 +7,8 @@
 #include "train/compare.h"
 #include "train/svg.h"
 
-enum { NAME_SHOWN = 16 }; /* letters of a run's name in a chart */
+enum { NAME_SHOWN = 16 }; /* letters of a run's name in a large chart; small ones have its colour alone */
+enum { VALUE_ROOM = 68 };
 
 static const char *color(int run, const char *kind, char text[8]) {
     snprintf(text, 8, "%s%d", kind, run % COMPARE_RUNS);
@@ -68,7 +69,7 @@ typedef struct curve {
 
 /* Draws the curves [runs], those with x and y, each with its last value at its end. */
 static void draw_curves(chart *c, const comparison *of, const curve *curves, const char *class,
-                        const char *name, const char *format) {
+                        const char *name, int names, const char *format) {
     char kind[8];
     c->x0 = c->y0 = INFINITY;
     c->x1 = c->y1 = -INFINITY;
@@ -86,7 +87,7 @@ static void draw_curves(chart *c, const comparison *of, const curve *curves, con
         chart_line(c, color(i, "c", kind), curves[i].n, curves[i].x, curves[i].y);
         snprintf(value, sizeof value, format, curves[i].last);
         snprintf(text, sizeof text, "%.*s %s", NAME_SHOWN, of->run[i].run.name, value);
-        chart_label_end(c, kind, curves[i].last, text);
+        chart_label_end(c, kind, curves[i].last, names ? text : value);
     }
     chart_end(c);
 }
@@ -95,11 +96,12 @@ static void loss_chart(FILE *out, const comparison *c, enum axis axis, double wi
                        const char *class) {
     static const char *const name[] = {"step", "tokens", "seconds", "FLOPs"};
     curve curves[COMPARE_RUNS];
+    int names = strcmp(class, "small") != 0;
     chart picture = {.out = out,
                      .width = width,
                      .height = height,
                      .left = 40,
-                     .right = label_room(c),
+                     .right = names ? label_room(c) : VALUE_ROOM,
                      .bottom = 26,
                      .top = 12,
                      .x_name = name[axis]};
@@ -108,7 +110,7 @@ static void loss_chart(FILE *out, const comparison *c, enum axis axis, double wi
         curves[i] = (curve){x->run.metrics.bins, axis_of(x, axis), x->smooth, NAN};
         curves[i].last = curves[i].y ? series_last(curves[i].n, curves[i].y) : NAN;
     }
-    draw_curves(&picture, c, curves, class, "Loss of each run", "%.3f");
+    draw_curves(&picture, c, curves, class, "Loss of each run", names, "%.3f");
 }
 
 static void figure(FILE *out, const char *title, const char *caption) {
@@ -127,8 +129,8 @@ static void small_losses(FILE *out, const comparison *c) {
     }
 }
 
-static void value_chart(FILE *out, const comparison *c, int timing, const char *key, const char *title,
-                        const char *caption, const char *format) {
+static void curves_chart(FILE *out, const comparison *c, int timing, const char *key, const char *title,
+                         const char *caption, const char *format) {
     curve curves[COMPARE_RUNS];
     double *y[COMPARE_RUNS];
     int any = 0;
@@ -144,11 +146,11 @@ static void value_chart(FILE *out, const comparison *c, int timing, const char *
                          .width = 420,
                          .height = 240,
                          .left = 44,
-                         .right = label_room(c),
+                         .right = VALUE_ROOM,
                          .bottom = 26,
                          .top = 12};
         figure(out, title, caption);
-        draw_curves(&picture, c, curves, "small", title, format);
+        draw_curves(&picture, c, curves, "small", title, 0, format);
         fputs("</figure>\n", out);
     }
     for (int i = 0; i < c->runs; i++) mem_free(y[i]);
@@ -308,24 +310,24 @@ void compare_page(FILE *out, const void *data) {
     fputs("<h2>Loss against what it costs</h2>\n<div class=\"three\">\n", out);
     small_losses(out, c);
     fputs("</div>\n<h2>Speed</h2>\n<div class=\"three\">\n", out);
-    value_chart(out, c, 1, "tokens_per_second", "Throughput", "Tokens per second, all ranks.", "%.0f");
-    value_chart(out, c, 1, "mfu", "Model FLOP utilisation", "Part of the machine's measured peak.", "%.2f");
-    value_chart(out, c, 1, "comm_exposed_seconds", "Waiting for other ranks",
-                "Seconds a step that communication was not hidden behind computation.", "%.3f");
+    curves_chart(out, c, 1, "tokens_per_second", "Throughput", "Tokens per second, all ranks.", "%.0f");
+    curves_chart(out, c, 1, "mfu", "Model FLOP utilisation", "Part of the machine's measured peak.", "%.2f");
+    curves_chart(out, c, 1, "comm_exposed_seconds", "Waiting for other ranks",
+                 "Seconds a step that communication was not hidden behind computation.", "%.3f");
     fputs("</div>\n<h2>Experts and stability</h2>\n<div class=\"three\">\n", out);
-    value_chart(out, c, 0, "expert_load_max_over_mean", "Load of the busiest expert",
-                "Over the mean load; mean of the layers.", "%.2f");
-    value_chart(out, c, 0, "ffn_experts_mean", "Computation per token",
-                "FFN experts per token; mean of the layers.", "%.2f");
-    value_chart(out, c, 0, "ffn_experts_std", "Deviation between tokens",
-                "Of the FFN experts per token; mean of the layers.", "%.2f");
-    value_chart(out, c, 0, "router_similarity", "Router similarity",
-                "Mean cosine between the router's rows; mean of the layers.", "%.3f");
-    value_chart(out, c, 0, "router_grad_ratio", "Balance pressure", "R<sub>g</sub>; mean of the layers.",
-                "%.3f");
-    value_chart(out, c, 0, "grad_norm", "Gradient norm", "Over all parameters, before clipping.", "%.3f");
-    value_chart(out, c, 0, "hidden_max", "Largest activation", "Of the last layer's output.", "%.2f");
-    value_chart(out, c, 0, "lr", "Learning rate", "Warm-up, then the schedule.", "%.2e");
+    curves_chart(out, c, 0, "expert_load_max_over_mean", "Load of the busiest expert",
+                 "Over the mean load; mean of the layers.", "%.2f");
+    curves_chart(out, c, 0, "ffn_experts_mean", "Computation per token",
+                 "FFN experts per token; mean of the layers.", "%.2f");
+    curves_chart(out, c, 0, "ffn_experts_std", "Deviation between tokens",
+                 "Of the FFN experts per token; mean of the layers.", "%.2f");
+    curves_chart(out, c, 0, "router_similarity", "Router similarity",
+                 "Mean cosine between the router's rows; mean of the layers.", "%.3f");
+    curves_chart(out, c, 0, "router_grad_ratio", "Balance pressure", "R<sub>g</sub>; mean of the layers.",
+                 "%.3f");
+    curves_chart(out, c, 0, "grad_norm", "Gradient norm", "Over all parameters, before clipping.", "%.3f");
+    curves_chart(out, c, 0, "hidden_max", "Largest activation", "Of the last layer's output.", "%.2f");
+    curves_chart(out, c, 0, "lr", "Learning rate", "Warm-up, then the schedule.", "%.2e");
     fputs("</div>\n", out);
     config_table(out, c);
     page_end(out);

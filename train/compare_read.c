@@ -47,28 +47,40 @@ static int read_run(compared_run *x, const char *path, error *e) {
 
 /* ---- which is which ---- */
 
-static int name_is_taken(const comparison *c, int run) {
-    for (int i = 0; i < c->runs; i++)
-        if (i != run && !strcmp(c->run[i].run.name, c->run[run].run.name)) return 1;
-    return 0;
-}
-
-/* Runs of the same name are told apart by the directories they lie in. */
-static void tell_apart(comparison *c) {
-    int taken[COMPARE_RUNS];
-    for (int i = 0; i < c->runs; i++) taken[i] = name_is_taken(c, i);
+static int names_taken(const comparison *c, int *taken) {
+    int any = 0;
     for (int i = 0; i < c->runs; i++) {
-        if (!taken[i]) continue;
-        mem_free(c->run[i].run.name);
-        c->run[i].run.name = mem_string(c->run[i].path);
+        taken[i] = 0;
+        for (int k = 0; k < c->runs; k++)
+            taken[i] |= k != i && !strcmp(c->run[i].run.name, c->run[k].run.name);
+        any |= taken[i];
     }
+    return any;
 }
 
-static int refuse_twins(const comparison *c, error *e) {
-    char path[COMPARE_RUNS][PATH_MAX];
+/* The last so many parts of a path without a slash at its end. */
+static const char *tail(const char *path, int parts) {
+    const char *p = path + strlen(path);
+    while (p > path && (p[-1] != '/' || --parts)) p--;
+    return p;
+}
+
+/* Runs of the same name are told apart by as much of their paths as that takes. */
+static void tell_apart(comparison *c, char path[][PATH_MAX]) {
+    int taken[COMPARE_RUNS];
+    for (int parts = 2; names_taken(c, taken) && parts < PATH_MAX / 2; parts++)
+        for (int i = 0; i < c->runs; i++) {
+            if (!taken[i]) continue;
+            mem_free(c->run[i].run.name);
+            c->run[i].run.name = mem_string(tail(path[i], parts));
+        }
+}
+
+static int refuse_twins(const comparison *c, char path[][PATH_MAX], error *e) {
     for (int i = 0; i < c->runs; i++) {
-        if (!realpath(c->run[i].path, path[i])) path[i][0] = 0;
-        for (int k = 0; k < i && path[i][0]; k++)
+        if (!realpath(c->run[i].path, path[i]))
+            return error_set(e, EXIT_IO, "%s: cannot be found any more", c->run[i].path);
+        for (int k = 0; k < i; k++)
             if (!strcmp(path[i], path[k]))
                 return error_set(e, EXIT_USAGE, "%s and %s are the same run: there is nothing to compare",
                                  c->run[k].path, c->run[i].path);
@@ -126,8 +138,9 @@ int comparison_read(comparison *c, int runs, char *const *path, error *e) {
         int i = c->runs++; /* comparison_free has it also when it could not be read */
         if (read_run(&c->run[i], path[i], e)) return e->code;
     }
-    if (refuse_twins(c, e)) return e->code;
-    tell_apart(c);
+    char real[COMPARE_RUNS][PATH_MAX];
+    if (refuse_twins(c, real, e)) return e->code;
+    tell_apart(c, real);
     for (int i = 1; i < c->runs; i++)
         difference_of(&c->run[i].to_first, &c->run[0].run.metrics.trace, &c->run[i].run.metrics.trace);
     take_notes(c);

@@ -109,6 +109,7 @@ static void chart_sources(FILE *out, const run_data *r) {
         double last = series_last(v->rows, v->loss[i]);
         snprintf(class, sizeof class, "c%d", color++ % 6);
         chart_line(&c, class, v->rows, v->step, v->loss[i]);
+        if (v->rows <= 12) chart_dots(&c, class, v->rows, v->step, v->loss[i]);
         snprintf(text, sizeof text, "%.20s %.2f", v->source[i], last);
         chart_label_end(&c, class, last, text);
     }
@@ -116,16 +117,7 @@ static void chart_sources(FILE *out, const run_data *r) {
     figure_end(out);
 }
 
-/* One value a step: its bins' range as a band, their mean as a line. */
-typedef struct value_chart {
-    const char *key, *title, *unit, *caption;
-    int from_zero; /* the axis begins at 0 */
-    int typical;   /* the headline is the median, not the latest value */
-    double rule;   /* a reference line where positive */
-    const char *rule_label;
-} value_chart;
-
-static void chart_value(FILE *out, const series *s, value_chart v) {
+void chart_value(FILE *out, const series *s, value_chart v) {
     const column *y = series_find(s, v.key);
     if (!y || y->width != 1) return;
     chart c = small_chart(out, s, 8);
@@ -184,10 +176,6 @@ void charts_learning(FILE *out, const run_data *r) {
         out, &r->metrics,
         (value_chart){
             .key = "lr", .title = "Learning rate", .from_zero = 1, .caption = "Warm-up, then the schedule."});
-    chart_value(out, &r->metrics,
-                (value_chart){.key = "hidden_max",
-                              .title = "Largest activation",
-                              .caption = "Of the last layer's output, over all tokens of a step."});
     chart_acceptance(out, r);
 }
 

@@ -1,4 +1,4 @@
-/* The charts of the experts and of the router: layers against steps. */
+/* The charts of the experts and of what shows that a run is stable: layers against steps. */
 #include "train/report_parts.h"
 
 #include <math.h>
@@ -6,7 +6,7 @@
 
 #include "launch/memory.h"
 
-enum { HEAT_WIDTH = 420, HEAT_COLUMNS = 100, HEAT_LEVELS = 8 };
+enum { HEAT_WIDTH = 380, HEAT_COLUMNS = 100, HEAT_LEVELS = 8 };
 
 static double *vector(int64_t n) {
     return mem_alloc((size_t)n * sizeof(double), "a chart");
@@ -142,48 +142,6 @@ static int64_t within_budget(const series *s, const column *v, double budget) {
     return layers;
 }
 
-static void charts_budget(FILE *out, const run_data *r) {
-    const series *s = &r->metrics;
-    const column *v = series_find(s, "ffn_experts_mean");
-    double budget = r->c.router.expected_ffn_experts;
-    char caption[200], label[48], now[64];
-    if (!v) return;
-    snprintf(caption, sizeof caption,
-             "FFN experts per token, mean over the batch: the budget is %g; the rest of the "
-             "choices go to identity experts.",
-             budget);
-    snprintf(label, sizeof label, "budget %g", budget);
-    snprintf(now, sizeof now, "%lld of %lld layers within 1%%", (long long)within_budget(s, v, budget),
-             (long long)v->width);
-    chart_layers(out, s, "ffn_experts_mean", "Computation per token", caption, budget, 1);
-    chart_spread(out, s,
-                 (spread){.key = "ffn_experts_mean",
-                          .title = "Convergence to the budget",
-                          .now = now,
-                          .rule = budget,
-                          .rule_label = label,
-                          .caption = "The same as lines: the middle layer, the band holds all. The headline "
-                                     "is of the last tenth of the run."});
-    chart_spread(out, s,
-                 (spread){.key = "ffn_experts_std",
-                          .title = "Deviation between tokens",
-                          .from_zero = 1,
-                          .rule = NAN,
-                          .caption = "Standard deviation of the FFN experts per token in a batch: well above "
-                                     "zero, tokens differ in what they get."});
-}
-
-void charts_experts(FILE *out, const run_data *r) {
-    chart_layers(
-        out, &r->metrics, "expert_load_max_over_mean", "Load of the busiest expert",
-        "As a multiple of the mean load: 1 is perfectly even, and the router bias pulls each layer there.", 1,
-        0);
-    /* without identity experts every token has the same number */
-    if (r->has_config && r->c.model.zero_expert_num > 0) charts_budget(out, r);
-}
-
-/* ---- router ---- */
-
 static void chart_bias(FILE *out, const series *s) {
     const column *low = series_find(s, "bias_min"), *high = series_find(s, "bias_max");
     if (!low || !high || low->width != 1 || high->width != 1) return;
@@ -200,7 +158,60 @@ static void chart_bias(FILE *out, const series *s) {
     figure_end(out);
 }
 
-void charts_router(FILE *out, const run_data *r) {
+static void heat_budget(FILE *out, const run_data *r) {
+    char caption[200];
+    double budget = r->c.router.expected_ffn_experts;
+    snprintf(caption, sizeof caption,
+             "FFN experts per token, mean over the batch: the budget is %g; the rest of the "
+             "choices go to identity experts.",
+             budget);
+    chart_layers(out, &r->metrics, "ffn_experts_mean", "Computation per token", caption, budget, 1);
+    chart_layers(out, &r->metrics, "ffn_experts_std", "Deviation between tokens",
+                 "Of the FFN experts per token in a batch: well above zero, tokens differ in what they get.",
+                 0, 0);
+}
+
+static void lines_budget(FILE *out, const run_data *r) {
+    const series *s = &r->metrics;
+    const column *v = series_find(s, "ffn_experts_mean");
+    double budget = r->c.router.expected_ffn_experts;
+    char label[48], now[64];
+    if (!v) return;
+    snprintf(label, sizeof label, "budget %g", budget);
+    snprintf(now, sizeof now, "%lld of %lld layers within 1%%", (long long)within_budget(s, v, budget),
+             (long long)v->width);
+    chart_spread(out, s,
+                 (spread){.key = "ffn_experts_mean",
+                          .title = "Budget",
+                          .now = now,
+                          .rule = budget,
+                          .rule_label = label,
+                          .caption = "FFN experts per token: the line is the middle layer, the band all "
+                                     "layers. The headline is of the last tenth of the run."});
+    chart_spread(out, s,
+                 (spread){.key = "ffn_experts_std",
+                          .title = "Deviation",
+                          .from_zero = 1,
+                          .rule = NAN,
+                          .caption = "Standard deviation of FFN experts between tokens: the middle layer, "
+                                     "and all of them."});
+}
+
+void charts_experts(FILE *out, const run_data *r) {
+    /* without identity experts every token has the same number */
+    int identity = r->has_config && r->c.model.zero_expert_num > 0;
+    chart_layers(
+        out, &r->metrics, "expert_load_max_over_mean", "Load of the busiest expert",
+        "As a multiple of the mean load: 1 is perfectly even, and the router bias pulls each layer there.", 1,
+        0);
+    if (identity) heat_budget(out, r);
+    if (identity) lines_budget(out, r);
+    chart_bias(out, &r->metrics);
+}
+
+/* ---- stability ---- */
+
+void charts_stability(FILE *out, const run_data *r) {
     const series *s = &r->metrics;
     chart_spread(out, s,
                  (spread){.key = "router_similarity",
@@ -216,5 +227,8 @@ void charts_router(FILE *out, const run_data *r) {
                           .rule_label = "guideline 0.1",
                           .caption = "R<sub>g</sub>, the gradient of the load-balance loss over that of the "
                                      "language loss: it should not steer what is learned."});
-    chart_bias(out, s);
+    chart_value(out, s,
+                (value_chart){.key = "hidden_max",
+                              .title = "Largest activation",
+                              .caption = "Of the last layer's output, over all tokens of a step."});
 }

@@ -60,7 +60,7 @@ static void epsilon_note(FILE *out, const run_data *r) {
         r->c.optim.eps, least);
 }
 
-static void section(FILE *out, const run_data *r, const char *title, const char *class,
+static void section(FILE *out, const run_data *r, const char *title,
                     void (*charts)(FILE *, const run_data *)) {
     char *text = NULL;
     size_t size = 0;
@@ -68,7 +68,7 @@ static void section(FILE *out, const run_data *r, const char *title, const char 
     if (!piece) FAULT(EXIT_NO_MEMORY, "no memory for the report");
     charts(piece, r);
     fclose(piece);
-    if (size) fprintf(out, "<h2>%s</h2>\n<div class=\"%s\">\n%s</div>\n", title, class, text);
+    if (size) fprintf(out, "<h2>%s</h2>\n<div class=\"three\">\n%s</div>\n", title, text);
     mem_free(text);
 }
 
@@ -102,10 +102,10 @@ void page_write(FILE *out, const void *run) {
         charts_loss(out, r, 720, 340, "middle", NULL);
         charts_loss(out, r, 380, 280, "narrow", NULL);
         fputs("</figure>\n", out);
-        section(out, r, "Learning", "three", charts_learning);
-        section(out, r, "Experts", "two", charts_experts);
-        section(out, r, "Router", "three", charts_router);
-        section(out, r, "Speed", "three", charts_speed);
+        section(out, r, "Learning", charts_learning);
+        section(out, r, "Experts", charts_experts);
+        section(out, r, "Stability", charts_stability);
+        section(out, r, "Speed", charts_speed);
     }
     int64_t broken = r->metrics_log.broken + r->timing_log.broken + r->eval_log.broken;
     if (broken > 0)

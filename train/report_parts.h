@@ -27,9 +27,19 @@ void figure_begin(FILE *out, const char *title, const char *now, const char *cap
 void figure_end(FILE *out);
 chart small_chart(FILE *out, const series *s, double right);
 
+/* One value a step: its bins' range as a band, their mean as a line. */
+typedef struct value_chart {
+    const char *key, *title, *unit, *caption;
+    int from_zero; /* the axis begins at 0 */
+    int typical;   /* the headline is the median, not the latest value */
+    double rule;   /* a reference line where positive */
+    const char *rule_label;
+} value_chart;
+void chart_value(FILE *out, const series *s, value_chart v);
+
 /* ---- layers against steps (report_experts.c) ---- */
 void charts_experts(FILE *out, const run_data *r);
-void charts_router(FILE *out, const run_data *r);
+void charts_stability(FILE *out, const run_data *r);
 
 /* ---- their looks (report_style.c) ---- */
 extern const char report_page_style[];  /* of the page */

@@ -1,6 +1,8 @@
 #include "train/run_data.h"
 
+#include <limits.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -91,15 +93,11 @@ static void eval_row(evaluations *v, const json_t *row) {
 
 /* ---- reading ---- */
 
-/* The last part of a path, without what slashes may follow it. */
-static char *last_part(const char *path) {
-    size_t end = strlen(path);
-    while (end > 1 && path[end - 1] == '/') end--;
-    size_t begin = end;
-    while (begin > 0 && path[begin - 1] != '/') begin--;
-    char *name = mem_string(path + begin);
-    name[end - begin] = 0;
-    return name;
+/* What the directory is called, whatever way leads there: "." is no name. */
+static char *name_of(const char *directory) {
+    char path[PATH_MAX];
+    const char *slash = realpath(directory, path) ? strrchr(path, '/') : NULL;
+    return mem_string(slash && slash[1] ? slash + 1 : directory);
 }
 
 void run_update(run_data *r) {
@@ -146,7 +144,7 @@ int run_read(run_data *r, const char *run_dir, const char *whole, error *e) {
     if (stat(run_dir, &info) || !S_ISDIR(info.st_mode))
         return error_set(e, EXIT_USAGE, "%s: is not a run directory", run_dir);
     r->directory = mem_string(run_dir);
-    r->name = last_part(run_dir);
+    r->name = name_of(run_dir);
     series_open(&r->metrics, sizeof metrics / sizeof *metrics, metrics, whole);
     series_open(&r->timing, sizeof timing / sizeof *timing, timing, NULL);
     snprintf(path, sizeof path, "%s/config.yaml", run_dir);

@@ -92,13 +92,13 @@ static const char script[] =
     "if(age<3600+ +d.patience)setTimeout(function(){location.reload()},1e3*(old?60:Math.max(2,+d.every)));"
     "})()\n</script>\n";
 
-/* What a page says while it is young stands in class now, what it says later in class gone. */
+/* What a page says while it is young stands in class live, what it says later in class gone. */
 static void html_running(FILE *out, const run_status *s) {
     char left[32];
-    fprintf(out, "<b class=\"now\">%s</b><b class=\"gone\">Crashed, or %s</b>",
+    fprintf(out, "<b class=\"live\">%s</b><b class=\"gone\">Crashed, or %s</b>",
             s->step ? "Running" : "Starting", s->step ? "stuck" : "still starting");
     fprintf(out, "<span>step %lld of %lld", (long long)s->step, (long long)s->steps);
-    if (isfinite(s->left)) fprintf(out, "<i class=\"now\">, ETA %s</i>", console_duration(left, s->left));
+    if (isfinite(s->left)) fprintf(out, "<i class=\"live\">, ETA %s</i>", console_duration(left, s->left));
     fputs("; <i class=\"gone\">last sign of life </i>", out);
 }
 
