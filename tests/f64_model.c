@@ -233,6 +233,29 @@ static void take_kinds(const subject *s, int *count) {
     for (int i = 0; i < KINDS; i++) count[i] += is[i];
 }
 
+/* `best` has the greatest of the logits of this state after a last norm; equal ones are as good. */
+static void assert_greatest(const subject *s, const real *final_H, int32_t best) {
+    int64_t width = s->c.model.hidden_size;
+    double logit[16], most = -INFINITY;
+    assert_true(s->c.model.vocab_size <= 16);
+    for (int64_t v = 0; v < s->c.model.vocab_size; v++) {
+        logit[v] = 0;
+        for (int64_t j = 0; j < width; j++) logit[v] += final_H[j] * s->m.head.lm_head[v * width + j];
+        most = fmax(most, logit[v]);
+    }
+    assert_in_range(best, 0, s->c.model.vocab_size - 1);
+    assert_true(logit[best] >= most - 1e-12 * (1 + fabs(most)));
+}
+
+/* What MTP's acceptance is counted from: the choices of the trunk and of the MTP head. */
+static void check_choices(const subject *s) {
+    int64_t width = s->c.model.hidden_size;
+    for (int64_t t = 0; t < s->c.batch * s->c.seq && s->m.mtp_on; t++) {
+        if (s->m.target_T[t] >= 0) assert_greatest(s, s->m.final_TH + t * width, s->m.best_T[t]);
+        if (s->m.target2_T[t] >= 0) assert_greatest(s, s->m.mtp_saved.final_TH + t * width, s->m.best2_T[t]);
+    }
+}
+
 /* Relative error of one gradient element, -1 when the probe moved the selection. */
 static double probe(subject *s, const piece *q, int64_t i, double scale, double h) {
     real was = q->weight[i];
@@ -264,6 +287,7 @@ static void test_gradients(void **unused) {
         double scale = 1e-3 * (f.norm + 1e-3); /* below this an element is judged absolutely */
         total_loss(&s);
         take_kinds(&s, kinds);
+        check_choices(&s);
         assert_int_equal(s.o.pieces, s.m.p.n); /* every tensor of the table is probed */
         for (int64_t i = 0; i < s.o.pieces; i++)
             for (int p = 0; p < PROBES; p++) {

@@ -53,7 +53,7 @@ const char report_page_style[] =
     "var(--line)}\n"
     "h3{font-size:15px;font-weight:600;margin:0}\n"
     "p{margin:0;color:var(--quiet);max-width:44em}\n"
-    "dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(132px,1fr));gap:20px 24px;margin:28px 0 "
+    "dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(116px,1fr));gap:20px 24px;margin:28px 0 "
     "36px}\n"
     "dt{color:var(--quiet);font-size:13px}\n"
     "dd{margin:0;font-size:22px;font-weight:600;letter-spacing:-.01em;font-variant-numeric:tabular-nums;"
