@@ -100,7 +100,7 @@ static void loss_chart(FILE *out, const comparison *c, enum axis axis, double wi
     chart picture = {.out = out,
                      .width = width,
                      .height = height,
-                     .left = 40,
+                     .left = names ? 52 : 40,
                      .right = names ? label_room(c) : VALUE_ROOM,
                      .bottom = 26,
                      .top = 12,

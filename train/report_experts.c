@@ -37,10 +37,10 @@ static double *heat_values(const series *s, const column *v, int64_t *columns) {
 }
 
 /* What lies beyond an open end of the scale has its last colour. */
-static void heat_scale(FILE *out, const char *prefix, int levels, double low, double high) {
+static void heat_scale(FILE *out, const char *prefix, int levels, double low, double high, int open) {
     char text[32];
     snprintf(text, sizeof text, "%.3g", low);
-    fprintf(out, "<div class=\"scale\"><span>%s%s</span>", *prefix == 'd' ? "\u2264 " : "", text);
+    fprintf(out, "<div class=\"scale\"><span>%s%s</span>", open ? "\u2264 " : "", text);
     for (int l = 0; l < levels; l++) fprintf(out, "<i class=\"%s%d\"></i>", prefix, l);
     snprintf(text, sizeof text, "%.3g", high);
     fprintf(out, "<span>\u2265 %s</span></div>\n", text);
@@ -53,16 +53,20 @@ static double heat_reach(int64_t n, const double *value, double base) {
     for (int64_t i = 0; i < n; i++) distance[i] = fabs(value[i] - base);
     double reach = series_quantile(n, distance, 0.95);
     mem_free(distance);
-    return fmax(reach, 0.01 * fabs(base));
+    double least = 0.01 * fabs(base);
+    return reach < least ? least : reach; /* NaN stays NaN */
 }
 
-/* Layers against steps: the distance from `base`, on both sides of it or only above. */
+/* Layers against steps: the distance from `base`, on both sides of it or only above; base NaN: from the least
+ * value on. */
 static void chart_layers(FILE *out, const series *s, const char *key, const char *title, const char *caption,
                          double base, int two_sided) {
     const column *v = series_find(s, key);
     if (!v) return;
     int64_t columns;
-    double *value = heat_values(s, v, &columns), reach = heat_reach(columns * v->width, value, base);
+    double *value = heat_values(s, v, &columns), unused = -INFINITY;
+    if (isnan(base)) base = INFINITY, chart_range(columns * v->width, value, &base, &unused);
+    double reach = heat_reach(columns * v->width, value, base);
     if (isfinite(reach)) {
         double low = two_sided ? base - reach : base, high = base + reach;
         const char *prefix = two_sided ? "d" : "s";
@@ -75,7 +79,7 @@ static void chart_layers(FILE *out, const series *s, const char *key, const char
         c.columns = (double)(s->last - s->first + 1) / (double)(s->per * heat_group(s));
         chart_heat(&c, "heat", title, prefix, levels, columns, v->width, value, low, high);
         chart_end(&c);
-        heat_scale(out, prefix, levels, low, high);
+        heat_scale(out, prefix, levels, low, high, two_sided);
         figure_end(out);
     }
     mem_free(value);
@@ -168,7 +172,7 @@ static void heat_budget(FILE *out, const run_data *r) {
     chart_layers(out, &r->metrics, "ffn_experts_mean", "Computation per token", caption, budget, 1);
     chart_layers(out, &r->metrics, "ffn_experts_std", "Deviation between tokens",
                  "Of the FFN experts per token in a batch: well above zero, tokens differ in what they get.",
-                 0, 0);
+                 NAN, 0);
 }
 
 static void lines_budget(FILE *out, const run_data *r) {
