@@ -11,7 +11,7 @@ sources="english chinese c python math"
 say() { printf '\n== %s\n' "$*"; }
 
 say "text from Debian packages"
-launch/demo-corpus.sh
+if [ $demo/text/SOURCES.md -nt launch/demo-corpus.sh ]; then echo "is there: $demo/text"; else launch/demo-corpus.sh; fi
 
 say "a byte-level BPE tokenizer with 4,096 tokens"
 [ $demo/tokenizer.json -nt $demo/text/SOURCES.md ] || $caracal tokenizer train --vocab-size=4096 --out=$demo/tokenizer.json $demo/text/*.jsonl
