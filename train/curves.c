@@ -7,6 +7,7 @@
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "train/metrics.h"
+#include "train/whole_file.h"
 
 void curves_spread(int n, const double *x, double *mean, double *deviation) {
     double sum = 0, square = 0;
@@ -25,7 +26,8 @@ static int read_part(arm_run *r, const curves *c, const char *path, error *e) {
     for (int k = 0; k < c->keys; k++) key[k] = c->key[k];
     key[c->keys] = "tokens";
     snprintf(log, sizeof log, "%s/metrics.jsonl", path);
-    if (run_read(&r->part[r->parts++], path, e) || series_read(s, log, c->keys + 1, key, e)) return e->code;
+    if (run_read(&r->part[r->parts++], path, NULL, e) || series_read(s, log, c->keys + 1, key, e))
+        return e->code;
     for (int k = 0; k < c->keys; k++) {
         const column *v = series_find(s, c->key[k]);
         if (!v) return error_set(e, EXIT_USAGE, "%s: has no value named %s", log, c->key[k]);

@@ -130,7 +130,7 @@ static void draw_panel(FILE *out, const curves *c, const layout *l, int k, int p
                      .x_name = c->over_flops ? "FLOPs" : "step"};
     chart_begin(&picture, "alone", c->label[k]);
     for (int i = 0; !c->over_flops && i < c->marks; i++)
-        chart_mark(&picture, c->mark[i].at, c->mark[i].label);
+        chart_mark(&picture, "rule", c->mark[i].at, c->mark[i].label);
     for (int i = 0; i < c->arms; i++)
         if (!strcmp(c->arm[i].panel, l->panel[p])) draw_arm(c, i, k, &picture, NULL, NULL);
     for (int i = 0; k == 0 && i < c->rules; i++) chart_rule(&picture, c->rule[i].at, c->rule[i].label);

@@ -7,8 +7,7 @@
 #include "train/svg.h"
 
 static double held_out(const arm_run *r) {
-    const evaluations *v = &r->part[r->parts - 1].eval;
-    return v->total >= 0 ? eval_last(v, v->total) : NAN;
+    return run_held_out(&r->part[r->parts - 1]);
 }
 
 /* The last value of the key's mean over layers: over the last `smooth` steps. */

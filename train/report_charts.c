@@ -73,7 +73,7 @@ void charts_loss(FILE *out, const run_data *r, double width, double height, cons
         chart_rule(&c, r->marks.mark[m].loss, text);
     }
     for (int m = 0; m < r->markers; m++)
-        chart_marker(&c, r->marker[m].class, r->marker[m].step, r->marker[m].label);
+        chart_mark(&c, r->marker[m].class, r->marker[m].step, r->marker[m].label);
     chart_band(&c, "band", s->bins, s->step, loss->low, loss->high);
     chart_line(&c, "raw", s->bins, s->step, loss->mean);
     chart_line(&c, "train", s->bins, s->step, r->smooth);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "launch/memory.h"
+#include "train/jsonl.h"
 
 static double *filled(int64_t n, double value) {
     double *x = mem_alloc((size_t)n * sizeof *x, "a column of a log");
@@ -109,6 +110,17 @@ void series_settle(series *s) {
         for (int64_t i = 0; i < s->bins * c->width; i++)
             c->mean[i] = c->count[i] ? c->sum[i] / (double)c->count[i] : NAN;
     }
+}
+
+int series_read(series *s, const char *path, int keys, const char *const *key, error *e) {
+    jsonl log;
+    json_t *row;
+    series_open(s, keys, key, NULL);
+    if (jsonl_open(&log, path, e)) return e->code;
+    for (; (row = jsonl_next(&log)); json_decref(row)) series_row(s, row);
+    series_settle(s);
+    jsonl_close(&log);
+    return 0;
 }
 
 const column *series_find(const series *s, const char *key) {

@@ -44,6 +44,8 @@ void series_open(series *s, int keys, const char *const *key, const char *whole)
 void series_row(series *s, const json_t *row);
 /* Makes step and mean those of the rows so far; more may follow. */
 void series_settle(series *s);
+/* The same of a whole .jsonl file, which may be absent. */
+int series_read(series *s, const char *path, int keys, const char *const *key, error *e);
 void series_free(series *s);
 
 /* NULL when the log has no such value. */
