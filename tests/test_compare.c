@@ -55,6 +55,7 @@ static void differences_pair_steps(void **unused) {
     difference d;
     difference_of(&d, &a, &b);
     assert_int_equal(d.pairs, 3);
+    assert_false(d.equal);
     assert_int_equal(d.points, 1);
     assert_float_equal(d.mean[0], 0.5, 1e-12);
     assert_float_equal(d.step[0], 3.5, 0);
