@@ -287,6 +287,30 @@ static void series_gather_bins(void **state) {
     run_free(&once);
 }
 
+/* A run that went back to a checkpoint while its report was followed: other steps lie where the last ones
+ * lay. */
+static void a_log_that_is_cut_is_read_anew(void **state) {
+    const run *r = *state;
+    char path[128];
+    error e = {0};
+    run_data followed;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", r->directory);
+    write_steps(r, 1, 60);
+    assert_int_equal(run_read(&followed, r->directory, NULL, &e), 0);
+    for (int to = 45; to <= 90; to += 45) { /* shorter than it was, then longer */
+        assert_int_equal(truncate(path, 0), 0);
+        write_steps(r, 1, 40);
+        FILE *f = open_in(r, "metrics.jsonl", "ab");
+        for (int step = 41; step <= to; step++) fprintf(f, "{\"step\":%d,\"loss\":3}\n", step);
+        fclose(f);
+        run_update(&followed);
+        const column *loss = series_find(&followed.metrics, "loss");
+        assert_true(followed.metrics.rows == to && followed.metrics.last == to);
+        assert_true(loss->mean[39] == 8.6 && loss->mean[40] == 3 && loss->last == 3);
+    }
+    run_free(&followed);
+}
+
 static void smoothing_keeps_constants_gaps_and_the_start(void **state) {
     (void)state;
     double y[9] = {8, 6, 4, 4, NAN, 4, 4, 4, 7}, out[9];
@@ -343,6 +367,7 @@ int main(void) {
         CASE(a_run_without_a_finite_loss_has_a_page),
         CASE(a_single_step_has_a_page),
         CASE(series_gather_bins),
+        CASE(a_log_that_is_cut_is_read_anew),
         CASE(smoothing_keeps_constants_gaps_and_the_start),
         CASE(numbers_read_well),
         CASE(the_command_checks_its_arguments),

@@ -2,13 +2,16 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "launch/memory.h"
+
+#define STEP " { \"step\" : %lld" /* how a row begins, for sscanf */
 
 /* Does the line look like a row?  Which lines count is known before any of them is parsed. */
 static int looks_like_row(const char *line, ssize_t bytes, int64_t *step) {
     long long x;
-    if (bytes < 2 || strcmp(line + bytes - 2, "}\n") || sscanf(line, " { \"step\" : %lld", &x) != 1) return 0;
+    if (bytes < 2 || strcmp(line + bytes - 2, "}\n") || sscanf(line, STEP, &x) != 1) return 0;
     *step = x;
     return 1;
 }
@@ -25,12 +28,24 @@ static void keep(jsonl *j, int64_t step, long offset) {
     j->offset[j->rows++] = offset;
 }
 
-void jsonl_more(jsonl *j) {
-    if (!j->file || fseek(j->file, j->known, SEEK_SET)) return;
+/* Does the last row that is known lie where it lay?  Asks the file and not stdio's buffer. */
+static int still_there(const jsonl *j) {
+    char head[64];
+    long long step;
+    if (!j->rows) return 1;
+    ssize_t n = pread(fileno(j->file), head, sizeof head - 1, j->offset[j->rows - 1]);
+    head[n > 0 ? n : 0] = 0;
+    return sscanf(head, STEP, &step) == 1 && step == j->step[j->rows - 1];
+}
+
+int jsonl_more(jsonl *j) {
+    if (!j->file) return 0;
     j->at = -1;
+    if (!still_there(j)) return 1;
+    if (fseek(j->file, j->known, SEEK_SET)) return 0;
     for (;;) {
         ssize_t bytes = getline(&j->line, &j->line_size, j->file);
-        if (bytes <= 0 || j->line[bytes - 1] != '\n') return; /* its end was cut off, or is still to come */
+        if (bytes <= 0 || j->line[bytes - 1] != '\n') return 0; /* its end was cut off, or is still to come */
         int64_t step;
         if (looks_like_row(j->line, bytes, &step)) keep(j, step, j->known);
         else j->broken++;

@@ -26,8 +26,9 @@ typedef struct jsonl {
 
 /* A file that does not exist has no rows. */
 int jsonl_open(jsonl *j, const char *path, error *e);
-/* Looks for lines that were added meanwhile. */
-void jsonl_more(jsonl *j);
+/* Looks for lines that were added meanwhile.  1: what was known is no longer there, because a run that went
+ * back to a checkpoint cut its records: they are to be opened again. */
+int jsonl_more(jsonl *j);
 /* The next row, owned by the caller (json_decref); NULL at the end. */
 json_t *jsonl_next(jsonl *j);
 void jsonl_close(jsonl *j); /* zeroed or closed is allowed */

@@ -100,28 +100,13 @@ static char *name_of(const char *directory) {
     return mem_string(slash && slash[1] ? slash + 1 : directory);
 }
 
-void run_update(run_data *r) {
-    json_t *row;
-    jsonl_more(&r->metrics_log);
-    jsonl_more(&r->timing_log);
-    jsonl_more(&r->eval_log);
-    for (; (row = jsonl_next(&r->metrics_log)); json_decref(row)) series_row(&r->metrics, row);
-    for (; (row = jsonl_next(&r->timing_log)); json_decref(row)) series_row(&r->timing, row);
-    for (; (row = jsonl_next(&r->eval_log)); json_decref(row)) eval_row(&r->eval, row);
-    series_settle(&r->metrics);
-    series_settle(&r->timing);
-    const column *loss = series_find(&r->metrics, "loss");
-    for (int64_t b = 0; b < r->metrics.bins; b++) r->smooth[b] = NAN;
-    if (loss) series_smooth(r->metrics.bins, r->smooth, loss->mean, r->metrics.bins / 60);
-}
-
 static int open_log(jsonl *log, const run_data *r, const char *name, error *e) {
     char path[4200];
     snprintf(path, sizeof path, "%s/%s", r->directory, name);
     return jsonl_open(log, path, e);
 }
 
-int run_read(run_data *r, const char *run_dir, const char *whole, error *e) {
+static int open_logs(run_data *r, const char *whole, error *e) {
     static const char *const metrics[] = {"loss",
                                           "lm_loss",
                                           "tokens",
@@ -137,31 +122,17 @@ int run_read(run_data *r, const char *run_dir, const char *whole, error *e) {
                                           "bias_min",
                                           "bias_max"};
     static const char *const timing[] = {"tokens_per_second", "step_seconds", "mfu", "comm_exposed_seconds"};
-    char path[4200];
-    error unreadable = {0};
-    struct stat info;
-    *r = (run_data){.eval.total = -1};
-    if (stat(run_dir, &info) || !S_ISDIR(info.st_mode))
-        return error_set(e, EXIT_USAGE, "%s: is not a run directory", run_dir);
-    r->directory = mem_string(run_dir);
-    r->name = name_of(run_dir);
+    r->eval.total = -1;
     series_open(&r->metrics, sizeof metrics / sizeof *metrics, metrics, whole);
     series_open(&r->timing, sizeof timing / sizeof *timing, timing, NULL);
-    snprintf(path, sizeof path, "%s/config.yaml", run_dir);
-    r->has_config = config_load(&r->c, path, 0, NULL, &unreadable) == 0;
-    if (r->has_config) mark_plan(r);
-    if (open_log(&r->metrics_log, r, "metrics.jsonl", e) || open_log(&r->timing_log, r, "timing.jsonl", e) ||
-        open_log(&r->eval_log, r, "eval.jsonl", e))
-        return e->code;
-    run_update(r);
-    status_read(&r->status, run_dir);
-    return 0;
+    return open_log(&r->metrics_log, r, "metrics.jsonl", e) ||
+                   open_log(&r->timing_log, r, "timing.jsonl", e) ||
+                   open_log(&r->eval_log, r, "eval.jsonl", e)
+               ? e->code
+               : 0;
 }
 
-void run_free(run_data *r) {
-    mem_free(r->directory);
-    mem_free(r->name);
-    if (r->has_config) config_free(&r->c);
+static void forget_logs(run_data *r) {
     jsonl_close(&r->metrics_log);
     jsonl_close(&r->timing_log);
     jsonl_close(&r->eval_log);
@@ -171,4 +142,49 @@ void run_free(run_data *r) {
         mem_free(r->eval.source[i]);
         mem_free(r->eval.loss[i]);
     }
+    r->eval = (evaluations){.total = -1};
+}
+
+void run_update(run_data *r) {
+    json_t *row;
+    int cut = jsonl_more(&r->metrics_log) | jsonl_more(&r->timing_log) | jsonl_more(&r->eval_log);
+    if (cut) {
+        error e = {0};
+        const char *whole = r->metrics.whole;
+        forget_logs(r);
+        open_logs(r, whole, &e); /* what cannot be read has no rows */
+    }
+    for (; (row = jsonl_next(&r->metrics_log)); json_decref(row)) series_row(&r->metrics, row);
+    for (; (row = jsonl_next(&r->timing_log)); json_decref(row)) series_row(&r->timing, row);
+    for (; (row = jsonl_next(&r->eval_log)); json_decref(row)) eval_row(&r->eval, row);
+    series_settle(&r->metrics);
+    series_settle(&r->timing);
+    const column *loss = series_find(&r->metrics, "loss");
+    for (int64_t b = 0; b < r->metrics.bins; b++) r->smooth[b] = NAN;
+    if (loss) series_smooth(r->metrics.bins, r->smooth, loss->mean, r->metrics.bins / 60);
+}
+
+int run_read(run_data *r, const char *run_dir, const char *whole, error *e) {
+    char path[4200];
+    error unreadable = {0};
+    struct stat info;
+    *r = (run_data){0};
+    if (stat(run_dir, &info) || !S_ISDIR(info.st_mode))
+        return error_set(e, EXIT_USAGE, "%s: is not a run directory", run_dir);
+    r->directory = mem_string(run_dir);
+    r->name = name_of(run_dir);
+    snprintf(path, sizeof path, "%s/config.yaml", run_dir);
+    r->has_config = config_load(&r->c, path, 0, NULL, &unreadable) == 0;
+    if (r->has_config) mark_plan(r);
+    if (open_logs(r, whole, e)) return e->code;
+    run_update(r);
+    status_read(&r->status, run_dir);
+    return 0;
+}
+
+void run_free(run_data *r) {
+    mem_free(r->directory);
+    mem_free(r->name);
+    if (r->has_config) config_free(&r->c);
+    forget_logs(r);
 }
