@@ -55,9 +55,9 @@ LIB    := $(filter-out $B/obj/train/main.o,$(OBJ))
 # The program with the cuda backend on the emulator (tests/emulate): what knows of CUDA is compiled once more.
 KNOWS  := $(shell grep -l CARACAL_CUDA $(SRC))
 EMULATED := $(filter-out $(KNOWS:%.c=$B/obj/%.o),$(OBJ)) $(KNOWS:%.c=$B/emulated/%.o) \
-          $(CU:%.cu=$B/emulated/%.o) $B/obj/tests/emulate/emulate.o
+          $(CU:%.cu=$B/emulated/%.o) $B/emulated/tests/emulate/block.o $B/obj/tests/emulate/emulate.o
 F64LIB := $(F64SRC:%.c=$B/f64/%.o)
-BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64TST:tests/%.c=$B/tests/%)
+BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64TST:tests/%.c=$B/tests/%) $B/tests/replay_cuda
 
 # keep the tests' objects: make would delete them as intermediate
 .SECONDARY:
@@ -106,11 +106,17 @@ $B/f64/%.o: %.c
 	@echo '  CC   $@'
 	$(Q)$(CC) $(CFLAGS) -DCARACAL_F64 -MMD -MP -c -o $@ $<
 
-# on the device in build/cuda, else on the emulator
-$(filter $B/tests/test_cuda_%,$(BINS)): $B/tests/%: $B/obj/tests/%.o $(if $(CUDA),$(LIB),$(filter-out $B/obj/train/main.o,$(EMULATED)))
+# tests of the cuda backend: on the device in build/cuda, else on the emulator
+ONCUDA := $(if $(CUDA),$(OBJ) $B/obj/tests/emulate/block.o $B/obj/tests/emulate/emulate.o,$(EMULATED))
+$(filter $B/tests/test_cuda_%,$(BINS)): $B/tests/%: $B/obj/tests/%.o $(filter-out $B/obj/train/main.o,$(ONCUDA))
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
 	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka
+$B/tests/replay_cuda: $B/obj/tests/tool_replay.o $(filter-out $B/obj/train/main.o,$(ONCUDA))
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$(Q)$(CC) -o $@ $^ $(LDLIBS)
+$B/tests/test_emulator: $B/emulated/tests/emulate/wrong.o $B/obj/tests/emulate/emulate.o
 $B/tests/test_%: $B/obj/tests/test_%.o $(LIB)
 	@mkdir -p $(@D)
 	@echo '  LINK $@'

@@ -44,9 +44,10 @@ typedef struct check_bound {
     double floor;               /* for results that may underflow on the way */
 } check_bound;
 
-/* One call of the yardstick, and of the backend under test. */
-#define REF(x, name, ...)   (x)->ref.name((x)->ref.ctx, __VA_ARGS__)
-#define INNER(x, name, ...) (x)->inner.name((x)->inner.ctx, __VA_ARGS__)
+/* One call of the yardstick, and of the backend under test, whose results are there afterwards. */
+#define REF(x, name, ...) (x)->ref.name((x)->ref.ctx, __VA_ARGS__)
+#define INNER(x, name, ...)                                                                                  \
+    ((x)->inner.name((x)->inner.ctx, __VA_ARGS__), (x)->inner.to_host((x)->inner.ctx, NULL, NULL, 0))
 
 /* The names and values of a call's sizes, for its message. */
 #define CHECK_SIZES(...)                                                                                     \

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "tests/emulate/block.h"
 #include "tests/emulate/emulate.h"
 #include "tests/kernel_cases.h"
 
@@ -37,7 +38,7 @@ static kernels open_cuda(void) {
 }
 
 static bench new_bench(void) {
-    return (bench){.block = mem_alloc(BLOCK_BYTES, "the buffers of a test")};
+    return (bench){.block = block_alloc(BLOCK_BYTES)};
 }
 
 static void test_against_ref(void **state) {
@@ -53,7 +54,7 @@ static void test_against_ref(void **state) {
                 fail_msg("round %d: %s wrote outside its outputs", (int)round, cases[c].name);
         }
     }
-    mem_free(b.block);
+    block_free(b.block);
     kernels_close(&k);
 }
 
@@ -65,10 +66,12 @@ static void test_same_bits_in_any_order(void **state) {
         for (uint64_t round = 0; is_ready(cases[c].name) && round < ROUNDS; round++) {
             begin_case(&first, &k, base_seed + round);
             cases[c].run(&first);
+            k.to_host(k.ctx, NULL, NULL, 0); /* waits */
             for (emulate_order order = EMULATE_REVERSED; order <= EMULATE_SHUFFLED; order++) {
                 emulate_set_order(order, base_seed + round);
                 begin_case(&b, &k, base_seed + round);
                 cases[c].run(&b);
+                k.to_host(k.ctx, NULL, NULL, 0);
                 emulate_set_order(EMULATE_FORWARD, 0);
                 if (b.used != first.used || memcmp(b.block, first.block, b.used))
                     fail_msg("round %d: %s depends on the order in which threads run", (int)round,
@@ -76,8 +79,8 @@ static void test_same_bits_in_any_order(void **state) {
             }
         }
     }
-    mem_free(first.block);
-    mem_free(b.block);
+    block_free(first.block);
+    block_free(b.block);
     kernels_close(&k);
 }
 

@@ -50,7 +50,7 @@ extern "C" void cuda_combine_forward(kernel_context *ctx, int64_t tokens, int64_
 
 /* A team for each token: <dout, y>, where an identity expert wants it, is a sum over the whole row. */
 template <int TEAM>
-static __global__ void __launch_bounds__(row_block(TEAM))
+static __global__ void ROW_BOUNDS(TEAM)
     backward_kernel(int64_t tokens, int64_t h, int64_t topk, float *dy, float *dweight, const float *dout,
                     const float *drows, const float *dw_rows, const int32_t *row_of, const float *weight,
                     const float *y, bool whole) {
@@ -78,9 +78,9 @@ extern "C" void cuda_combine_backward(kernel_context *ctx, int64_t tokens, int64
     if (!tokens) return;
     bool whole = aligned16(dy, h) && aligned16(dout, h) && aligned16(drows, h) && aligned16(y, h);
     if (h <= 1024)
-        LAUNCH_ROWS_OF(64, backward_kernel, tokens, ctx->stream, tokens, h, topk, dy, dweight, dout, drows,
-                       dw_rows, row_of, weight, y, whole);
+        LAUNCH_TEAMS((backward_kernel<64>), 64, tokens, ctx->stream, tokens, h, topk, dy, dweight, dout,
+                     drows, dw_rows, row_of, weight, y, whole);
     else
-        LAUNCH_ROWS_OF(256, backward_kernel, tokens, ctx->stream, tokens, h, topk, dy, dweight, dout, drows,
-                       dw_rows, row_of, weight, y, whole);
+        LAUNCH_TEAMS((backward_kernel<256>), 256, tokens, ctx->stream, tokens, h, topk, dy, dweight, dout,
+                     drows, dw_rows, row_of, weight, y, whole);
 }

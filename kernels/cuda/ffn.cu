@@ -32,7 +32,7 @@ static __device__ __forceinline__ float slope_f(float g, float s) {
 
 /* A team walks along a row, however long. */
 template <int TEAM>
-static __global__ void __launch_bounds__(row_block(TEAM))
+static __global__ void ROW_BOUNDS(TEAM)
     backward_kernel(int64_t rows, int64_t f, float *dgu, float *h, float *dweight, const float *dh,
                     const float *gu, const float *weight, bool whole) {
     int64_t r = team_row<TEAM>(), end = r < rows ? f : 0;
@@ -62,9 +62,9 @@ extern "C" void cuda_swiglu_backward(kernel_context *ctx, int64_t rows, int64_t 
     if (!rows) return;
     bool whole = aligned16(dgu, f) && aligned16(h, f) && aligned16(dh, f) && aligned16(gu, f);
     if (f <= 1024)
-        LAUNCH_ROWS_OF(32, backward_kernel, rows, ctx->stream, rows, f, dgu, h, dweight, dh, gu, weight,
-                       whole);
+        LAUNCH_TEAMS((backward_kernel<32>), 32, rows, ctx->stream, rows, f, dgu, h, dweight, dh, gu, weight,
+                     whole);
     else
-        LAUNCH_ROWS_OF(256, backward_kernel, rows, ctx->stream, rows, f, dgu, h, dweight, dh, gu, weight,
-                       whole);
+        LAUNCH_TEAMS((backward_kernel<256>), 256, rows, ctx->stream, rows, f, dgu, h, dweight, dh, gu, weight,
+                     whole);
 }

@@ -101,16 +101,16 @@ static __device__ __forceinline__ float signed_f(float d, float x) {
     return x < 0 ? -d : x == 0 ? 0 : d;
 }
 
-template <int TEAM>
-static __global__ void __launch_bounds__(row_block(TEAM))
+template <int TEAM, int CHUNKS>
+static __global__ void ROW_BOUNDS(TEAM)
     hidden_z_kernel(int64_t rows, int64_t h, double scale, float *loss, float *sum_sq, float *max_abs,
                     float *dx, const float *x, bool whole) {
     int64_t r = team_row<TEAM>(), end = r < rows ? h : 0;
     int t = team_thread<TEAM>();
-    float4 v[ROW_CHUNKS];
+    float4 v[CHUNKS];
     float squares = 0, top = 0;
 #pragma unroll
-    for (int i = 0; i < ROW_CHUNKS; i++) {
+    for (int i = 0; i < CHUNKS; i++) {
         int c = 4 * (t + i * TEAM);
         v[i] = load4(x + r * h + c, end - c, whole);
         squares = dot4(v[i], v[i], squares);
@@ -121,7 +121,7 @@ static __global__ void __launch_bounds__(row_block(TEAM))
     top = team_max<TEAM>(top);
     double sum = 0;
 #pragma unroll
-    for (int i = 0; i < ROW_CHUNKS; i++) {
+    for (int i = 0; i < CHUNKS; i++) {
         int c = 4 * (t + i * TEAM);
         sum = add_all(sum, fill4(exp4(abs4(v[i]), top), end - c, 0));
     }
@@ -137,7 +137,7 @@ static __global__ void __launch_bounds__(row_block(TEAM))
     /* d loss / dx = 2 lse softmax(|x|) sign(x) */
     float by = (float)(scale * 2 * lse / total);
 #pragma unroll
-    for (int i = 0; i < ROW_CHUNKS; i++) {
+    for (int i = 0; i < CHUNKS; i++) {
         int c = 4 * (t + i * TEAM);
         float *dx_c = dx + r * h + c;
         float4 d = scale4(exp4(abs4(v[i]), top), by);

@@ -1,19 +1,19 @@
 /* RMSNorm, forward and backward: one pass over memory each, the row in registers. */
 #include "kernels/cuda/rows.cuh"
 
-template <int TEAM>
-static __global__ void __launch_bounds__(row_block(TEAM))
+template <int TEAM, int CHUNKS>
+static __global__ void ROW_BOUNDS(TEAM)
     forward_kernel(int64_t rows, int64_t cols, double eps, double scale, float *y, int64_t ldy, float *rstd,
                    const float *x, int64_t ldx, const float *w, bool whole) {
     int64_t r = team_row<TEAM>();
     int t = team_thread<TEAM>();
     int64_t left = r < rows ? cols : 0; /* a team without a row takes part in the sums */
-    float4 v[ROW_CHUNKS];
+    float4 v[CHUNKS];
     /* in double: squares of a diverging run's hidden states leave float's range long before the states do,
      * and 1 / sqrt(infinity) would turn them into zeros that no check of the loss could see */
     double sum = 0;
 #pragma unroll
-    for (int i = 0; i < ROW_CHUNKS; i++) {
+    for (int i = 0; i < CHUNKS; i++) {
         int c = 4 * (t + i * TEAM);
         v[i] = load4(x + r * ldx + c, left - c, whole);
         sum = add_squares(sum, v[i]);
@@ -22,7 +22,7 @@ static __global__ void __launch_bounds__(row_block(TEAM))
     if (r < rows && t == 0) rstd[r] = (float)inverse;
     float factor = (float)(scale * inverse);
 #pragma unroll
-    for (int i = 0; i < ROW_CHUNKS; i++) {
+    for (int i = 0; i < CHUNKS; i++) {
         int c = 4 * (t + i * TEAM);
         store4(y + r * ldy + c, mul4(scale4(v[i], factor), load4(w + c, left - c, whole)), left - c, whole);
     }
@@ -40,26 +40,26 @@ extern "C" void cuda_rms_norm_forward(kernel_context *ctx, int64_t rows, int64_t
 
 /* A team takes `each` consecutive rows, and leaves its part of dw in part [teams, cols].  For a row:
  * dx = d + rstd * (g - u * mean(g * u)) with g = scale * w * dy and u = x * rstd, dw += scale * dy * u. */
-template <int TEAM>
-static __global__ void __launch_bounds__(row_block(TEAM))
+template <int TEAM, int CHUNKS>
+static __global__ void ROW_BOUNDS(TEAM)
     backward_kernel(int64_t rows, int64_t each, int64_t cols, float scale, float *dx, int64_t lddx,
                     const float *d, float *part, const float *dy, int64_t lddy, const float *x, int64_t ldx,
                     const float *rstd, const float *w, bool whole) {
     int64_t team = team_row<TEAM>();
     int t = team_thread<TEAM>();
-    float4 dw[ROW_CHUNKS] = {};
+    float4 dw[CHUNKS] = {};
     for (int64_t r = team * each; r < (team + 1) * each; r++) {
         int64_t left = r < rows ? cols : 0;
-        float4 x_r[ROW_CHUNKS], dy_r[ROW_CHUNKS];
+        float4 x_r[CHUNKS], dy_r[CHUNKS];
         float sum = 0;
 #pragma unroll
-        for (int i = 0; i < ROW_CHUNKS; i++) {
+        for (int i = 0; i < CHUNKS; i++) {
             int c = 4 * (t + i * TEAM);
             x_r[i] = load4(x + r * ldx + c, left - c, whole);
             dy_r[i] = load4(dy + r * lddy + c, left - c, whole);
         }
 #pragma unroll
-        for (int i = 0; i < ROW_CHUNKS; i++) {
+        for (int i = 0; i < CHUNKS; i++) {
             int c = 4 * (t + i * TEAM);
             sum = dot4(mul4(load4(w + c, left - c, whole), dy_r[i]), x_r[i], sum);
         }
@@ -67,7 +67,7 @@ static __global__ void __launch_bounds__(row_block(TEAM))
         double inverse = left ? rstd[r] : 0, factor = (double)scale * inverse;
         float by_dy = (float)factor, by_x = (float)(factor * inverse * inverse * sum / (double)cols);
 #pragma unroll
-        for (int i = 0; i < ROW_CHUNKS; i++) {
+        for (int i = 0; i < CHUNKS; i++) {
             int c = 4 * (t + i * TEAM);
             float4 g = scale4(dy_r[i], by_dy);
             dw[i] = fma4(g, x_r[i], dw[i]);
@@ -78,7 +78,7 @@ static __global__ void __launch_bounds__(row_block(TEAM))
     }
     int64_t left = team * each < rows ? cols : 0;
 #pragma unroll
-    for (int i = 0; i < ROW_CHUNKS; i++) {
+    for (int i = 0; i < CHUNKS; i++) {
         int c = 4 * (t + i * TEAM);
         store4(part + team * cols + c, dw[i], left - c, whole);
     }

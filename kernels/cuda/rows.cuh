@@ -5,10 +5,12 @@
 #include "kernels/cuda/context.cuh"
 #include "kernels/cuda/device.cuh"
 
-/* A team of TEAM threads, 32 to 1024 and a power of two, holds a row of up to 4 * ROW_CHUNKS * TEAM elements
- * in registers: thread t has elements 4 (t + i TEAM) .. + 3 for i < ROW_CHUNKS.  Blocks have at least
- * ROW_THREADS threads, so several small teams share one. */
-enum { ROW_CHUNKS = 4, ROW_THREADS = 256, ROW_MOST = 4 * ROW_CHUNKS * 1024 };
+/* A team of TEAM threads, 32 to 1024 and a power of two, works on a row.  A row of up to 4 * CHUNKS * TEAM
+ * elements fits into its registers: thread t has elements 4 (t + i TEAM) .. + 3 for i < CHUNKS.  Blocks have
+ * at least ROW_THREADS threads, so several small teams share one, and are to run two or more at a time: one
+ * computes while another waits for memory or at a barrier. */
+enum { ROW_THREADS = 256, ROW_CHUNKS = 4, ROW_MOST = 4 * ROW_CHUNKS * 1024 };
+#define ROW_BOUNDS(team) __launch_bounds__(row_block(team), 1024 / row_block(team))
 
 static constexpr __host__ __device__ int row_block(int team) {
     return team < ROW_THREADS ? ROW_THREADS : team;
@@ -51,19 +53,38 @@ template <int TEAM> static __device__ __forceinline__ float team_max(float v) {
     return v;
 }
 
-/* Launches KERNEL<the smallest team that holds a row of `cols`> with a team for each of `teams`. */
-#define LAUNCH_ROWS_OF(team, KERNEL, teams, stream, ...)                                                     \
-    LAUNCH((KERNEL<team>), dim3((unsigned)divide_up(teams, row_block(team) / (team))), row_block(team), 0,   \
-           stream, __VA_ARGS__)
+/* Launches KERNEL with a team for each of `teams`, by threads of a team and what more its template asks for.
+ */
+#define LAUNCH_TEAMS(kernel, team, teams, stream, ...)                                                       \
+    LAUNCH(kernel, dim3((unsigned)divide_up(teams, row_block(team) / (team))), row_block(team), 0, stream,   \
+           __VA_ARGS__)
+/* Launches KERNEL<TEAM, CHUNKS> with the smallest team that holds a row of `cols`, and no more chunks than it
+ * needs. */
+#define LAUNCH_ROWS_OF(team, KERNEL, teams, cols, stream, ...)                                               \
+    if ((cols) <= 12 * (team)) LAUNCH_TEAMS((KERNEL<team, 3>), team, teams, stream, __VA_ARGS__);            \
+    else LAUNCH_TEAMS((KERNEL<team, 4>), team, teams, stream, __VA_ARGS__)
 #define LAUNCH_ROWS(KERNEL, teams, cols, stream, ...)                                                        \
     do {                                                                                                     \
-        int64_t row_threads = divide_up(cols, 4 * ROW_CHUNKS);                                               \
-        if (row_threads <= 32) LAUNCH_ROWS_OF(32, KERNEL, teams, stream, __VA_ARGS__);                       \
-        else if (row_threads <= 64) LAUNCH_ROWS_OF(64, KERNEL, teams, stream, __VA_ARGS__);                  \
-        else if (row_threads <= 128) LAUNCH_ROWS_OF(128, KERNEL, teams, stream, __VA_ARGS__);                \
-        else if (row_threads <= 256) LAUNCH_ROWS_OF(256, KERNEL, teams, stream, __VA_ARGS__);                \
-        else if (row_threads <= 512) LAUNCH_ROWS_OF(512, KERNEL, teams, stream, __VA_ARGS__);                \
-        else LAUNCH_ROWS_OF(1024, KERNEL, teams, stream, __VA_ARGS__);                                       \
+        switch (divide_up(cols, 4 * ROW_CHUNKS * WARP)) { /* warps */                                        \
+        case 0:                                                                                              \
+        case 1:                                                                                              \
+            LAUNCH_ROWS_OF(32, KERNEL, teams, cols, stream, __VA_ARGS__);                                    \
+            break;                                                                                           \
+        case 2:                                                                                              \
+            LAUNCH_ROWS_OF(64, KERNEL, teams, cols, stream, __VA_ARGS__);                                    \
+            break;                                                                                           \
+        case 3 ... 4:                                                                                        \
+            LAUNCH_ROWS_OF(128, KERNEL, teams, cols, stream, __VA_ARGS__);                                   \
+            break;                                                                                           \
+        case 5 ... 8:                                                                                        \
+            LAUNCH_ROWS_OF(256, KERNEL, teams, cols, stream, __VA_ARGS__);                                   \
+            break;                                                                                           \
+        case 9 ... 16:                                                                                       \
+            LAUNCH_ROWS_OF(512, KERNEL, teams, cols, stream, __VA_ARGS__);                                   \
+            break;                                                                                           \
+        default:                                                                                             \
+            LAUNCH_ROWS_OF(1024, KERNEL, teams, cols, stream, __VA_ARGS__);                                  \
+        }                                                                                                    \
     } while (0)
 
 /* Ends the program where a row is longer than a team of 1024 holds. */

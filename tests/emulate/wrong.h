@@ -1,0 +1,30 @@
+/* Kernels that are wrong on purpose (and one that is not): what the emulator must find. */
+#ifndef CARACAL_TESTS_EMULATE_WRONG_H
+#define CARACAL_TESTS_EMULATE_WRONG_H
+
+enum { WRONG_OUT = 256 }; /* floats that a kernel may write */
+
+typedef enum {
+    RIGHT,
+    NO_BARRIER,       /* reads shared memory that another thread writes */
+    BLOCKS_RACE,      /* every block writes the same element */
+    READS_UNWRITTEN,  /* shared memory that nobody wrote */
+    NO_COPY_WAIT,     /* what an asynchronous copy brings, before it is there */
+    SOME_AT_BARRIER,  /* a barrier that half of the threads pass by */
+    SOME_RETURN,      /* half of the threads return before a barrier */
+    TWO_BARRIERS,     /* halves of a block wait at different barriers */
+    HALF_A_WARP,      /* a collective without its upper lanes */
+    PARTIAL_MASK,     /* */
+    TOO_MANY_THREADS, /* 2048 */
+    TOO_MUCH_SHARED,  /* 228 KiB */
+    OUTSIDE_COPY,     /* an asynchronous copy to an address that is not aligned */
+    WRONGS
+} wrong_kernel;
+
+#ifdef __cplusplus
+extern "C"
+#endif
+    void
+    wrong_run(wrong_kernel which, float *out);
+
+#endif
