@@ -96,6 +96,30 @@ int indexed_open(indexed_reader *r, const char *prefix, error *e) {
     return code;
 }
 
+int indexed_place(const char *prefix, int64_t token, int64_t *document, int64_t *within, error *e) {
+    char *path = joined(prefix, ".idx");
+    indexed_reader r = {.path = path};
+    input idx;
+    int code = input_open(&idx, path, e);
+    if (!code) code = check_header(&r, &idx, path, e);
+    *document = *within = 0;
+    if (!code) {
+        const char *length = idx.data + HEADER_BYTES, *first = length + 12 * r.sequences,
+                   *end = idx.data + idx.bytes;
+        int64_t sequence = 0, at = 0; /* the sequence that has the token, and its first token */
+        while (sequence < r.sequences && at + read_i32(length + 4 * sequence) <= token)
+            at += read_i32(length + 4 * sequence++);
+        const char *next = first + 8; /* the first sequence of the document after */
+        while (next + 8 < end && read_i64(next) <= sequence) next += 8;
+        *document = (next - first) / 8 - 1;
+        *within = token - at;
+        for (int64_t i = read_i64(next - 8); i < sequence; i++) *within += read_i32(length + 4 * i);
+    }
+    input_close(&idx);
+    mem_free(path);
+    return code;
+}
+
 void indexed_close(indexed_reader *r) {
     input_close(&r->bin);
     mem_free(r->path);

@@ -30,6 +30,9 @@ void indexed_close(indexed_reader *r);
 
 /* out [count] = the tokens from `at` on; at + count <= tokens. */
 void indexed_copy(const indexed_reader *r, int64_t at, int64_t count, int32_t *out);
+/* Which document of PREFIX token number `token` belongs to, both from 0, and how many tokens of the document
+ * come before it.  Reads the index. */
+int indexed_place(const char *prefix, int64_t token, int64_t *document, int64_t *within, error *e);
 /* An error (EXIT_CORRUPT) if one of the first `most` tokens is not in 0 .. vocab_size - 1; it names the file
  * and the token's place. */
 int indexed_check(const indexed_reader *r, int64_t most, int64_t vocab_size, error *e);

@@ -119,13 +119,18 @@ void loader_source_sample(const loader *l, int64_t stage, int64_t source_index, 
                   (long long)(k * length + i), tokens[i], (long long)l->vocab_size);
 }
 
-int64_t loader_sample(const loader *l, int64_t stage, int64_t position, int32_t *tokens) {
+sample_place loader_place(const loader *l, int64_t stage, int64_t position) {
     REQUIRE(stage >= 0 && stage < l->stages && !l->validation);
     mixture_draw d = mixture_at(l->mixture, stage, position);
     const source *s = &l->source[d.source];
     uint64_t epoch_stream = random_bits(l->seed, s->stream, (uint64_t)d.epoch);
     uint64_t samples = (uint64_t)loader_source_samples(l, stage, d.source);
     int64_t k = (int64_t)random_permute(l->seed, epoch_stream, samples, (uint64_t)d.ordinal);
-    loader_source_sample(l, stage, d.source, k, tokens);
-    return d.source;
+    return (sample_place){d.source, k, k * l->seq_len[stage]};
+}
+
+int64_t loader_sample(const loader *l, int64_t stage, int64_t position, int32_t *tokens) {
+    sample_place p = loader_place(l, stage, position);
+    loader_source_sample(l, stage, p.source, p.sample, tokens);
+    return p.source;
 }

@@ -53,6 +53,12 @@ void loader_close(loader *l);
  * [the stage's seq_len + 2] =; returns the source's index.  A run that skipped samples is further on than its
  * steps say: its stages go on past where they would have ended. */
 int64_t loader_sample(const loader *l, int64_t stage, int64_t position, int32_t *tokens);
+/* Where that sample comes from, for people: its source, which of the source's samples it is, and the number
+ * of its first token in the source's file. */
+typedef struct sample_place {
+    int64_t source, sample, token;
+} sample_place;
+sample_place loader_place(const loader *l, int64_t stage, int64_t position);
 /* Sample k of one source in file order, cut for a stage (validation): k < loader_source_samples. */
 void loader_source_sample(const loader *l, int64_t stage, int64_t source, int64_t k, int32_t *tokens);
 int64_t loader_source_samples(const loader *l, int64_t stage, int64_t source);

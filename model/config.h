@@ -27,8 +27,10 @@ typedef struct init_config {
 typedef struct router_config {
     double expected_ffn_experts; /* K_e */
     int64_t lb_groups;           /* D */
-    double lb_alpha;
-    int controller; /* enum controller */
+    double lb_alpha;             /* in a run with a grad_ratio_target: the one in force */
+    double grad_ratio_target;    /* R_g that lb_alpha is moved to keep; 0: lb_alpha stays */
+    double grad_ratio_limit;     /* R_g that is warned of; 0: none */
+    int controller;              /* enum controller */
     double bias_rate, bias_kp, bias_ki, bias_kd;
     double bias_clamp;            /* no bias beyond +- this; 0: no bound */
     int64_t bias_decay_steps;     /* cosine to zero over so many steps; 0: held */

@@ -114,6 +114,7 @@ void model_create(model *m, const model_config_all *c, const kernels *k, const m
     m->layer = mem_alloc((size_t)c->model.num_layers * sizeof *m->layer, "layer views");
     m->router_bias_LE =
         mem_alloc((size_t)(c->model.num_layers * experts_total(&c->model)) * sizeof(real), "router biases");
+    m->sample_loss = mem_alloc((size_t)(c->batch * c->seq) * sizeof *m->sample_loss, "losses of sequences");
     m->embedding_VH = m->weights + p->bucket[BUCKET_EMBEDDING].dense_offset;
     for (int64_t l = 0; l < c->model.num_layers; l++) {
         const bucket *b = &p->bucket[BUCKET_LAYER_0 + l];
@@ -136,6 +137,7 @@ void model_destroy(model *m) {
     mem_free(m->layer);
     mem_free(m->router_bias_LE);
     mem_free(m->latents);
+    mem_free(m->sample_loss);
     arena_destroy(&m->kept);
     arena_destroy(&m->shared);
     *m = (model){0};
@@ -244,12 +246,17 @@ static double share(double scale, int64_t counted) {
 }
 
 static void read_stats(model *m) {
-    int64_t t = m->x.tokens;
+    int64_t t = m->x.tokens, seq = m->x.seq;
     m->stats = (model_stats){.lm = mean(m->loss_T, t, m->counted), .z = mean(m->z_T, t, t)};
     if (m->mtp_on) m->stats.mtp = mean(m->mtp_saved.loss_T, t, m->counted2);
     for (int64_t i = 0; i < t; i++) {
         m->stats.hidden_l2 += sqrt((double)m->sum_sq_T[i]) / (double)t;
         if (!(m->max_T[i] <= m->stats.hidden_max)) m->stats.hidden_max = (double)m->max_T[i]; /* NaN stays */
+    }
+    for (int64_t b = 0; b < m->x.batch; b++) {
+        int64_t counted = 0;
+        for (int64_t i = b * seq; i < (b + 1) * seq; i++) counted += m->target_T[i] >= 0;
+        m->sample_loss[b] = mean(m->loss_T + b * seq, seq, counted);
     }
 }
 

@@ -51,6 +51,7 @@ typedef struct model {
     int64_t counted, counted2; /* targets of the LM and of the MTP loss */
     double loss_scale;
     model_stats stats;
+    double *sample_loss; /* [batch] LM loss of each sequence of the micro-batch */
 } model;
 
 /* Bytes of activations and buffers for this many rows of slack; allocates nothing that stays. */

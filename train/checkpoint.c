@@ -1,6 +1,7 @@
 #include "train/checkpoint.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "launch/memory.h"
@@ -126,6 +127,12 @@ static void say_config(json_t *about, const config *c) {
     json_object_set_new(about, "config", config_deciding(c));
 }
 
+static void set_exact(json_t *about, const char *key, double x) {
+    char text[64];
+    snprintf(text, sizeof text, "%a", x);
+    json_object_set_new(about, key, json_string(text));
+}
+
 /* Everything that is not a tensor.  The ranks are told only where they decide numbers: otherwise not a byte
  * of a checkpoint depends on them. */
 static json_t *describe(const state *s, const char *tokenizer_digest) {
@@ -135,6 +142,8 @@ static json_t *describe(const state *s, const char *tokenizer_digest) {
                   (json_int_t)s->optimizer.mtp_steps, "controller_waiting_tokens",
                   (json_int_t)s->history[0].waiting_tokens, "tokenizer_digest", tokenizer_digest);
     say_config(about, s->run);
+    json_object_set_new(about, "spikes", spikes_to_json(&s->spikes));
+    if (s->run->router.grad_ratio_target > 0) set_exact(about, "lb_alpha", s->c.router.lb_alpha);
     if (!s->mesh.rank_invariant) {
         json_object_set_new(about, "ranks", json_integer(s->mesh.ranks));
         json_object_set_new(about, "expert_parallel", json_integer(s->mesh.expert_parallel));
@@ -288,6 +297,9 @@ int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e)
     s->optimizer.mtp_steps = integer(about, "mtp_adam_steps");
     for (int64_t l = 0; l < s->c.model.num_layers; l++)
         s->history[l].waiting_tokens = integer(about, "controller_waiting_tokens");
+    spikes_from_json(&s->spikes, json_object_get(about, "spikes"));
+    const char *alpha = json_string_value(json_object_get(about, "lb_alpha"));
+    if (alpha && s->run->router.grad_ratio_target > 0) state_set_lb_alpha(s, strtod(alpha, NULL));
     return load(s, k, 1, e);
 }
 

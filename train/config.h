@@ -34,6 +34,17 @@ typedef struct sdc_config {
     int on_corruption;
 } sdc_config;
 
+enum on_spike { SPIKE_OFF, SPIKE_WARN, SPIKE_ROLLBACK };
+
+enum { SPIKE_MAX_WINDOW = 1000 };
+
+typedef struct spike_config {
+    int on_spike;
+    int64_t window;                  /* steps of the running mean and deviation */
+    double loss_factor, grad_factor; /* deviations above the mean that make a spike; 0: not watched */
+    int64_t max_rollbacks;           /* from the same step */
+} spike_config;
+
 typedef struct config {
     model_config model;
     init_config init;
@@ -47,6 +58,7 @@ typedef struct config {
     checkpoint_config checkpoint;
     metrics_config metrics;
     sdc_config sdc;
+    spike_config spike;
     kernels_config kernels; /* `device`, `isa`; threads comes from parallel */
     char *run_dir;          /* run.dir */
     double wait_timeout;    /* seconds */

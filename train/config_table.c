@@ -12,6 +12,10 @@
     { #field, KEY_INT, FIELD(field), 0, max, "auto", "auto", FREE, doc }
 #define REAL(field, min, max, standard, doc)                                                                 \
     { #field, KEY_REAL, FIELD(field), min, max, NULL, standard, DECIDES, doc }
+#define FREE_REAL(field, min, max, standard, doc)                                                            \
+    { #field, KEY_REAL, FIELD(field), min, max, NULL, standard, FREE, doc }
+#define JOINED_REAL(field, min, max, standard, doc)                                                          \
+    { #field, KEY_REAL, FIELD(field), min, max, NULL, standard, JOINED, doc }
 #define BOOL(field, standard, decides, doc)                                                                  \
     { #field, KEY_BOOL, FIELD(field), 0, 1, NULL, standard, decides, doc }
 #define ENUM(field, words, standard, decides, doc)                                                           \
@@ -67,6 +71,9 @@ const config_key config_keys[] = {
     REAL(router.expected_ffn_experts, POSITIVE, ANY, KEY_REQUIRED, "K_e, FFN experts expected among the K"),
     INT(router.lb_groups, 1, 1048576, "1", DECIDES, "expert groups of the load-balance loss; divides N"),
     REAL(router.lb_alpha, 0, ANY, "1e-4", "coefficient of the load-balance loss"),
+    JOINED_REAL(router.grad_ratio_target, 0, ANY, "0",
+                "moves lb_alpha until the largest R_g of a layer is this; 0: lb_alpha stays"),
+    FREE_REAL(router.grad_ratio_limit, 0, ANY, "0.1", "a lasting R_g above this is warned of; 0: never"),
     ENUM(router.controller, "pid|sign", "pid", DECIDES,
          "how biases move; sign: by mu, whatever the error's size"),
     REAL(router.bias_rate, 0, ANY, "1e-3", "mu, speed of the bias controller"),
@@ -126,6 +133,14 @@ const config_key config_keys[] = {
          "per rank, that compress while training goes on; auto: as parallel.threads"),
 
     INT(metrics.digest_every, 0, ANY, "100", FREE, "steps between digests of all parameters; 0: never"),
+
+    ENUM(spike.on_spike, "off|warn|rollback", "warn", FREE,
+         "when loss or gradient norm leaps; rollback: the last checkpoint, without that step's samples"),
+    FREE_REAL(spike.loss_factor, 0, ANY, "6",
+              "a spike: the LM loss so many deviations above its mean; 0: not watched"),
+    FREE_REAL(spike.grad_factor, 0, ANY, "10", "the same of the gradient norm"),
+    INT(spike.window, 2, SPIKE_MAX_WINDOW, "50", FREE, "steps whose mean and deviation a step is judged by"),
+    INT(spike.max_rollbacks, 0, 1000, "3", FREE, "from the same step; then the run stops"),
 
     INT(sdc.interval, 0, ANY, "10", FREE,
         "silent data corruption: steps between checks of arithmetic and messages; 0: none, nor of memory"),

@@ -17,6 +17,11 @@ console console_open(int64_t first_step) {
     return (console){.terminal = on_terminal(), .start = comm_clock(), .first_step = first_step};
 }
 
+void console_restart(console *o, int64_t first_step) {
+    o->start = comm_clock();
+    o->first_step = first_step;
+}
+
 /* ---- numbers ---- */
 
 static const char *scaled(char *text, double x, double base, const char *const *unit, int units) {
@@ -122,15 +127,18 @@ double console_left(const console *o, const state *s) {
 
 void console_step(console *o, const state *s, const step_result *r, const step_timing *t) {
     const train_config *c = &s->c.train;
-    char eta[32];
+    char eta[32], leaps[48] = "";
     double now = comm_clock();
     int due = s->step % c->log_every == 0 || s->step == c->steps || s->step == o->first_step + 1;
     if (o->terminal ? now - o->last < 0.2 && !due : !due) return;
     o->last = now;
     close_line(o);
-    printf("step %lld/%lld  loss %.4f  lm %.4f  grad %.3f  lr %.2e  ffn %.2f  %.0f tok/s  mfu %.0f%%  ETA %s",
-           (long long)s->step, (long long)c->steps, r->loss, r->lm, r->grad_norm, r->lr, r->ffn_mean_all,
-           t->tokens_per_second, 100 * t->mfu, console_duration(eta, console_left(o, s)));
+    int64_t spikes = s->spikes.told + s->spikes.rollbacks;
+    if (spikes) snprintf(leaps, sizeof leaps, "%lld spike%s  ", (long long)spikes, spikes == 1 ? "" : "s");
+    printf(
+        "step %lld/%lld  loss %.4f  lm %.4f  grad %.3f  lr %.2e  ffn %.2f  %s%.0f tok/s  mfu %.0f%%  ETA %s",
+        (long long)s->step, (long long)c->steps, r->loss, r->lm, r->grad_norm, r->lr, r->ffn_mean_all, leaps,
+        t->tokens_per_second, 100 * t->mfu, console_duration(eta, console_left(o, s)));
     if (o->terminal && s->step < c->steps) o->line_open = 1;
     else putchar('\n');
     fflush(stdout);
@@ -144,6 +152,25 @@ void console_epsilon(console *o, const state *s, const step_result *r) {
                  "warning: step %lld: optim.eps = %.3g exceeds a hundredth of the gradient RMS of %s, %.3g: "
                  "AdamW's updates there shrink with the gradient; lower optim.eps",
                  (long long)s->step, eps, r->grad_rms_min_group, rms);
+}
+
+void console_grad_ratio(console *o, const state *s, const step_result *r) {
+    const router_config *c = &s->c.router;
+    enum { LASTING = 50 };
+    int64_t worst = 0;
+    for (int64_t l = 1; l < s->c.model.num_layers; l++)
+        if (r->router_grad_ratio[l] > r->router_grad_ratio[worst]) worst = l;
+    int above = c->grad_ratio_limit > 0 && r->router_grad_ratio[worst] > c->grad_ratio_limit;
+    o->ratio_steps = above ? o->ratio_steps + 1 : 0;
+    if (o->ratio_steps != LASTING || o->ratio_told) return;
+    o->ratio_told = 1;
+    console_line(
+        o,
+        "warning: step %lld: for %d steps R_g was above router.grad_ratio_limit = %g, now %.3g in layer "
+        "%lld: the load-balance loss steers the router as the language loss should; lower "
+        "router.lb_alpha = %.3g, or let router.grad_ratio_target choose it",
+        (long long)s->step, LASTING, c->grad_ratio_limit, r->router_grad_ratio[worst], (long long)worst,
+        r->lb_alpha);
 }
 
 void console_eval(console *o, const state *s, const held_out *out, double seconds) {

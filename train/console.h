@@ -7,12 +7,15 @@
 #include "train/session.h"
 
 typedef struct console {
-    int terminal, line_open, epsilon_told;
-    double start, last; /* comm_clock: of the run, and of the last line */
+    int terminal, line_open, epsilon_told, ratio_told;
+    int64_t ratio_steps; /* in a row that some layer's R_g was above its limit */
+    double start, last;  /* comm_clock: of the run, and of the last line */
     int64_t first_step;
 } console;
 
 console console_open(int64_t first_step);
+/* The run went back: time left is reckoned from here on. */
+void console_restart(console *o, int64_t first_step);
 /* The run in a few lines: model, ranks, memory. */
 void console_header(const session *x);
 /* A stage of data.stages (1 and on) in a line; the caller frees it (mem_free). */
@@ -23,6 +26,9 @@ void console_step(console *o, const state *s, const step_result *r, const step_t
 /* Warns, once a run, when AdamW's eps exceeds a hundredth of the smallest group's gradient RMS: from there on
  * that group's updates depend on the gradient's scale.  A group without any gradient is no reason to. */
 void console_epsilon(console *o, const state *s, const step_result *r);
+/* Warns, once a run, when R_g was above router.grad_ratio_limit in some layer for 50 steps without a break:
+ * it is large at first, while the language loss has not found the router. */
+void console_grad_ratio(console *o, const state *s, const step_result *r);
 void console_eval(console *o, const state *s, const held_out *out, double seconds);
 /* Ends an open progress line and prints a line of its own. */
 void console_line(console *o, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -138,6 +138,7 @@ void figures_read(const state *s, step_result *r) {
     }
     r->ffn_mean_all = all / (tokens * layers);
     r->ffn_std_all = deviation(all, all_sq, tokens * layers);
+    r->lb_alpha = s->c.router.lb_alpha;
     r->loss =
         r->lm + s->c.router.lb_alpha * r->lb + s->c.loss.hidden_z_coef * r->z + s->c.loss.mtp_coef * r->mtp;
 }

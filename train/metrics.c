@@ -89,6 +89,34 @@ static void set_digests(json_t *j, const state *s, const uint64_t *digests) {
     json_object_set_new(j, "digests", d);
 }
 
+static void set_limits(json_t *j, double loss, double grad) {
+    set(j, "loss_limit", loss);
+    set(j, "grad_limit", grad);
+}
+
+/* Whether this step is one, and how often it was undone before. */
+static void set_spikes(json_t *j, const state *s, const step_result *r) {
+    json_t *undone = json_array();
+    for (int64_t i = 0; i < s->spikes.rollbacks; i++) {
+        const rollback *b = &s->spikes.rollback[i];
+        if (b->step != s->step) continue;
+        json_t *one = json_object();
+        set(one, "lm_loss", b->loss);
+        set(one, "grad_norm", b->grad_norm);
+        set_limits(one, b->loss_limit, b->grad_limit);
+        json_object_set_new(one, "first_sample", json_integer(b->first));
+        json_object_set_new(one, "samples", json_integer(b->end - b->first));
+        json_array_append_new(undone, one);
+    }
+    if (s->spikes.spiking) {
+        json_t *spike = json_object();
+        set_limits(spike, r->spike.loss_limit, r->spike.grad_limit);
+        json_object_set_new(j, "spike", spike);
+    }
+    if (json_array_size(undone)) json_object_set(j, "rollbacks", undone);
+    json_decref(undone);
+}
+
 void metrics_step(metrics *m, const state *s, const step_result *r, const uint64_t *digests) {
     const config *c = &s->c;
     json_t *j = json_object();
@@ -115,6 +143,8 @@ void metrics_step(metrics *m, const state *s, const step_result *r, const uint64
     set(j, "grad_rms_max", r->grad_rms_max);
     set(j, "bias_min", r->bias_min);
     set(j, "bias_max", r->bias_max);
+    if (s->run->router.grad_ratio_target > 0) set(j, "lb_alpha", r->lb_alpha);
+    set_spikes(j, s, r);
     if (digests) set_digests(j, s, digests);
     write_line(m, &m->metrics, "metrics", j);
 }

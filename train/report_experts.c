@@ -217,6 +217,8 @@ void charts_experts(FILE *out, const run_data *r) {
 
 void charts_stability(FILE *out, const run_data *r) {
     const series *s = &r->metrics;
+    double limit = r->has_config ? r->c.router.grad_ratio_limit : 0.1,
+           eps = r->has_config ? r->c.optim.eps : 0;
     chart_spread(out, s,
                  (spread){.key = "router_similarity",
                           .title = "Router similarity",
@@ -227,12 +229,28 @@ void charts_stability(FILE *out, const run_data *r) {
     chart_spread(out, s,
                  (spread){.key = "router_grad_ratio",
                           .title = "Balance pressure",
-                          .rule = 0.1,
-                          .rule_label = "guideline 0.1",
+                          .rule = limit > 0 ? limit : NAN,
+                          .rule_label = "limit",
                           .caption = "R<sub>g</sub>, the gradient of the load-balance loss over that of the "
                                      "language loss: it should not steer what is learned."});
     chart_value(out, s,
                 (value_chart){.key = "hidden_max",
                               .title = "Largest activation",
                               .caption = "Of the last layer's output, over all tokens of a step."});
+    chart_value(out, s,
+                (value_chart){.key = "z_loss",
+                              .title = "Hidden z-loss",
+                              .caption = "Without its coefficient: it grows with the last layer's output."});
+    chart_value(out, s,
+                (value_chart){.key = "grad_rms_min",
+                              .title = "Smallest gradient",
+                              .rule = eps,
+                              .rule_label = "optim.eps",
+                              .caption =
+                                  "RMS in the group of parameters where it is least: AdamW's updates shrink "
+                                  "where optim.eps comes near."});
+    chart_value(out, s,
+                (value_chart){.key = "lb_alpha",
+                              .title = "Load-balance coefficient",
+                              .caption = "Moved so that the balance pressure stays at its target."});
 }

@@ -97,6 +97,7 @@ void page_write(FILE *out, const void *run) {
     } else {
         facts(out, r);
         epsilon_note(out, r);
+        if (r->spikes) fputs(r->spikes, out);
         fputs("<figure>\n", out);
         charts_loss(out, r, 1132, 400, "wide", NULL);
         charts_loss(out, r, 720, 340, "middle", NULL);

@@ -120,7 +120,9 @@ static int open_logs(run_data *r, const char *whole, error *e) {
                                           "router_similarity",
                                           "router_grad_ratio",
                                           "bias_min",
-                                          "bias_max"};
+                                          "bias_max",
+                                          "z_loss",
+                                          "lb_alpha"};
     static const char *const timing[] = {"tokens_per_second", "step_seconds", "mfu", "comm_exposed_seconds"};
     r->eval.total = -1;
     series_open(&r->metrics, sizeof metrics / sizeof *metrics, metrics, whole);
@@ -143,6 +145,10 @@ static void forget_logs(run_data *r) {
         mem_free(r->eval.loss[i]);
     }
     r->eval = (evaluations){.total = -1};
+    mem_free(r->spikes);
+    r->spikes = NULL;
+    r->spiking = 0;
+    r->markers = r->planned;
 }
 
 void run_update(run_data *r) {
@@ -154,7 +160,10 @@ void run_update(run_data *r) {
         forget_logs(r);
         open_logs(r, whole, &e); /* what cannot be read has no rows */
     }
-    for (; (row = jsonl_next(&r->metrics_log)); json_decref(row)) series_row(&r->metrics, row);
+    for (; (row = jsonl_next(&r->metrics_log)); json_decref(row)) {
+        series_row(&r->metrics, row);
+        run_note_spikes(r, row);
+    }
     for (; (row = jsonl_next(&r->timing_log)); json_decref(row)) series_row(&r->timing, row);
     for (; (row = jsonl_next(&r->eval_log)); json_decref(row)) eval_row(&r->eval, row);
     series_settle(&r->metrics);
@@ -176,6 +185,7 @@ int run_read(run_data *r, const char *run_dir, const char *whole, error *e) {
     snprintf(path, sizeof path, "%s/config.yaml", run_dir);
     r->has_config = config_load(&r->c, path, 0, NULL, &unreadable) == 0;
     if (r->has_config) mark_plan(r);
+    r->planned = r->markers;
     if (open_logs(r, whole, e)) return e->code;
     run_update(r);
     status_read(&r->status, run_dir);

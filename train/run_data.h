@@ -41,6 +41,10 @@ typedef struct run_data {
     report_marks marks;
     int markers;
     run_marker marker[RUN_MARKERS];
+    int planned; /* of the markers: what the config says; then come those of the logs */
+    char
+        *spikes; /* what is said of steps whose loss leapt, as HTML (report_spikes.c); NULL: there are none */
+    int spiking; /* the last row was one */
     double smooth[SERIES_BINS]; /* the training loss, smoothed [metrics.bins] */
 } run_data;
 
@@ -51,6 +55,8 @@ int run_read(run_data *r, const char *run_dir, const char *whole, error *e);
 void run_update(run_data *r);
 void run_free(run_data *r);
 
+/* Notes what a row of metrics.jsonl says of spikes (report_spikes.c). */
+void run_note_spikes(run_data *r, const json_t *row);
 /* One more marker, unless there are RUN_MARKERS.  class: not copied. */
 void run_mark(run_data *r, int64_t step, const char *class, const char *label);
 

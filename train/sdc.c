@@ -67,14 +67,20 @@ int sdc_open(state *s, error *e) {
     size_t control = (size_t)replicas_control_count(s) * sizeof *x->control;
     x->control = mem_alloc(control, "router biases twice");
     x->control_now = mem_alloc(control, "router biases twice");
-    replicas_read_control(s, x->control);
     guard_create(&x->guard, &s->model.p, &s->k);
     s->optimizer.guard = &x->guard;
-    x->guard.note_moments = x->guard.moments_noted = due(s, s->step + 1);
-    optimizer_guard_note(&s->optimizer);
     recheck_create(&x->recheck, &s->model.x);
     s->model.x.recheck = &x->recheck;
+    sdc_renew(s);
     return 0;
+}
+
+void sdc_renew(state *s) {
+    sdc *x = &s->sdc;
+    if (!s->c.sdc.interval) return;
+    replicas_read_control(s, x->control);
+    x->guard.note_moments = x->guard.moments_noted = due(s, s->step + 1);
+    optimizer_guard_note(&s->optimizer);
 }
 
 void sdc_close(state *s) {

@@ -27,6 +27,8 @@ typedef struct sdc {
 
 /* When the weights are there, before the first step.  An error: the tests' switch says no sense. */
 int sdc_open(struct state *s, error *e);
+/* After sdc_open, when the state was replaced. */
+void sdc_renew(struct state *s);
 void sdc_close(struct state *s);
 
 /* Before a step: is the state what the last step left, and the same on all ranks?  Collective. */

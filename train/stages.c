@@ -42,6 +42,15 @@ batch_shape stages_largest(const config *c) {
     return most;
 }
 
+int64_t stages_most_samples(const config *c) {
+    int64_t most = 0;
+    for (int64_t stage = 0; stage <= c->data.stages; stage++) {
+        batch_shape b = stage_batch(c, stage);
+        if (b.micro_batches * b.micro_batch_size > most) most = b.micro_batches * b.micro_batch_size;
+    }
+    return most;
+}
+
 int64_t stages_row(const config *c) {
     int64_t most = 0;
     for (int64_t stage = 0; stage <= c->data.stages; stage++) {

@@ -22,6 +22,8 @@ int64_t stages_tokens(const config *c, int64_t steps);
 /* What has room for the micro-batches of every stage: the longest sequence, and how many of those have the
  * tokens of the largest micro-batch; and the most micro-batches. */
 batch_shape stages_largest(const config *c);
+/* The most samples of a step. */
+int64_t stages_most_samples(const config *c);
 /* The numbers of the largest micro-batch as the loader gives it: [micro_batch_size][seq_len + 2]. */
 int64_t stages_row(const config *c);
 

@@ -54,6 +54,7 @@ static void training_create(state *s) {
     s->figure = mem_alloc((size_t)s->figures * sizeof(double), "figures");
     s->figure_sum = mem_alloc((size_t)s->figures * sizeof(double), "figures");
     s->row_sum = mem_alloc((size_t)c->model.hidden_size * sizeof(double), "figures");
+    s->sample_loss = mem_alloc((size_t)stages_most_samples(c) * sizeof(double), "losses of samples");
     s->figure_all = mem_alloc((size_t)(s->figures * s->mesh.ranks) * sizeof(double), "figures");
 }
 
@@ -102,6 +103,8 @@ void state_destroy(state *s) {
     mem_free(s->figure_all);
     mem_free(s->figure_sum);
     mem_free(s->row_sum);
+    mem_free(s->sample_loss);
+    spikes_free(&s->spikes);
     optimizer_destroy(&s->optimizer);
     gradients_destroy(&s->gradients);
     model_destroy(&s->model);
@@ -112,4 +115,26 @@ void state_destroy(state *s) {
 void state_initialise(state *s) {
     init_config init = transfer_init(&s->c.transfer, s->c.model.hidden_size, &s->c.init);
     init_weights(&s->model.p, &init, (uint64_t)s->c.train.seed, s->model.weights, s->c.kernels.threads);
+}
+
+void state_reset(state *s) {
+    const model_config *c = &s->c.model;
+    size_t n = (size_t)c->n_routed_experts;
+    s->k.zero(s->k.ctx, s->gradients.owned_count, s->optimizer.m);
+    s->k.zero(s->k.ctx, s->gradients.owned_count, s->optimizer.v);
+    memset(s->model.router_bias_LE, 0, (size_t)(c->num_layers * experts_total(c)) * sizeof(real));
+    for (int64_t l = 0; l < c->num_layers; l++) {
+        bias_history *h = &s->history[l];
+        memset(h->e1_N, 0, n * sizeof *h->e1_N);
+        memset(h->e2_N, 0, n * sizeof *h->e2_N);
+        memset(h->waiting_N, 0, n * sizeof *h->waiting_N);
+        h->waiting_tokens = 0;
+    }
+    spikes_free(&s->spikes);
+    state_set_lb_alpha(s, s->run->router.lb_alpha);
+    s->step = s->position = s->optimizer.steps = s->optimizer.mtp_steps = 0;
+}
+
+void state_set_lb_alpha(state *s, double alpha) {
+    s->c.router.lb_alpha = s->model.x.router.lb_alpha = alpha;
 }

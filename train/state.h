@@ -7,6 +7,7 @@
 #include "optim/optimizer.h"
 #include "train/config.h"
 #include "train/sdc.h"
+#include "train/spike.h"
 
 typedef struct state {
     const config *run; /* of the whole run; the caller's */
@@ -19,8 +20,10 @@ typedef struct state {
     optimizer optimizer;
     bias_history *history; /* [layers] */
     sdc sdc;
-    int64_t step;     /* steps done */
-    int64_t position; /* samples used: the loader's counter */
+    spikes spikes;
+    int64_t step;        /* steps done */
+    int64_t position;    /* samples used or left out: the loader's counter */
+    double *sample_loss; /* [samples of a step] of this rank's micro-batches, 0 for the others */
     /* figures of a step, folded in the order of the micro-batches */
     int64_t figures;
     double *figure, *figure_all, *figure_sum; /* [n], [P][n], [n] */
@@ -36,6 +39,11 @@ void state_destroy(state *s);
 void state_enter(state *s, int64_t step);
 /* Fresh weights from train.seed. */
 void state_initialise(state *s);
+/* Everything that training changed, but the weights, as state_create left it: moments, router biases and
+ * their controllers, statistics, counters. */
+void state_reset(state *s);
+/* The load-balance loss counts so much from now on. */
+void state_set_lb_alpha(state *s, double alpha);
 
 /* What model_create is given for this config. */
 model_config_all state_model_config(const config *c, int64_t eos);

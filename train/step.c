@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "launch/memory.h"
+#include "model/balance.h"
 #include "train/figures.h"
 
 /* Forward and backward of one micro-batch on every rank; gradients are on their way when it returns. */
@@ -35,6 +36,9 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
     }
     model_embedding_backward(m, embedding);
     gradients_fold(g, BUCKET_EMBEDDING, turn);
+
+    int64_t samples = c->train.micro_batch_size, v = mesh_micro_batch(&s->mesh, turn, s->mesh.rank);
+    memcpy(s->sample_loss + v * samples, m->sample_loss, (size_t)samples * sizeof *m->sample_loss);
 }
 
 /* The bias controller acts after the optimizer, on the counts of the whole step. */
@@ -47,11 +51,21 @@ static void control_biases(state *s, const step_result *r) {
                   s->model.router_bias_LE + l * n);
 }
 
+/* The coefficient of the load-balance loss that the next step has, where it is to keep R_g at a target. */
+static void control_lb_alpha(state *s, const step_result *r) {
+    double most = 0;
+    for (int64_t l = 0; l < s->c.model.num_layers; l++)
+        if (r->router_grad_ratio[l] > most) most = r->router_grad_ratio[l];
+    state_set_lb_alpha(s, balance_step(&s->c.router, most));
+}
+
 void step_run(state *s, const int32_t *tokens, step_result *r) {
     const config *c = &s->c;
     int64_t stride = c->train.micro_batch_size * (c->train.seq_len + 2);
 
     sdc_begin(s); /* is the state what the last step left? */
+    memset(s->sample_loss, 0,
+           (size_t)(c->train.micro_batches * c->train.micro_batch_size) * sizeof *s->sample_loss);
     gradients_begin(&s->gradients);
     figures_begin(s);
     for (int64_t turn = 0; turn < s->mesh.turns; turn++) {
@@ -71,6 +85,7 @@ void step_run(state *s, const int32_t *tokens, step_result *r) {
     if (r->finite) {
         optimizer_update(&s->optimizer, r->lr, f.norm);
         control_biases(s, r);
+        control_lb_alpha(s, r);
     }
     sdc_end(s, r->finite);
     figures_read_biases(s, r);

@@ -8,9 +8,11 @@
  */
 typedef struct step_result {
     double loss, lm, lb, z, mtp; /* averaged over the global batch; lb, z, mtp without coefficients */
+    double lb_alpha;             /* the coefficient of lb */
     double lr, grad_norm, grad_rms_min, grad_rms_max;
     char grad_rms_min_group[64]; /* the group of parameters whose gradient is smallest */
     double hidden_l2, hidden_max, bias_min, bias_max;
+    spike_verdict spike;              /* what the trainer makes of loss and norm */
     int finite;                       /* 0: loss or norm is not; nothing was updated */
     double ffn_mean_all, ffn_std_all; /* FFN experts per token over all layers */
     double *ffn_mean, *ffn_std, *load_max_over_mean, *router_similarity, *router_grad_ratio;

@@ -18,10 +18,13 @@
 #include "train/metrics.h"
 #include "train/session.h"
 #include "train/signals.h"
+#include "train/spike_batch.h"
 #include "train/stages.h"
+#include "train/start.h"
 
 typedef struct trainer {
     session x;
+    start_point from;
     step_result r;
     ckpt_saver *saver;
     metrics out; /* rank 0 */
@@ -41,33 +44,7 @@ static int hold_run(trainer *t, error *e) {
     return t->held >= 0 ? 0 : hold_directory(t->x.c.run_dir, 10, &t->held, e);
 }
 
-/* ---- start: fresh, from another model, or where a checkpoint stands ---- */
-
-static int start(trainer *t, const char *resume, const char *init_from, error *e) {
-    session *x = &t->x;
-    state *s = &x->s;
-    ckpt *k = NULL;
-    char directory[4096];
-    snprintf(directory, sizeof directory, "%s/checkpoints", x->c.run_dir);
-    if (s->mesh.rank == 0 && path_exists(x->c.run_dir)) hold_run(t, e); /* before its checkpoints are read */
-    if (comm_agree(x->world, e)) return e->code;
-    if (init_from) {
-        if (session_checkpoint(x, init_from, &k, e) || checkpoint_init_from(s, k, e)) return e->code;
-    } else if (!strcmp(resume, "none")) {
-        state_initialise(s);
-    } else if (strcmp(resume, "auto")) {
-        if (session_checkpoint(x, resume, &k, e) ||
-            checkpoint_resume(s, k, tokenizer_digest(x->tokenizer), e))
-            return e->code;
-    } else {
-        if (ckpt_newest(x->world, directory, &k, e)) return e->code;
-        if (!k) state_initialise(s);
-        else if (checkpoint_resume(s, k, tokenizer_digest(x->tokenizer), e)) return e->code;
-    }
-    if (k && s->mesh.rank == 0) printf("%s %s\n", init_from ? "from     " : "resuming ", ckpt_path(k));
-    if (k) ckpt_close(k);
-    return 0;
-}
+/* ---- start ---- */
 
 /* What is missing is missed before the first step, and before an older run's files are touched. */
 static int open_records(trainer *t, error *e) {
@@ -79,10 +56,12 @@ static int open_records(trainer *t, error *e) {
     return comm_agree(t->x.world, e);
 }
 
-static int open_trainer(trainer *t, const char *resume, const char *init_from, error *e) {
+static int open_trainer(trainer *t, error *e) {
     session *x = &t->x;
     int64_t row = stages_row(&x->c), turns = stages_largest(&x->c).micro_batches / x->s.mesh.ranks;
-    if (start(t, resume, init_from, e) || open_records(t, e)) return e->code;
+    if (x->s.mesh.rank == 0 && path_exists(x->c.run_dir))
+        hold_run(t, e); /* before its checkpoints are read */
+    if (comm_agree(x->world, e) || start_state(x, &t->from, e) || open_records(t, e)) return e->code;
     sdc_open(&x->s, e);
     if (comm_agree(x->world, e)) return e->code;
     step_result_create(&t->r, &x->c.model);
@@ -117,6 +96,8 @@ static void enter_step(trainer *t) {
     state *s = &t->x.s;
     int64_t before = s->stage;
     state_enter(s, s->step);
+    spikes_enter(&s->spikes, s->run, s->step);
+    s->position = spikes_position(&s->spikes, s->position);
     if (s->stage == before || s->mesh.rank) return;
     char *text = console_stage(s->run, s->stage);
     console_line(&t->console, "%s", text);
@@ -177,6 +158,7 @@ static void write_records(trainer *t, const step_timing *timing) {
     if (s->mesh.rank == 0) {
         metrics_step(&t->out, s, &t->r, with_digests ? digests : NULL);
         console_epsilon(&t->console, s, &t->r);
+        console_grad_ratio(&t->console, s, &t->r);
         console_step(&t->console, s, &t->r, timing);
     }
 }
@@ -206,6 +188,7 @@ static int told(trainer *t, const ckpt_outcome *o) {
         not_written(t, o->step, &o->failure);
         return o->failure.code;
     }
+    t->from.saved = o->step;
     t->deadline.save = o->seconds;
     t->deadline.saved = 0;
     if (t->x.s.mesh.rank) return 0;
@@ -292,19 +275,91 @@ static int corrupted(trainer *t, int64_t passed, error *e) {
     return e->code;
 }
 
+/* ---- spikes ---- */
+
+static void tell_spike(trainer *t, int64_t attempt) {
+    const state *s = &t->x.s;
+    const spike_verdict *v = &t->r.spike;
+    char *path = NULL, loss[64] = "", grad[64] = "";
+    error why = {0};
+    spike_batch_write(&t->x, &t->r, attempt, &path, &why);
+    if (s->mesh.rank) return;
+    if (isfinite(v->loss_limit)) snprintf(loss, sizeof loss, " (limit %.4f)", v->loss_limit);
+    if (isfinite(v->grad_limit)) snprintf(grad, sizeof grad, " (limit %.4g)", v->grad_limit);
+    console_line(&t->console, "spike     step %lld: LM loss %.4f%s, gradient norm %.4g%s", (long long)s->step,
+                 t->r.lm, loss, t->r.grad_norm, grad);
+    if (why.code) fprintf(stderr, "caracal: the batch of the spike was not written: %s\n", why.text);
+    else console_line(&t->console, "          its batch: %s", path);
+    mem_free(path);
+}
+
+/* Back to the newest checkpoint of this run, or to where it began, and on from there without the samples of
+ * the step just done.  What is trained up to that step comes out as it did, whichever checkpoint it was. */
+static int roll_back(trainer *t, error *e) {
+    state *s = &t->x.s;
+    const spike_config *c = &s->c.spike;
+    int64_t step = s->step, samples = s->c.train.micro_batches * s->c.train.micro_batch_size;
+    int64_t attempt = spikes_rollbacks_of(&s->spikes, step);
+    const spike_verdict *v = &t->r.spike;
+    rollback r = {step,           s->position - samples, s->position,  t->r.lm,
+                  t->r.grad_norm, v->loss_limit,         v->grad_limit};
+    tell_spike(t, attempt);
+    if (attempt == c->max_rollbacks)
+        return error_set(
+            e, EXIT_NONFINITE,
+            "step %lld: LM loss %g, gradient norm %g: a spike, and as many rollbacks from this step "
+            "as spike.max_rollbacks = %lld allows did not get past it; the newest checkpoint is "
+            "intact: look at spikes/, then lower optim.lr, resume from an older checkpoint, or "
+            "go on with spike.on_spike = warn",
+            (long long)step, r.loss, r.grad_norm, (long long)c->max_rollbacks);
+    finish_save(t);
+    spikes_add(&s->spikes, r);
+    spikes known = s->spikes; /* the checkpoint's list may be shorter */
+    s->spikes = (spikes){0};
+    int code = start_state(&t->x, &t->from, e);
+    mem_free(s->spikes.rollback);
+    s->spikes.rollback = known.rollback;
+    s->spikes.rollbacks = known.rollbacks;
+    s->spikes.room = known.room;
+    if (code) return error_within(e, "step %lld: a spike cannot be rolled back", (long long)step);
+    sdc_renew(s);
+    metrics_close(&t->out);
+    if (s->mesh.rank == 0) metrics_open(&t->out, s->c.run_dir, s->c.metrics.tensorboard, s->step, e);
+    if (comm_agree(t->x.world, e)) return e->code;
+    console_restart(&t->console, s->step);
+    if (s->mesh.rank == 0)
+        console_line(&t->console, "rollback  from step %lld to %lld, without samples %lld to %lld",
+                     (long long)step, (long long)s->step, (long long)r.first, (long long)r.end - 1);
+    return 0;
+}
+
+/* 1: the step is undone, and the run goes on from before it. */
+static int spiked(trainer *t, error *e) {
+    state *s = &t->x.s;
+    const spike_config *c = &s->c.spike;
+    spike_verdict *v = &t->r.spike;
+    *v = spikes_judge(&s->spikes, c, t->r.lm, t->r.grad_norm);
+    if (v->spike && c->on_spike == SPIKE_ROLLBACK) return roll_back(t, e) == 0;
+    if (v->spike && !s->spikes.spiking) tell_spike(t, 0); /* the first of several in a row */
+    spikes_learn(&s->spikes, c, v, t->r.lm, t->r.grad_norm);
+    return 0;
+}
+
 static int loop(trainer *t, error *e) {
     state *s = &t->x.s;
     const train_config *c = &s->c.train;
+    int asked = 0; /* to stop */
     while (s->step < c->steps) {
         double began = comm_clock(), waited = comm_exposed_seconds(t->x.world);
         step_timing timing;
         enter_step(t);
         load_tokens(t);
         step_run(s, t->tokens, &t->r);
-        int asked =
-            gather_timing(t, comm_clock() - began, comm_exposed_seconds(t->x.world) - waited, &timing);
+        asked |= gather_timing(t, comm_clock() - began, comm_exposed_seconds(t->x.world) - waited, &timing);
         int64_t passed;
         if (sdc_verdict(s, &passed, e) && corrupted(t, passed, e)) return e->code;
+        if (spiked(t, e)) continue;
+        if (e->code) return e->code;
         write_records(t, &timing);
         if (!t->r.finite && nonfinite(t, e)) return e->code;
         int last = s->step == c->steps;
@@ -325,12 +380,15 @@ static int loop(trainer *t, error *e) {
 }
 
 int train_run(comm *world, const train_job *job, error *e) {
-    trainer t = {.signals = job->signals, .held = -1, .deadline.at = job->until};
+    trainer t = {.from = {job->resume, job->init_from, -1},
+                 .signals = job->signals,
+                 .held = -1,
+                 .deadline.at = job->until};
     int code = session_open_on(&t.x, world, job->config_path, job->overrides, job->override,
                                SESSION_TRAIN | SESSION_VALID, e);
     if (code) return code;
     if (comm_rank(t.x.world) == 0) console_header(&t.x);
-    code = open_trainer(&t, job->resume, job->init_from, e);
+    code = open_trainer(&t, e);
     if (!code) {
         t.console = console_open(t.x.s.step);
         if (t.x.s.mesh.rank == 0) t.live = live_open(t.x.c.run_dir, t.x.s.step, t.x.c.train.steps);

@@ -1,0 +1,44 @@
+#include "train/start.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "ckpt/files.h"
+#include "launch/memory.h"
+#include "train/checkpoint.h"
+
+/* The checkpoint to start from; *k = NULL: there is none, and the run is a fresh one. */
+static int open_checkpoint(session *x, const start_point *p, ckpt **k, error *e) {
+    char *directory = text_of("%s/checkpoints", x->c.run_dir);
+    int code = 0;
+    if (p->saved >= 0) {
+        char *path = text_of("%s/step-%08lld", directory, (long long)p->saved);
+        code = session_checkpoint(x, path, k, e);
+        mem_free(path);
+    } else if (p->init_from) {
+        code = session_checkpoint(x, p->init_from, k, e);
+    } else if (!strcmp(p->resume, "auto")) {
+        code = ckpt_newest(x->world, directory, k, e);
+    } else if (strcmp(p->resume, "none")) {
+        code = session_checkpoint(x, p->resume, k, e);
+    }
+    mem_free(directory);
+    return code;
+}
+
+int start_state(session *x, const start_point *p, error *e) {
+    state *s = &x->s;
+    ckpt *k = NULL;
+    int model_only = p->init_from && p->saved < 0;
+    if (open_checkpoint(x, p, &k, e)) return e->code;
+    state_reset(s);
+    if (!k) {
+        state_initialise(s);
+        return 0;
+    }
+    int code = model_only ? checkpoint_init_from(s, k, e)
+                          : checkpoint_resume(s, k, tokenizer_digest(x->tokenizer), e);
+    if (!code && s->mesh.rank == 0) printf("%s %s\n", model_only ? "from     " : "resuming ", ckpt_path(k));
+    ckpt_close(k);
+    return code;
+}
