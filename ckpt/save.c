@@ -1,7 +1,8 @@
 /* A save has three parts:
  *
  *   snapshot     ckpt_start: the ranks stand still while every element goes to the rank that will write it;
- *   background   a thread of each rank writes its files from the snapshot while training goes on;
+ *   background   a thread of each rank writes its files from the snapshot while training goes on; a file
+ *                takes shape in the snapshot's own memory, where elements lay that are compressed already;
  *   commit       when the files of all ranks are on disk, they share their digests, and a thread of rank 0
  *                writes the manifest, renames, and drops what retention drops.
  *
@@ -16,6 +17,7 @@
 
 #include "ckpt/commit.h"
 #include "ckpt/files.h"
+#include "ckpt/outfile.h"
 #include "ckpt/saver.h"
 #include "ckpt/shard.h"
 #include "ckpt/verify.h"
@@ -28,7 +30,7 @@ enum { NICENESS = 10 }; /* of the threads: training goes first */
 /* A window of each file at a time, straight to its place: nobody needs room for more than it writes. */
 static void take_snapshot(ckpt_saver *s) {
     int64_t ranks = comm_size(s->c), files = s->m.n_files;
-    char *to = s->snapshot.base;
+    char *to = s->snapshot.base + SAVER_MARGIN;
     for (int64_t file = 0; file < files; file += ranks) {
         comm_request *request[2]; /* one window is on its way while the next is asked for */
         route_begin(&s->route, (int)(files - file < ranks ? files - file : ranks), s->first + file);
@@ -43,51 +45,76 @@ static void take_snapshot(ckpt_saver *s) {
 
 /* ---- background ---- */
 
-/* All datasets of a file, in order. */
-static int write_tensors(ckpt_saver *s, shard *to, int64_t file, const char *values, error *e) {
+/* How many bytes an image may have that lies before values which are still needed. */
+static size_t room(const char *image, const char *values) {
+    return values > image ? (size_t)(values - image) : 0;
+}
+
+/* All datasets of a file, in order.  What was compressed is room for the image. */
+static int write_tensors(ckpt_saver *s, shard *to, int64_t file, const char *image, const char *values,
+                         error *e) {
     for (int64_t i = s->first[file]; i < s->first[file + 1]; i++) {
         const ckpt_tensor *t = &s->m.tensor[i];
         chunk_grid g = chunk_grid_of(t);
+        size_t size = ckpt_type_size(t->type);
         if (shard_add(to, t, &g, e)) return e->code;
+        XXH3_128bits_reset(s->digest);
         for (int64_t k = 0; k < g.chunks; k++) {
             const void *frame;
             size_t bytes = compressor_next(s->compressor, &frame);
             chunk_span chunk = chunk_at(t, &g, k);
+            XXH3_128bits_update(s->digest, values, (size_t)chunk.count * size);
+            values += (size_t)chunk.count * size;
+            shard_allow(to, room(image, values));
             if (shard_put(to, &chunk, frame, bytes, e)) return e->code;
         }
-        s->m.digest[i] = XXH3_128bits(values, ckpt_bytes(t));
-        values += ckpt_bytes(t);
+        s->m.digest[i] = XXH3_128bits_digest(s->digest);
     }
     return 0;
 }
 
-/* One file, written, durable, and its digest noted. */
-static int write_file_of(ckpt_saver *s, int64_t file, const char *values, error *e) {
-    ckpt_file *f = &s->m.file[file];
-    char *path = text_of("%s/%s", s->temporary, f->name);
+/* One file from `values`, which takes shape at `image`, in the memory before them and in theirs. */
+static shard *write_file_of(ckpt_saver *s, int64_t file, char *image, const char *values, error *e) {
+    char *path = text_of("%s/%s", s->temporary, s->m.file[file].name);
     shard *to = NULL;
     int64_t first = s->first[file];
-    if (!shard_create(&to, path, e)) {
+    if (!shard_create(&to, path, image, e)) {
+        shard_allow(to, room(image, values));
         if (!compressor_begin(s->compressor, s->m.tensor + first, s->first[file + 1] - first, values, e)) {
-            write_tensors(s, to, file, values, e);
+            write_tensors(s, to, file, image, values, e);
             compressor_end(s->compressor);
         }
-        if (e->code) shard_close(to);
-        else if (!shard_finish(to, e) && !digest_file(path, &f->bytes, &f->digest, e)) sync_path(path, e);
     }
     mem_free(path);
-    return e->code;
+    return to;
 }
 
-/* What each rank's thread does: files rank, rank + ranks, ... */
+/* Waits until a file is on disk, and notes its size and digest. */
+static void settle(shard *written, ckpt_file *f, error *e) {
+    error late = {0};
+    if (written && shard_finish(written, &f->bytes, &f->digest, &late) && !e->code) *e = late;
+}
+
+/* What each rank's thread does: files rank, rank + ranks, ...  While one is compressed, the end of the one
+ * before it goes to the disk. */
 static void *write_files(void *argument) {
     ckpt_saver *s = argument;
-    const char *values = s->snapshot.base;
+    error *e = &s->out.failure;
+    char *image = s->snapshot.base;
+    const char *values = image + SAVER_MARGIN;
+    shard *before = NULL;
+    ckpt_file *its = NULL;
     setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS); /* on Linux: of this thread and those it makes */
-    for (int64_t file = comm_rank(s->c); file < s->m.n_files; file += comm_size(s->c)) {
-        if (write_file_of(s, file, values, &s->out.failure)) break;
+    for (int64_t file = comm_rank(s->c); file < s->m.n_files && !e->code; file += comm_size(s->c)) {
+        shard *to = write_file_of(s, file, image, values, e);
+        size_t held = to ? shard_seal(to) : 0;
+        settle(before, its, e);
+        before = to;
+        its = &s->m.file[file];
+        image += (held + OUTFILE_PAGE - 1) / OUTFILE_PAGE * OUTFILE_PAGE;
         values += saver_file_bytes(s->m.tensor, s->first, file);
     }
+    settle(before, its, e);
     __atomic_store_n(&s->done, 1, __ATOMIC_RELEASE);
     return NULL;
 }

@@ -25,7 +25,7 @@ size_t ckpt_saver_bytes(const ckpt_tensor *tensors, int64_t n_tensors, const che
         if (bytes > most) most = bytes;
     }
     mem_free(first);
-    return most + compressor_bytes((int)config->threads);
+    return most + SAVER_MARGIN + compressor_bytes((int)config->threads);
 }
 
 static void manifest_make(manifest *m, int64_t files, const ckpt_tensor *tensors, int64_t n) {
@@ -60,14 +60,17 @@ ckpt_saver *ckpt_saver_open(comm *c, const char *directory, const checkpoint_con
     route_open(&s->route, c, s->m.tensor, n_tensors, s->slices, n_slices);
     s->window = mem_alloc(sizeof *s->window, "a window");
     s->snapshot = arena_create("the snapshot of a checkpoint",
-                               share_of(tensors, s->first, files, comm_rank(c), comm_size(c)));
+                               SAVER_MARGIN + share_of(tensors, s->first, files, comm_rank(c), comm_size(c)));
     s->compressor = compressor_new((int)config->threads);
+    s->digest = XXH3_createState();
+    if (!s->digest) FAULT(EXIT_NO_MEMORY, "out of memory: a digest's state");
     return s;
 }
 
 void ckpt_saver_close(ckpt_saver *s) {
     if (!s) return;
     REQUIRE(s->part == IDLE);
+    XXH3_freeState(s->digest);
     compressor_free(s->compressor);
     arena_destroy(&s->snapshot);
     mem_free(s->window);

@@ -9,6 +9,10 @@
 #include "ckpt/route.h"
 #include "launch/memory.h"
 
+/* By how much a file may be ahead of what it was made from: HDF5's own structure, and frames of noise.  A
+ * file that needs more (many tiny tensors) is written without an image from there on. */
+enum { SAVER_MARGIN = 4 << 20 };
+
 struct ckpt_saver {
     comm *c;
     char *directory, *temporary; /* step-N.tmp of the save under way */
@@ -18,8 +22,11 @@ struct ckpt_saver {
     ckpt_slice *slices; /* what this rank holds */
     route route;        /* to the ranks that write: rank r the files r, r + ranks, ... */
     window *window;
-    arena snapshot; /* the elements of this rank's files, one tensor after the other */
+    /* SAVER_MARGIN, then the elements of this rank's files, one tensor after the other.  From the front on,
+     * the files' images take the place of what is compressed. */
+    arena snapshot;
     compressor *compressor;
+    XXH3_state_t *digest; /* of a tensor */
     enum { IDLE, WRITING, COMMITTING } part;
     pthread_t thread;
     int has_thread;

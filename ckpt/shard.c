@@ -14,7 +14,8 @@ struct shard {
     hid_t file, dataset; /* dataset: the one written or read now, or -1 */
     char *frame;         /* read buffer */
     size_t capacity;
-    driver_status status; /* of a file that is written */
+    outfile *to; /* of a file that is written */
+    error late;  /* what went wrong while it was sealed */
 };
 
 /* ---- HDF5's errors in our words ---- */
@@ -71,30 +72,38 @@ static void drop_dataset(shard *s) {
     s->dataset = -1;
 }
 
-void shard_close(shard *s) {
-    if (!s) return;
-    drop_dataset(s);
-    if (s->file >= 0) H5Fclose(s->file);
+static void shard_free(shard *s) {
     mem_free(s->frame);
     mem_free(s->path);
     mem_free(s);
 }
 
+void shard_close(shard *s) {
+    if (!s) return;
+    drop_dataset(s);
+    if (s->to) outfile_cancel(s->to);
+    if (s->file >= 0) H5Fclose(s->file);
+    if (s->to) outfile_finish(s->to, NULL, NULL, &s->late);
+    shard_free(s);
+}
+
 /* ---- writing ---- */
 
-/* After any HDF5 call: a disk's failure shows in the driver, HDF5's own in what the call returned. */
+/* After any HDF5 call: a disk's failure shows in the outfile, HDF5's own in what the call returned. */
 static int check(const shard *s, int ok, error *e) {
-    if (s->status.failure)
-        return error_set(e, EXIT_IO, "%s: cannot be written: %s", s->path, strerror(s->status.failure));
+    int failure = outfile_failure(s->to);
+    if (failure) return error_set(e, EXIT_IO, "%s: cannot be written: %s", s->path, strerror(failure));
     return ok ? 0 : hdf5_error(e, EXIT_IO, s->path, "cannot be written");
 }
 
-int shard_create(shard **out, const char *path, error *e) {
-    if (ready(e)) return e->code;
+int shard_create(shard **out, const char *path, char *image, error *e) {
+    outfile *to;
+    if (ready(e) || outfile_create(&to, path, image, e)) return e->code;
     shard *s = shard_new(path);
+    s->to = to;
     hid_t access = access_list(), create = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_obj_track_times(create, 0); /* of the root group */
-    int code = check(s, driver_use(access, &s->status) >= 0, e);
+    int code = check(s, driver_use(access, to) >= 0, e);
     if (!code) {
         s->file = H5Fcreate(path, H5F_ACC_TRUNC, create, access);
         code = check(s, s->file >= 0, e);
@@ -104,6 +113,10 @@ int shard_create(shard **out, const char *path, error *e) {
     if (code) shard_close(s);
     else *out = s;
     return code;
+}
+
+void shard_allow(shard *s, size_t room) {
+    outfile_allow(s->to, room);
 }
 
 /* The groups above a dataset, made by hand: those that HDF5 makes on the way carry times. */
@@ -163,12 +176,20 @@ int shard_put(shard *s, const chunk_span *chunk, const void *frame, size_t bytes
     return check(s, H5Dwrite_chunk(s->dataset, H5P_DEFAULT, 0, corner, bytes, frame) >= 0, e);
 }
 
-int shard_finish(shard *s, error *e) {
-    int code = close_dataset(s, e);
+size_t shard_seal(shard *s) {
+    int code = close_dataset(s, &s->late);
     herr_t closed = H5Fclose(s->file);
     s->file = -1;
-    if (!code) code = check(s, closed >= 0, e);
-    shard_close(s);
+    if (!code) check(s, closed >= 0, &s->late);
+    outfile_seal(s->to);
+    return outfile_held(s->to);
+}
+
+int shard_finish(shard *s, int64_t *bytes, XXH128_hash_t *digest, error *e) {
+    if (s->file >= 0) shard_seal(s);
+    int code = outfile_finish(s->to, bytes, digest, e);
+    if (!code && s->late.code) *e = s->late, code = e->code;
+    shard_free(s);
     return code;
 }
 

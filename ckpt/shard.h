@@ -5,17 +5,26 @@
 #ifndef CARACAL_CKPT_SHARD_H
 #define CARACAL_CKPT_SHARD_H
 
+#include <xxhash.h>
+
 #include "ckpt/chunk.h"
 #include "ckpt/layout.h"
 
 typedef struct shard shard;
 
-int shard_create(shard **out, const char *path, error *e);
+/* Creates the file.  Its bytes take shape in `image`, as outfile.h says, or without memory (NULL). */
+int shard_create(shard **out, const char *path, char *image, error *e);
+/* The file may now use so many bytes of its memory. */
+void shard_allow(shard *s, size_t room);
 /* Begins the next dataset, "/" + t->name; its chunks follow. */
 int shard_add(shard *s, const ckpt_tensor *t, const chunk_grid *g, error *e);
 int shard_put(shard *s, const chunk_span *chunk, const void *frame, size_t bytes, error *e);
-/* Writes what HDF5 still holds and closes; *s is gone whatever is returned.  Nothing is synced. */
-int shard_finish(shard *s, error *e);
+/* Writes what HDF5 still holds and closes HDF5's side; the rest happens in the background.  Returns how much
+ * of its memory the file needs until shard_finish. */
+size_t shard_seal(shard *s);
+/* Seals the file if that was not done, waits until it is durable, and tells its size and digest.  *s is gone
+ * whatever is returned. */
+int shard_finish(shard *s, int64_t *bytes, XXH128_hash_t *digest, error *e);
 
 int shard_open(shard **out, const char *path, error *e);
 /* Turns to a dataset, after checking that it is stored as `t` and `g` say. */

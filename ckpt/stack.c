@@ -112,18 +112,15 @@ static int write_shard(stacker *s, int64_t file, int64_t first, int64_t end, err
     shard *out;
     manifest_file_name(file, f->name);
     char *path = text_of("%s/%s", s->to, f->name);
-    int code = shard_create(&out, path, e);
-    if (!code) {
-        error late = {0};
-        for (int64_t i = first; i < end && !code; i++) {
-            s->m.file_of[i] = file;
-            code = copy_tensor(s, out, i, e);
-        }
-        if (shard_finish(out, &late) && !code) *e = late, code = late.code;
-    }
-    if (!code) code = sync_path(path, e);
-    if (!code) code = digest_file(path, &f->bytes, &f->digest, e);
+    int code = shard_create(&out, path, NULL, e);
     mem_free(path);
+    if (code) return code;
+    for (int64_t i = first; i < end && !code; i++) {
+        s->m.file_of[i] = file;
+        code = copy_tensor(s, out, i, e);
+    }
+    if (!code) return shard_finish(out, &f->bytes, &f->digest, e);
+    shard_close(out);
     return code;
 }
 

@@ -10,7 +10,7 @@
 #include "launch/memory.h"
 
 struct ckpt_stream {
-    char *directory, *temporary, *path; /* path: of the file being written */
+    char *directory, *temporary;
     manifest m;
     int64_t *first; /* [files + 1] the tensors of a file */
     int64_t tensor, file;
@@ -58,16 +58,15 @@ static int turn_files(ckpt_stream *s, error *e) {
     while (s->file < s->m.n_files) {
         ckpt_file *f = &s->m.file[s->file];
         if (!s->shard) {
-            s->path = text_of("%s/%s", s->temporary, f->name);
-            if (shard_create(&s->shard, s->path, e)) return e->code;
+            char *path = text_of("%s/%s", s->temporary, f->name);
+            int code = shard_create(&s->shard, path, NULL, e);
+            mem_free(path);
+            if (code) return code;
         }
         if (s->tensor < s->first[s->file + 1]) return 0;
         shard *done = s->shard;
         s->shard = NULL;
-        if (shard_finish(done, e) || sync_path(s->path, e) || digest_file(s->path, &f->bytes, &f->digest, e))
-            return e->code;
-        mem_free(s->path);
-        s->path = NULL;
+        if (shard_finish(done, &f->bytes, &f->digest, e)) return e->code;
         s->file++;
     }
     return 0;
@@ -133,7 +132,6 @@ int ckpt_stream_finish(ckpt_stream *s, const json_t *state, int abandon, error *
     mem_free(s->m.file);
     mem_free(s->m.file_of);
     mem_free(s->m.digest);
-    mem_free(s->path);
     mem_free(s->temporary);
     mem_free(s->directory);
     mem_free(s);
