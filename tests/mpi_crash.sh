@@ -53,7 +53,7 @@ life() { # run, life's number; 1: it ended, 2: something is wrong
     case $(($2 % 20)) in
     7) [ "$ranks" = 1 ] || { switch=(--rank=$((RANDOM % ranks)) "${switch[@]}"); wanted=9; } ;;
     3 | 11 | 15)
-        export SHIM_RANK=$((RANDOM % ranks)) SHIM_RULES="$((before + 1 + RANDOM % 3)):$((1 + RANDOM % 250)):killhalf"
+        export SHIM_RANK=$((RANDOM % ranks)) SHIM_RULES="$((before + 1 + RANDOM % 3)):$((1 + RANDOM % 45)):killhalf"
         ;;
     esac
     struck "${switch[@]}" "$ranks" "$run" $steps
@@ -66,13 +66,13 @@ life() { # run, life's number; 1: it ended, 2: something is wrong
 
 if [ "$kills" -ge 1000 ]; then
     for action in kill killhalf killafter; do calls 1 0 1 $action; done
-    calls 2 0 4 killafter
-    calls 2 1 4 killhalf
-    calls 4 1 8 killafter
+    calls 2 0 1 killafter
+    calls 2 1 1 killhalf
+    calls 4 1 1 killafter
 else
-    calls 1 0 25 killafter
-    calls 2 0 50 killhalf
-    calls 2 1 50 kill
+    calls 1 0 5 killafter
+    calls 2 0 8 killhalf
+    calls 2 1 2 kill
 fi
 
 # how long a life may be: enough for some steps and saves

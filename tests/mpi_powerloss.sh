@@ -37,7 +37,7 @@ audit() { # name
 
 check "two ranks, undisturbed" logged 2 calm
 audit calm
-check "killed while writing" killed 1 twice 3:100:killhalf
-check "killed again, after the name" killed 1 twice 3:255:killafter
+check "killed while writing" killed 1 twice 3:9:killhalf
+check "killed again, after the name" killed 1 twice 3:30:killafter
 check "goes on" logged 1 twice
 audit twice
