@@ -43,7 +43,7 @@ CUDADIR ?= /usr/local/cuda
 NVCC   := $(CUDADIR)/bin/nvcc
 NVFLAGS := -std=c++17 -O3 -lineinfo -I. -ftz=false -prec-div=true -prec-sqrt=true -fmad=false -Werror all-warnings \
           -Xcompiler -Wall,-Wextra,-Wno-unused-parameter,-fno-exceptions,-fno-threadsafe-statics \
-          -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90
+          -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a
 comma  := ,
 # the prerequisites of a recipe may not be installed yet when the Makefile is read
 PKGFLAGS = $(eval PKGFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKGFLAGS)

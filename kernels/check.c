@@ -48,6 +48,25 @@ real *check_expect(kernel_context *x, check_access access, real *data, int64_t r
     return want;
 }
 
+/* To nearest, ties to even; infinity and NaN stay what they are. */
+static real to_bf16(real x) {
+    float f = (float)x;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    if (!isfinite(f)) return x;
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+const real *check_operand(kernel_context *x, const real *data, int64_t rows, int64_t cols, int64_t ld) {
+    if (x->inner.dtype == DTYPE_FLOAT32 || rows == 0 || cols == 0) return data;
+    real *rounded = check_scratch(x, (size_t)((rows - 1) * ld + cols) * sizeof *rounded);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++) rounded[i * ld + j] = to_bf16(data[i * ld + j]);
+    return rounded;
+}
+
 void *check_expect_bytes(kernel_context *x, void *data, size_t bytes) {
     void *want = check_scratch(x, bytes);
     if (bytes) memcpy(want, data, bytes);
@@ -187,6 +206,7 @@ void kernels_check(kernels *k, const kernels *inner, int threads) {
     *k = (kernels){
         .name = x->name,
         .ctx = x,
+        .dtype = inner->dtype,
         .host_memory = inner->host_memory,
         .alloc = allocate,
         .free = release,

@@ -64,6 +64,9 @@ real *check_expect(kernel_context *x, check_access access, real *data, int64_t r
                    int64_t ld);
 /* Likewise for bytes of any type, poisoned with 0xA5. */
 void *check_expect_bytes(kernel_context *x, void *data, size_t bytes);
+/* An operand of a matrix product or of attention as the backend's dtype reads it: itself, or a rounded copy.
+ */
+const real *check_operand(kernel_context *x, const real *data, int64_t rows, int64_t cols, int64_t ld);
 
 /* Ends the program, naming operation, shapes, element and both values, where got is too far from want, where
  * one is finite and the other is not, or where the gap between two rows has changed. */

@@ -45,13 +45,19 @@ void check_copy_rows(kernel_context *x, int64_t n, int64_t cols, real *dst, cons
     check_equal(x, "dst", dst, want, (size_t)(rows * cols), sizeof *dst);
 }
 
+/* Of sums on tensor cores, which cut off what they do not round, and of exponentials from instructions:
+ * errors in units of those that the same sums have on a processor. */
+static double looseness(const kernel_context *x) {
+    return x->inner.dtype == DTYPE_BF16 ? 4 : 1;
+}
+
 /* |sum of a b| has at most chain(k) units of |a| |b| (Cauchy-Schwarz). */
 static check_bound product_bound(kernel_context *x, gemm_form form, int64_t m, int64_t n, int64_t k,
                                  const real *d, const real *a, int64_t lda, const real *b, int64_t ldb) {
     return (check_bound){
         .relative = (double)(k / GEMM_K_BLOCK) + 3, /* each block is added to d */
         .added = d,
-        .absolute = check_chain(k),
+        .absolute = looseness(x) * check_chain(k),
         .row = form == GEMM_TN ? check_norms(x, m, k, a, 1, lda) : check_norms(x, m, k, a, lda, 1),
         .column = form == GEMM_NT ? check_norms(x, n, k, b, ldb, 1) : check_norms(x, n, k, b, 1, ldb),
     };
@@ -63,7 +69,9 @@ void check_gemm(kernel_context *x, gemm_form form, int64_t m, int64_t n, int64_t
     int update = d == c;
     const real *added = update ? check_expect(x, CHECK_UPDATES, c, m, n, ldc) : d;
     real *want = check_expect(x, update ? CHECK_UPDATES : CHECK_WRITES, c, m, n, ldc);
-    REF(x, gemm, form, m, n, k, want, ldc, update ? want : d, a, lda, b, ldb);
+    const real *a_read = check_operand(x, a, form == GEMM_TN ? k : m, form == GEMM_TN ? m : k, lda);
+    const real *b_read = check_operand(x, b, form == GEMM_NT ? n : k, form == GEMM_NT ? k : n, ldb);
+    REF(x, gemm, form, m, n, k, want, ldc, update ? want : d, a_read, lda, b_read, ldb);
     INNER(x, gemm, form, m, n, k, c, ldc, d, a, lda, b, ldb);
     check_close(x, "c", c, want, m, n, ldc, product_bound(x, form, m, n, k, added, a, lda, b, ldb));
 }
@@ -79,9 +87,11 @@ static double largest_norm(kernel_context *x, int64_t n, int64_t k, const real *
 
 void check_grouped_gemm(kernel_context *x, gemm_form form, int64_t segments, const segment *s, int64_t n,
                         int64_t k, real *c, const real *a, const real *w, int64_t w_stride) {
-    int64_t rows = 0;
-    for (int64_t i = 0; i < segments; i++)
+    int64_t rows = 0, experts = 0;
+    for (int64_t i = 0; i < segments; i++) {
         if (s[i].rows && s[i].row + s[i].rows > rows) rows = s[i].row + s[i].rows;
+        if (s[i].expert >= experts) experts = s[i].expert + 1;
+    }
     check_begin(x, "grouped_gemm", CHECK_SIZES(form, segments, rows, n, k, w_stride));
     real *want = check_expect(x, CHECK_UPDATES, c, rows, n, n);
     double *row = check_scratch(x, (size_t)rows * sizeof *row);
@@ -94,17 +104,21 @@ void check_grouped_gemm(kernel_context *x, gemm_form form, int64_t segments, con
             for (int64_t j = 0; j < n; j++) c[r * n + j] = (real)NAN;
         }
     }
-    REF(x, grouped_gemm, form, segments, s, n, k, want, a, w, w_stride);
+    const real *a_read = check_operand(x, a, rows, k, k),
+               *w_read = check_operand(x, w, experts, n * k, w_stride);
+    REF(x, grouped_gemm, form, segments, s, n, k, want, a_read, w_read, w_stride);
     INNER(x, grouped_gemm, form, segments, s, n, k, c, a, w, w_stride);
-    check_close(x, "c", c, want, rows, n, n, (check_bound){.absolute = check_chain(k), .row = row});
+    check_close(x, "c", c, want, rows, n, n,
+                (check_bound){.absolute = looseness(x) * check_chain(k), .row = row});
 }
 
 void check_grouped_gemm_dw(kernel_context *x, int64_t segments, const segment *s, int64_t m, int64_t n,
                            real *dw, int64_t dw_stride, const real *a, const real *b) {
-    int64_t experts = 0, rows = 0;
+    int64_t experts = 0, rows = 0, end = 0;
     for (int64_t i = 0; i < segments; i++) {
         if (s[i].expert >= experts) experts = s[i].expert + 1;
         if (s[i].rows > rows) rows = s[i].rows;
+        if (s[i].row + s[i].rows > end) end = s[i].row + s[i].rows;
     }
     check_begin(x, "grouped_gemm_dw", CHECK_SIZES(segments, experts, rows, m, n, dw_stride));
     real *before = check_expect(x, CHECK_UPDATES, dw, experts, m * n, dw_stride);
@@ -114,9 +128,10 @@ void check_grouped_gemm_dw(kernel_context *x, int64_t segments, const segment *s
     for (int64_t i = 0; i < segments; i++)
         row[s[i].expert] += largest_norm(x, m, s[i].rows, a + s[i].row * m, 1, m) *
                             largest_norm(x, n, s[i].rows, b + s[i].row * n, 1, n);
-    REF(x, grouped_gemm_dw, segments, s, m, n, want, dw_stride, a, b);
+    const real *a_read = check_operand(x, a, end, m, m), *b_read = check_operand(x, b, end, n, n);
+    REF(x, grouped_gemm_dw, segments, s, m, n, want, dw_stride, a_read, b_read);
     INNER(x, grouped_gemm_dw, segments, s, m, n, dw, dw_stride, a, b);
-    double length = check_chain(rows) + 2 * (double)segments;
+    double length = looseness(x) * check_chain(rows) + 2 * (double)segments;
     check_close(x, "dw", dw, want, experts, m * n, dw_stride,
                 (check_bound){.relative = length, .added = before, .absolute = length, .row = row});
 }
@@ -181,6 +196,7 @@ typedef struct attention_sizes {
     double query, key, value;
     double score; /* units of error of exp(score), relative */
     double sums;  /* units of error of a sum over a row's keys, relative */
+    double read;  /* units of error of one weight or gradient of a score where it is an operand, relative */
 } attention_sizes;
 
 static attention_sizes attention_sizes_of(kernel_context *x, attention_shape s, const real *q, const real *kv,
@@ -193,8 +209,23 @@ static attention_sizes attention_sizes_of(kernel_context *x, attention_shape s, 
                          .value = largest_norm(x, keys * s.heads, s.v, kv + s.nope, s.nope + s.v, 1)};
     z.score =
         (2 * sqrt((double)width) + 8) * z.query * z.key / sqrt((double)width) + 2 * log((double)seen + 1) + 8;
-    z.sums = 2 * sqrt((double)seen) + 8;
+    z.score *= looseness(x);
+    z.sums = looseness(x) * (2 * sqrt((double)seen) + 8);
+    z.read = x->inner.dtype == DTYPE_BF16 ? 0x1p16 : 0;
     return z;
+}
+
+typedef struct attention_operands {
+    const real *q, *kv, *k_rope;
+} attention_operands;
+
+static attention_operands operands_of(kernel_context *x, attention_shape s, const real *q, const real *kv,
+                                      const real *k_rope, int64_t ld_k_rope) {
+    int64_t rows = s.batch * s.seq, keys = s.batch * (s.past + s.seq), width_q = s.heads * (s.nope + s.rope),
+            width_kv = s.heads * (s.nope + s.v);
+    return (attention_operands){check_operand(x, q, rows, width_q, width_q),
+                                check_operand(x, kv, keys, width_kv, width_kv),
+                                check_operand(x, k_rope, keys, s.rope, ld_k_rope)};
 }
 
 void check_attention_forward(kernel_context *x, attention_shape s, real *o, real *lse, const real *q,
@@ -207,11 +238,12 @@ void check_attention_forward(kernel_context *x, attention_shape s, real *o, real
     real *want_o = check_expect(x, CHECK_WRITES, o, rows, s.heads * s.v, s.heads * s.v);
     real *want_lse = check_expect(x, CHECK_WRITES, lse, rows, s.heads, s.heads);
     attention_sizes z = attention_sizes_of(x, s, q, kv, k_rope, ld_k_rope);
-    REF(x, attention_forward, s, want_o, want_lse, q, kv, k_rope, ld_k_rope, first_key);
+    attention_operands r = operands_of(x, s, q, kv, k_rope, ld_k_rope);
+    REF(x, attention_forward, s, want_o, want_lse, r.q, r.kv, r.k_rope, ld_k_rope, first_key);
     INNER(x, attention_forward, s, o, lse, q, kv, k_rope, ld_k_rope, first_key);
     double units = 2 * (z.score + z.sums);
     check_close(x, "o", o, want_o, rows, s.heads * s.v, s.heads * s.v,
-                (check_bound){.absolute = units * z.value});
+                (check_bound){.absolute = (units + z.read) * z.value});
     check_close(x, "lse", lse, want_lse, rows, s.heads, s.heads,
                 (check_bound){.relative = 2, .absolute = units});
 }
@@ -231,14 +263,16 @@ void check_attention_backward(kernel_context *x, attention_shape s, real *dq, re
     real *want_dkv = check_expect(x, CHECK_WRITES, dkv, rows, width_kv, width_kv);
     real *want_dk_rope = check_expect(x, CHECK_WRITES, dk_rope, rows, s.rope, ld_dk_rope);
     attention_sizes z = attention_sizes_of(x, s, q, kv, k_rope, ld_k_rope);
-    REF(x, attention_backward, s, want_dq, want_dkv, want_dk_rope, ld_dk_rope, d_o, o, lse, q, kv, k_rope,
-        ld_k_rope, first_key);
+    attention_operands r = operands_of(x, s, q, kv, k_rope, ld_k_rope);
+    const real *d_o_read = check_operand(x, d_o, rows, s.heads * s.v, s.heads * s.v);
+    REF(x, attention_backward, s, want_dq, want_dkv, want_dk_rope, ld_dk_rope, d_o_read, o, lse, r.q, r.kv,
+        r.k_rope, ld_k_rope, first_key);
     INNER(x, attention_backward, s, dq, dkv, dk_rope, ld_dk_rope, d_o, o, lse, q, kv, k_rope, ld_k_rope,
           first_key);
 
     double top = largest_norm(x, rows * s.heads, s.v, d_o, s.v, 1),
            scale = 1 / sqrt((double)(s.nope + s.rope));
-    double units = 2 * (z.score + z.sums + sqrt((double)s.v)), column = sqrt((double)s.seq);
+    double units = 2 * (z.score + z.sums + sqrt((double)s.v)) + z.read, column = sqrt((double)s.seq);
     double d_key = units * column * scale * 2 * top * z.value * z.query;
     check_close(x, "dq", dq, want_dq, rows, width_q, width_q,
                 (check_bound){.absolute = units * scale * 2 * top * z.value * z.key});

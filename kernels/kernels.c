@@ -119,7 +119,11 @@ int kernels_open(kernels *k, const kernels_config *c, error *e) {
     if (c->threads < 1)
         return error_set(e, EXIT_USAGE, "parallel.threads is %d, must be at least 1", c->threads);
     int checked = !strncmp(c->device, "check:", strlen("check:"));
-    int code = open_backend(k, c->device + (checked ? strlen("check:") : 0), c, e);
+    const char *device = c->device + (checked ? strlen("check:") : 0);
+    if (c->dtype == DTYPE_BF16 && (!strcmp(device, "cpu") || !strcmp(device, "ref")))
+        return error_set(e, EXIT_USAGE,
+                         "dtype: bf16 is for device cuda; with device \"%s\" it must be float32", c->device);
+    int code = open_backend(k, device, c, e);
     if (code) return code;
     const char *missing = kernels_missing(k);
     if (missing)

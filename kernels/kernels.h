@@ -68,11 +68,16 @@ typedef struct adamw_step {
     double correction1, correction2;            /* 1 - beta1^t, 1 - beta2^t */
 } adamw_step;
 
+/* How matrix products and attention read their operands: as they are, or each element rounded to nearest even
+ * to bf16.  Products are added up in float32 in either case; buffers and all other operations are float32. */
+typedef enum { DTYPE_FLOAT32, DTYPE_BF16 } kernels_dtype;
+
 typedef struct kernel_context kernel_context; /* threads and scratch of one backend */
 
 typedef struct kernels {
     const char *name; /* "ref", "cpu-avx2", "cpu-avx512", ... */
     kernel_context *ctx;
+    kernels_dtype dtype;
     int host_memory; /* alloc's memory is the process's own: host code may read and write it in place */
 
     /* ---- memory ---- */
@@ -221,6 +226,7 @@ typedef struct kernels_config {
     char device[32]; /* ref | cpu | cuda | check: and one of these */
     char isa[16];    /* auto | avx2 | avx512, for cpu */
     int threads;     /* of this rank */
+    int dtype;       /* a kernels_dtype */
 } kernels_config;
 
 struct error;

@@ -33,7 +33,7 @@ static kernels open_device(const char *device, const char *isa, int threads) {
 }
 
 static int has_avx512(void) {
-    kernels_config c = {"cpu", "avx512", 1};
+    kernels_config c = {.device = "cpu", .isa = "avx512", .threads = 1};
     kernels k;
     error e;
     int code = kernels_open(&k, &c, &e);

@@ -18,7 +18,8 @@ struct kernel_context {
     char name[64]; /* "cuda (NVIDIA H100 80GB HBM3)" */
     int device;
     cudaStream_t stream;
-    char *scratch; /* [CUDA_SCRATCH] on the device, dirty between operations */
+    char *scratch;               /* [CUDA_SCRATCH] on the device, dirty between operations */
+    struct matrix_state *matrix; /* of matrix products and attention: matrix.cuh */
 };
 
 enum { CUDA_SCRATCH = 32 << 20 };
@@ -54,6 +55,11 @@ CUDA_OPERATION(combine_forward);
 CUDA_OPERATION(combine_backward);
 CUDA_OPERATION(cross_entropy);
 CUDA_OPERATION(hidden_z);
+CUDA_OPERATION(gemm);
+CUDA_OPERATION(grouped_gemm);
+CUDA_OPERATION(grouped_gemm_dw);
+CUDA_OPERATION(attention_forward);
+CUDA_OPERATION(attention_backward);
 CUDA_OPERATION(adamw);
 CUDA_OPERATION(sum_squares);
 CUDA_OPERATION(digest);

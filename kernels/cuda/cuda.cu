@@ -1,13 +1,18 @@
 /* Opening the cuda backend, and its table. */
 #include <stdio.h>
 
-#include "kernels/cuda/context.cuh"
+#include "kernels/cuda/matrix.cuh"
+
+static void close_context(kernel_context *ctx) {
+    CUDA_OK(cudaStreamSynchronize(ctx->stream));
+    matrix_close(ctx);
+    CUDA_OK(cudaFree(ctx->scratch));
+    CUDA_OK(cudaStreamDestroy(ctx->stream));
+    mem_free(ctx);
+}
 
 static void destroy(kernels *k) {
-    CUDA_OK(cudaStreamSynchronize(k->ctx->stream));
-    CUDA_OK(cudaFree(k->ctx->scratch));
-    CUDA_OK(cudaStreamDestroy(k->ctx->stream));
-    mem_free(k->ctx);
+    close_context(k->ctx);
 }
 
 extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
@@ -26,11 +31,17 @@ extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
     snprintf(ctx->name, sizeof ctx->name, "cuda (%.50s)", device.name);
     CUDA_OK(cudaStreamCreateWithFlags(&ctx->stream, cudaStreamNonBlocking));
     CUDA_OK(cudaMalloc(&ctx->scratch, CUDA_SCRATCH));
+    int failed = matrix_open(ctx, (kernels_dtype)c->dtype, e);
+    if (failed) {
+        close_context(ctx);
+        return failed;
+    }
     *k = kernels{};
     k->name = ctx->name;
     k->ctx = ctx;
     k->alloc = cuda_alloc;
     k->free = cuda_free;
+    k->dtype = (kernels_dtype)c->dtype;
     k->zero = cuda_zero;
     k->copy = cuda_copy;
     k->add = cuda_add;
@@ -48,6 +59,11 @@ extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
     k->combine_backward = cuda_combine_backward;
     k->cross_entropy = cuda_cross_entropy;
     k->hidden_z = cuda_hidden_z;
+    k->gemm = cuda_gemm;
+    k->grouped_gemm = cuda_grouped_gemm;
+    k->grouped_gemm_dw = cuda_grouped_gemm_dw;
+    k->attention_forward = cuda_attention_forward;
+    k->attention_backward = cuda_attention_backward;
     k->adamw = cuda_adamw;
     k->sum_squares = cuda_sum_squares;
     k->digest = cuda_digest;

@@ -6,7 +6,8 @@
  * barrier;
  *   - floats are never added atomically; which thread adds what in which order is a function of the sizes
  * alone, and not of how pointers are aligned;
- *   - fma only where it is written (--fmad=false), no approximate functions.
+ *   - fma only where it is written (--fmad=false), no approximate functions but
+ *     exp2_approximate, whose results attention rounds to bf16.
  */
 #ifndef CARACAL_KERNELS_CUDA_DEVICE_CUH
 #define CARACAL_KERNELS_CUDA_DEVICE_CUH
@@ -123,7 +124,7 @@ static __device__ __forceinline__ double add_squares(double sum, float4 v) {
     return fma((double)v.w, (double)v.w, sum);
 }
 
-static inline int64_t divide_up(int64_t n, int64_t by) {
+static inline __host__ __device__ int64_t divide_up(int64_t n, int64_t by) {
     return (n + by - 1) / by;
 }
 

@@ -71,6 +71,10 @@ static inline uint32_t emulate_round_bf16(float f) {
     if ((u & 0x7fffffffu) > 0x7f800000u) return 0x7fff; /* as the device's conversion: one NaN */
     return (u + 0x7fffu + (u >> 16 & 1)) >> 16;
 }
+static inline float exp2_approximate(float x) {
+    return exp2f(x);
+}
+
 static inline uint32_t bf16_pair(float lo, float hi) {
     return emulate_round_bf16(lo) | emulate_round_bf16(hi) << 16;
 }

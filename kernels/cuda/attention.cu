@@ -1,0 +1,80 @@
+/* Attention: which kernels compute it, and their operands. */
+#include "kernels/cuda/attention.cuh"
+
+static bool on_tensor_cores(const kernel_context *ctx, attention_shape s) {
+    return ctx->matrix->dtype == DTYPE_BF16 && s.nope + s.rope <= TENSOR_QK && s.v <= TENSOR_V;
+}
+
+static float scale_of(attention_shape s) {
+    return (float)(1 / sqrt((double)(s.nope + s.rope)));
+}
+
+/* Operands for attention_float.cu: as they are, or, in bf16, rounded copies in room. */
+static attention_floats float_operands(kernel_context *ctx, attention_shape s, char *room, const float *q,
+                                       const float *kv, const float *k_rope, int64_t ld_k_rope,
+                                       const float *d_o, const int32_t *first_key) {
+    attention_floats p = {s, q, kv, k_rope, d_o, ld_k_rope, first_key, scale_of(s)};
+    if (ctx->matrix->dtype == DTYPE_FLOAT32) return p;
+    int64_t rows = s.batch * s.seq, keys = s.batch * (s.past + s.seq);
+    int64_t q_cols = s.heads * (s.nope + s.rope), kv_cols = s.heads * (s.nope + s.v), o_cols = s.heads * s.v;
+    float *y = (float *)room;
+    attention_round_floats(ctx, y, q, rows, q_cols, q_cols);
+    p.q = y, y += rows * q_cols;
+    attention_round_floats(ctx, y, kv, keys, kv_cols, kv_cols);
+    p.kv = y, y += keys * kv_cols;
+    attention_round_floats(ctx, y, k_rope, keys, s.rope, ld_k_rope);
+    p.k_rope = y, p.ld_k_rope = s.rope, y += keys * s.rope;
+    if (!d_o) return p;
+    attention_round_floats(ctx, y, d_o, rows, o_cols, o_cols);
+    p.d_o = y;
+    return p;
+}
+
+static size_t operand_bytes(const kernel_context *ctx, attention_shape s, bool backward) {
+    if (on_tensor_cores(ctx, s)) return attention_operand_bytes(s, backward);
+    if (ctx->matrix->dtype == DTYPE_FLOAT32) return 0;
+    int64_t query = s.heads * (s.nope + s.rope + (backward ? s.v : 0)),
+            key = s.heads * (s.nope + s.v) + s.rope;
+    return whole_256((size_t)(s.batch * (s.seq * query + (s.past + s.seq) * key)) * sizeof(float));
+}
+
+extern "C" void cuda_attention_forward(kernel_context *ctx, attention_shape s, float *o, float *lse,
+                                       const float *q, const float *kv, const float *k_rope,
+                                       int64_t ld_k_rope, const int32_t *first_key) {
+    if (!s.batch || !s.seq) return;
+    char *room = matrix_scratch(ctx, operand_bytes(ctx, s, false));
+    if (on_tensor_cores(ctx, s)) {
+        attention_operands x = attention_round(ctx, s, room, q, kv, k_rope, ld_k_rope, NULL);
+        attention_call p = {s, x, first_key, scale_of(s)};
+        attention_forward_bf16(ctx, &p, o, lse);
+    } else {
+        attention_floats p = float_operands(ctx, s, room, q, kv, k_rope, ld_k_rope, NULL, first_key);
+        attention_forward_float(ctx, &p, o, lse);
+    }
+}
+
+extern "C" void cuda_attention_backward(kernel_context *ctx, attention_shape s, float *dq, float *dkv,
+                                        float *dk_rope, int64_t ld_dk_rope, const float *d_o, const float *o,
+                                        const float *lse, const float *q, const float *kv,
+                                        const float *k_rope, int64_t ld_k_rope, const int32_t *first_key) {
+    if (!s.batch || !s.seq) return;
+    bool rounded = ctx->matrix->dtype == DTYPE_BF16;
+    size_t rows = (size_t)(s.batch * s.seq * s.heads);
+    size_t delta_bytes = whole_256(rows * sizeof(float)),
+           part_bytes = whole_256(rows * (size_t)s.rope * sizeof(float));
+    char *room = matrix_scratch(ctx, delta_bytes + part_bytes + operand_bytes(ctx, s, true));
+    float *delta = (float *)room, *part = (float *)(room + delta_bytes);
+    char *operands = room + delta_bytes + part_bytes;
+    attention_delta(ctx, s, delta, d_o, o, rounded);
+    if (on_tensor_cores(ctx, s)) {
+        attention_operands x = attention_round(ctx, s, operands, q, kv, k_rope, ld_k_rope, d_o);
+        attention_call p = {s, x, first_key, scale_of(s)};
+        attention_dq_bf16(ctx, &p, dq, lse, delta);
+        attention_dkv_bf16(ctx, &p, dkv, part, lse, delta);
+    } else {
+        attention_floats p = float_operands(ctx, s, operands, q, kv, k_rope, ld_k_rope, d_o, first_key);
+        attention_dq_float(ctx, &p, dq, lse, delta);
+        attention_dkv_float(ctx, &p, dkv, part, lse, delta);
+    }
+    attention_fold_rope(ctx, s, dk_rope, ld_dk_rope, part);
+}

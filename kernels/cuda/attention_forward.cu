@@ -1,0 +1,157 @@
+/* Attention forward on tensor cores: a running softmax over blocks of keys (Dao, "FlashAttention-2").  A
+ * block has QUERIES rows of one head, 64 to a group of warps; their q stays in registers, blocks of keys and
+ * values come through two places in shared memory. */
+#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/math.cuh"
+
+#include <float.h>
+
+enum { QUERIES = 128, THREADS = QUERIES / GROUP_ROWS * GROUP, PLACES = 2 };
+static const float LOG2_E = 1.44269504f;
+static const double LN_2 = 0x1.62e42fefa39efp-1;
+
+/* Largest, and sum, of what the four lanes that share a row hold. */
+static __device__ __forceinline__ float row_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 1));
+    return fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 2));
+}
+static __device__ __forceinline__ float row_sum(float x) {
+    x += __shfl_xor_sync(ALL_LANES, x, 1);
+    return x + __shfl_xor_sync(ALL_LANES, x, 2);
+}
+
+/* What a thread carries from one block of keys to the next, for its two rows: lane / 4 and 8 more. */
+template <int V> struct running {
+    float out[V / 8][4]; /* sum of 2^(score - top) * value */
+    float top[2];        /* largest score so far, of scores in units of log2(e) */
+    float sum[2];        /* of 2^(score - top), over this thread's columns */
+};
+
+/* Scores become 2^(score - top); out and sum are scaled to the new top. */
+template <int V>
+static __device__ __forceinline__ void softmax(float (&score)[KEYS / 8][4], running<V> &r, float scale) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float most = -INFINITY, sum = 0;
+#pragma unroll
+        for (int j = 0; j < KEYS / 8; j++)
+            most = fmaxf(most, fmaxf(score[j][2 * half], score[j][2 * half + 1]));
+        float top = fmaxf(r.top[half], row_max(most) * scale), factor = exp2_approximate(r.top[half] - top);
+        r.top[half] = top;
+#pragma unroll
+        for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+            for (int i = 2 * half; i < 2 * half + 2; i++) {
+                score[j][i] = exp2_approximate(fmaf(score[j][i], scale, -top));
+                sum += score[j][i];
+            }
+        r.sum[half] = fmaf(r.sum[half], factor, sum);
+#pragma unroll
+        for (int j = 0; j < V / 8; j++) {
+            r.out[j][2 * half] *= factor;
+            r.out[j][2 * half + 1] *= factor;
+        }
+    }
+}
+
+/* Keys that a row may not see score minus infinity.  position, first: of this thread's two rows. */
+static __device__ __forceinline__ void mask(float (&score)[KEYS / 8][4], int64_t key, const int64_t *position,
+                                            const int64_t *first) {
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int64_t at = key + 8 * j + threadIdx.x % 4 * 2 + i % 2;
+            if (at > position[i / 2] || at < first[i / 2]) score[j][i] = -INFINITY;
+        }
+}
+
+template <int QK, int V>
+static __global__ void __launch_bounds__(THREADS, 1) forward_kernel(attention_call p, float *o, float *lse) {
+    constexpr int K_BYTES = tile_bytes(KEYS, QK), PLACE = K_BYTES + tile_bytes(KEYS, V);
+    DYNAMIC_SHARED(char, shared);
+    char *q_tile = tile_memory(shared), *places = q_tile + tile_bytes(QUERIES, QK);
+    const attention_shape s = p.s;
+    int64_t b = blockIdx.z, h = blockIdx.y, head = b * s.heads + h, keys = keys_of(s);
+    int64_t query =
+        (int64_t)(gridDim.x - 1 - blockIdx.x) * QUERIES; /* the last see most keys: they go first */
+    int64_t last = min(query + QUERIES, s.seq) - 1, group = query + threadIdx.x / GROUP * GROUP_ROWS;
+    const bf16 *k = p.x.k + head * keys * p.x.ld_qk, *v = p.x.v + head * keys * p.x.ld_v;
+
+    load_rows<QUERIES, QK, THREADS>(q_tile, p.x.q + head * s.seq * p.x.ld_qk, p.x.ld_qk, query, s.seq);
+    int64_t first_block = first_key_of(p, b, query) / KEYS, end_block = (s.past + last) / KEYS + 1;
+    auto fill = [&](int64_t block) {
+        char *to = places + block % PLACES * PLACE;
+        if (block < end_block) {
+            load_rows<KEYS, QK, THREADS>(to, k, p.x.ld_qk, block * KEYS, keys);
+            load_rows<KEYS, V, THREADS>(to + K_BYTES, v, p.x.ld_v, block * KEYS, keys);
+        }
+        copy_async_commit();
+    };
+    fill(first_block); /* with q */
+    copy_async_wait<0>();
+    tile_filled();
+    __syncthreads();
+    uint32_t q[QK / 16][4];
+    int64_t position[2], first[2];
+#pragma unroll
+    for (int t = 0; t < QK / 16; t++)
+        fragment_a<ALONG_K>(q[t], q_tile, panel_bytes(QUERIES), (int)(threadIdx.x / WARP * 16), 16 * t);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int64_t i = min(group + 16 * warp_of_group() + threadIdx.x % WARP / 4 + 8 * half, s.seq - 1);
+        position[half] = s.past + i;
+        first[half] = first_key_of(p, b, i);
+    }
+    int64_t group_last =
+        s.past + min(group + GROUP_ROWS, s.seq) - 1; /* of the rows; masks are needed from there ... */
+    int64_t group_seen = s.past + group, group_first = first_key_of(p, b, min(group + GROUP_ROWS, s.seq) - 1);
+
+    running<V> r = {{}, {-FLT_MAX, -FLT_MAX}, {}};
+    for (int64_t block = first_block; block < end_block; block++) {
+        int64_t key = block * KEYS;
+        fill(block + 1);
+        char *keys_at = places + block % PLACES * PLACE;
+        if (group < s.seq && key <= group_last) {
+            float score[KEYS / 8][4] = {};
+            fragment_product<KEYS, ALONG_K, QK / 16>(score, q, keys_at, panel_bytes(KEYS), 0);
+            if (key + KEYS - 1 > group_seen || key < group_first) mask(score, key, position, first);
+            softmax(score, r, p.scale * LOG2_E);
+            uint32_t weight[KEYS / 16][4];
+#pragma unroll
+            for (int t = 0; t < KEYS / 16; t++) fragment_of_result(weight[t], score, t);
+            fragment_product<V, ACROSS_K, KEYS / 16>(r.out, weight, keys_at + K_BYTES, panel_bytes(KEYS), 0);
+        }
+        copy_async_wait<0>();
+        tile_filled();
+        __syncthreads(); /* the next block is there, and this one is read */
+    }
+
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int64_t i = group + 16 * warp_of_group() + threadIdx.x % WARP / 4 + 8 * half;
+        float sum = row_sum(r.sum[half]);
+        if (i >= s.seq) continue;
+        int64_t at = result_row(s, b, i, h);
+        if (threadIdx.x % 4 == 0) lse[at] = (float)(r.top[half] * LN_2 + log_d(sum));
+#pragma unroll
+        for (int j = 0; j < V / 8; j++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                int c = 8 * j + threadIdx.x % 4 * 2 + e;
+                if (c < s.v) o[at * s.v + c] = r.out[j][2 * half + e] / sum;
+            }
+    }
+}
+
+template <int QK, int V> static void run(kernel_context *ctx, const attention_call *p, float *o, float *lse) {
+    constexpr int SHARED_BYTES =
+        TILE_ALIGNMENT + tile_bytes(QUERIES, QK) + PLACES * (tile_bytes(KEYS, QK) + tile_bytes(KEYS, V));
+    LAUNCH((forward_kernel<QK, V>),
+           dim3((unsigned)divide_up(p->s.seq, QUERIES), (unsigned)p->s.heads, (unsigned)p->s.batch), THREADS,
+           SHARED_BYTES, ctx->stream, *p, o, lse);
+}
+
+void attention_forward_bf16(kernel_context *ctx, const attention_call *p, float *o, float *lse) {
+    ATTENTION_WIDTHS(run, p->s, ctx, p, o, lse);
+}

@@ -1,0 +1,122 @@
+/* What matrix products and attention of the cuda backend share: how operands are read, scratch, and lists of
+ * products.
+ *
+ * In dtype bf16 every operand is rounded to bf16 once a call, into scratch, in rows of whole 16 bytes with
+ * zeros behind their last element; in dtype float32 operands are read where they lie. */
+#ifndef CARACAL_KERNELS_CUDA_MATRIX_CUH
+#define CARACAL_KERNELS_CUDA_MATRIX_CUH
+
+#include "kernels/cuda/context.cuh"
+#include "kernels/cuda/tensor.cuh"
+
+/* One result C [m, n] of a launch. */
+typedef struct product_job {
+    int64_t c, m;       /* elements from the launch's c; rows */
+    int64_t first_tile; /* of this job in the launch */
+    int64_t first_run, runs;
+} product_job;
+
+/* One product A B that is added to a job's C: depth k, operands so many elements from the launch's a and b.
+ */
+typedef struct product_run {
+    int64_t a, b, k;
+} product_run;
+
+/* The products of one call, on the host: `jobs`, then `runs`. */
+typedef struct product_list {
+    product_job *job;
+    product_run *run;
+    int64_t jobs, runs, tiles;
+    int64_t jobs_room, runs_room;
+} product_list;
+
+/* All products of a launch have the same form, n and strides.  C = D + sum of the job's runs in their order;
+ * d is NULL (no D) or has c's stride. */
+typedef struct product_call {
+    gemm_form form;
+    int64_t n, lda, ldb, ldc;
+    float *c;
+    const float *d;
+    const void *a, *b; /* float or bf16 */
+    bool chained;      /* sums over k start anew every GEMM_K_BLOCK and are added to C in order */
+} product_call;
+
+struct cublas;
+
+/* What stands behind kernel_context's `matrix`. */
+typedef struct matrix_state {
+    kernels_dtype dtype;
+    char *scratch; /* on the device, dirty between operations, grown when a call needs more */
+    size_t scratch_bytes;
+    product_list list;
+    struct cublas *cublas; /* NULL in float32 */
+} matrix_state;
+
+/* Returns 0, or an exit code with *e filled; matrix_close is called in either case. */
+int matrix_open(kernel_context *ctx, kernels_dtype dtype, error *e);
+void matrix_close(kernel_context *ctx);
+
+/* Scratch for one call; the last call's is gone. */
+char *matrix_scratch(kernel_context *ctx, size_t bytes);
+static inline size_t whole_256(size_t bytes) {
+    return (bytes + 255) / 256 * 256;
+}
+static inline int64_t whole_chunks(int64_t n) {
+    return (n + CHUNK - 1) / CHUNK * CHUNK;
+}
+
+/* dst [count][rows][whole_chunks(cols)] = src [count][rows, cols] with rows ld apart and matrices `stride`
+ * apart, rounded. */
+void round_matrices(kernel_context *ctx, bf16 *dst, const float *src, int64_t count, int64_t rows,
+                    int64_t cols, int64_t ld, int64_t stride);
+
+/* ---- lists of products ---- */
+
+void list_clear(product_list *l);
+/* A job whose C is cut into tiles of tile_m x tile_n; then its runs, of which those with k == 0 are left out.
+ */
+void list_job(product_list *l, int64_t c, int64_t m, int64_t n, int tile_m, int tile_n);
+void list_run(product_list *l, int64_t a, int64_t b, int64_t k);
+static inline size_t list_bytes(const product_list *l) {
+    return whole_256((size_t)l->jobs * sizeof *l->job + (size_t)l->runs * sizeof *l->run);
+}
+
+/* Tiles of one block of the kernels below; n decides. */
+typedef struct tile_shape {
+    int m, n;
+} tile_shape;
+tile_shape product_float_tile(int64_t n);
+tile_shape product_bf16_tile(int64_t n, bool chained);
+
+/* Runs the list; `room` is device memory of list_bytes.  float: exact products, sums over k as kernels.h
+ * promises. bf16: tensor cores, float32 sums. */
+void product_float(kernel_context *ctx, const product_call *p, const product_list *l, char *room);
+void product_bf16(kernel_context *ctx, const product_call *p, const product_list *l, char *room);
+
+/* The list on the device. */
+typedef struct device_list {
+    const product_job *job;
+    const product_run *run;
+    int64_t jobs;
+} device_list;
+device_list list_upload(kernel_context *ctx, const product_list *l, char *room);
+
+/* The job that a tile belongs to. */
+static __device__ __forceinline__ const product_job *job_of_tile(device_list l, int64_t tile) {
+    int64_t from = 0, to = l.jobs;
+    while (to - from > 1) {
+        int64_t middle = (from + to) / 2;
+        if (l.job[middle].first_tile <= tile) from = middle;
+        else to = middle;
+    }
+    return l.job + from;
+}
+
+/* ---- cublasLt (cublas.cu): c = d + a b of bf16 operands whose rows are whole chunks ---- */
+
+int cublas_open(struct cublas **out, error *e);
+void cublas_close(struct cublas *c);
+void cublas_gemm(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c, int64_t ldc,
+                 const float *d, const bf16 *a, int64_t lda, const bf16 *b, int64_t ldb);
+
+#endif

@@ -1,0 +1,139 @@
+/* Products of bf16 operands on tensor cores, many in one launch: a block makes one tile of one job's C, and
+ * uneven or empty jobs only make fewer tiles.  Tiles of both operands come through a ring of STAGES in shared
+ * memory. */
+#include "kernels/cuda/matrix.cuh"
+
+enum { DEPTH = PANEL, GROUP_COLUMNS = 128 };
+
+/* Which part of the runs a step of DEPTH takes; GEMM_K_BLOCK is a multiple of DEPTH. */
+typedef struct product_step {
+    int64_t run, k;
+} product_step;
+
+static __device__ __forceinline__ product_step next_step(product_step s, const product_run *run) {
+    s.k += DEPTH;
+    return s.k < run[s.run].k ? s : product_step{s.run + 1, 0};
+}
+
+/* Whether a sum that starts anew every GEMM_K_BLOCK, and with every run, ends with this step. */
+static __device__ __forceinline__ bool ends_chain(product_step s, const product_run *run) {
+    return (s.k + DEPTH) % GEMM_K_BLOCK == 0 || s.k + DEPTH >= run[s.run].k;
+}
+
+/* The tile of an operand for one step: rows [row, rows) of the result and k [at, k). */
+template <int ROWS, tile_order ORDER, int THREADS>
+static __device__ __forceinline__ void load_operand(char *tile, const bf16 *x, int64_t ld, int64_t row,
+                                                    int64_t rows, int64_t at, int64_t k) {
+    if (ORDER == ALONG_K) tile_load<ROWS, DEPTH, THREADS>(tile, x + row * ld + at, ld, rows - row, k - at);
+    else tile_load<DEPTH, ROWS, THREADS>(tile, x + at * ld + row, ld, k - at, rows - row);
+}
+
+/* f(row, column, fragment's index, place in it) for the pairs of fragments that lie in C. */
+template <class F> static __device__ __forceinline__ void each_pair(int64_t rows, int64_t columns, F f) {
+    int lane = threadIdx.x % WARP;
+#pragma unroll
+    for (int j = 0; j < GROUP_COLUMNS / 8; j++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int row = 16 * warp_of_group() + lane / 4 + 8 * half, column = 8 * j + lane % 4 * 2;
+            if (row < rows && column < columns) f(row, column, j, 2 * half);
+        }
+}
+
+template <int TILE_M, int TILE_N, tile_order A, tile_order B, bool CHAINED, int STAGES>
+static __global__ void __launch_bounds__(TILE_M / GROUP_ROWS * (TILE_N / GROUP_COLUMNS) * GROUP, 1)
+    product_bf16_kernel(product_call p, device_list l) {
+    constexpr int GROUPS_N = TILE_N / GROUP_COLUMNS, THREADS = TILE_M / GROUP_ROWS * GROUPS_N * GROUP;
+    constexpr int A_BYTES = tile_bytes(TILE_M, DEPTH), STAGE = A_BYTES + tile_bytes(TILE_N, DEPTH);
+    constexpr int A_PANEL = panel_bytes(A == ALONG_K ? TILE_M : DEPTH),
+                  B_PANEL = panel_bytes(B == ALONG_K ? TILE_N : DEPTH);
+    DYNAMIC_SHARED(char, shared);
+    char *stages = tile_memory(shared);
+    const product_job job = *job_of_tile(l, blockIdx.x);
+    int64_t tile = blockIdx.x - job.first_tile, tiles_m = (job.m + TILE_M - 1) / TILE_M;
+    int64_t m = tile % tiles_m * TILE_M, n = tile / tiles_m * TILE_N;
+    int group_m = threadIdx.x / GROUP / GROUPS_N * GROUP_ROWS,
+        group_n = threadIdx.x / GROUP % GROUPS_N * GROUP_COLUMNS;
+
+    product_step load = {job.first_run, 0}, work = load;
+    int64_t end = job.first_run + job.runs;
+    auto fill = [&](int stage) {
+        if (load.run < end) {
+            const product_run u = l.run[load.run];
+            char *to = stages + stage * STAGE;
+            load_operand<TILE_M, A, THREADS>(to, (const bf16 *)p.a + u.a, p.lda, m, job.m, load.k, u.k);
+            load_operand<TILE_N, B, THREADS>(to + A_BYTES, (const bf16 *)p.b + u.b, p.ldb, n, p.n, load.k,
+                                             u.k);
+            load = next_step(load, l.run);
+        }
+        copy_async_commit(); /* empty ones too: groups are counted */
+    };
+    for (int stage = 0; stage < STAGES - 1; stage++) fill(stage);
+
+    float *c = p.c + job.c + (m + group_m) * p.ldc + n + group_n;
+    int64_t rows = job.m - m - group_m, columns = p.n - n - group_n;
+    float acc[GROUP_COLUMNS / 8][4] = {}, sum[CHAINED ? GROUP_COLUMNS / 8 : 1][4] = {};
+    if (CHAINED)
+        each_pair(rows, columns, [&](int row, int column, int j, int i) {
+            const float *d = c + row * p.ldc + column;
+            sum[CHAINED ? j : 0][i] = d[0];
+            if (column + 1 < columns) sum[CHAINED ? j : 0][i + 1] = d[1];
+        });
+    for (int stage = 0; work.run < end; stage = (stage + 1) % STAGES) {
+        copy_async_wait<STAGES - 2>();
+        tile_filled();
+        __syncthreads(); /* this stage is there, and the one before is read */
+        fill((stage + STAGES - 1) % STAGES);
+        char *from = stages + stage * STAGE;
+        tile_product<GROUP_COLUMNS, A, B, DEPTH / 16>(acc, from, A_PANEL, group_m, from + A_BYTES, B_PANEL,
+                                                      group_n);
+        if (CHAINED && ends_chain(work, l.run)) {
+#pragma unroll
+            for (int j = 0; j < GROUP_COLUMNS / 8; j++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    sum[CHAINED ? j : 0][i] += acc[j][i];
+                    acc[j][i] = 0;
+                }
+        }
+        work = next_step(work, l.run);
+    }
+    bool pairs = (uintptr_t)p.c % 8 == 0 && p.ldc % 2 == 0 && job.c % 2 == 0;
+    each_pair(rows, columns, [&](int row, int column, int j, int i) {
+        float first = CHAINED ? sum[CHAINED ? j : 0][i] : acc[j][i];
+        float second = CHAINED ? sum[CHAINED ? j : 0][i + 1] : acc[j][i + 1];
+        float *to = c + row * p.ldc + column;
+        if (pairs && column + 1 < columns) {
+            *(float2 *)to = make_float2(first, second);
+        } else {
+            to[0] = first;
+            if (column + 1 < columns) to[1] = second;
+        }
+    });
+}
+
+enum { TALL = 128, WIDE = 256 };
+
+tile_shape product_bf16_tile(int64_t n, bool chained) {
+    /* chained ones hold a second set of fragments, for which a wide tile has no registers */
+    return tile_shape{TALL, n > TALL && !chained ? WIDE : TALL};
+}
+
+template <int TILE_N, tile_order A, tile_order B, bool CHAINED, int STAGES>
+static void launch(kernel_context *ctx, const product_call *p, const product_list *l, char *room) {
+    constexpr int SHARED_BYTES =
+        STAGES * (tile_bytes(TALL, DEPTH) + tile_bytes(TILE_N, DEPTH)) + TILE_ALIGNMENT;
+    LAUNCH((product_bf16_kernel<TALL, TILE_N, A, B, CHAINED, STAGES>), dim3((unsigned)l->tiles),
+           TALL / GROUP_ROWS * (TILE_N / GROUP_COLUMNS) * GROUP, SHARED_BYTES, ctx->stream, *p,
+           list_upload(ctx, l, room));
+}
+
+void product_bf16(kernel_context *ctx, const product_call *p, const product_list *l, char *room) {
+    if (!l->tiles) return;
+    bool wide = product_bf16_tile(p->n, p->chained).n == WIDE;
+    if (p->chained) launch<TALL, ACROSS_K, ACROSS_K, true, 5>(ctx, p, l, room);
+    else if (p->form == GEMM_NT && wide) launch<WIDE, ALONG_K, ALONG_K, false, 3>(ctx, p, l, room);
+    else if (p->form == GEMM_NT) launch<TALL, ALONG_K, ALONG_K, false, 4>(ctx, p, l, room);
+    else if (wide) launch<WIDE, ALONG_K, ACROSS_K, false, 3>(ctx, p, l, room);
+    else launch<TALL, ALONG_K, ACROSS_K, false, 4>(ctx, p, l, room);
+}

@@ -1,0 +1,96 @@
+/* The products of tensor.cuh as Hopper's wgmma instructions; included by it for sm_90a. */
+#ifndef CARACAL_KERNELS_CUDA_WGMMA_CUH
+#define CARACAL_KERNELS_CUDA_WGMMA_CUH
+
+/* What was written by ordinary stores and cp.async becomes visible to the tensor cores' own reads. */
+static __device__ __forceinline__ void tile_filled() {
+    asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+}
+
+/* Where wgmma finds an operand: 128-byte swizzle; `leading` is the distance of panels (of operands ACROSS_K;
+ * not used ALONG_K), and eight rows lie 1024 bytes from the next eight. */
+static __device__ __forceinline__ uint64_t descriptor(const char *p, int leading) {
+    return (uint64_t)(shared_address(p) >> 4 & 0x3fff) | (uint64_t)(leading >> 4) << 16 |
+           (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
+/* The operand's rows from `row` (a multiple of 64) on, and k from 16 s on. */
+template <tile_order ORDER>
+static __device__ __forceinline__ uint64_t descriptor_at(const char *tile, int panel, int row, int s) {
+    if (ORDER == ALONG_K) return descriptor(tile + s / 4 * panel + row * (2 * PANEL) + s % 4 * 32, 16);
+    return descriptor(tile + row / PANEL * panel + s * 16 * (2 * PANEL), panel);
+}
+
+#define FOUR(x)    "+f"((x)[0]), "+f"((x)[1]), "+f"((x)[2]), "+f"((x)[3])
+#define SIXTEEN(j) FOUR(acc[j]), FOUR(acc[(j) + 1]), FOUR(acc[(j) + 2]), FOUR(acc[(j) + 3])
+#define NAMES_32                                                                                             \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                                 \
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define NAMES_64                                                                                             \
+    NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "            \
+             "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+
+template <tile_order A, tile_order B>
+static __device__ __forceinline__ void wgmma(float (&acc)[8][4], uint64_t a, uint64_t b) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" NAMES_32
+                 "}, %32, %33, 1, 1, 1, %34, %35;\n"
+                 : SIXTEEN(0), SIXTEEN(4)
+                 : "l"(a), "l"(b), "n"((int)A), "n"((int)B));
+}
+template <tile_order A, tile_order B>
+static __device__ __forceinline__ void wgmma(float (&acc)[16][4], uint64_t a, uint64_t b) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" NAMES_64
+                 "}, %64, %65, 1, 1, 1, %66, %67;\n"
+                 : SIXTEEN(0), SIXTEEN(4), SIXTEEN(8), SIXTEEN(12)
+                 : "l"(a), "l"(b), "n"((int)A), "n"((int)B));
+}
+template <tile_order B>
+static __device__ __forceinline__ void wgmma(float (&acc)[8][4], const uint32_t (&a)[4], uint64_t b) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" NAMES_32
+                 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, %37;\n"
+                 : SIXTEEN(0), SIXTEEN(4)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"((int)B));
+}
+template <tile_order B>
+static __device__ __forceinline__ void wgmma(float (&acc)[16][4], const uint32_t (&a)[4], uint64_t b) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" NAMES_64
+                 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, %69;\n"
+                 : SIXTEEN(0), SIXTEEN(4), SIXTEEN(8), SIXTEEN(12)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"((int)B));
+}
+#undef FOUR
+#undef SIXTEEN
+#undef NAMES_32
+#undef NAMES_64
+
+/* Before the first wgmma: the registers are written. */
+static __device__ __forceinline__ void wgmma_begin() {
+    asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
+}
+/* After the last: waits, and keeps the compiler from reading or moving the registers before. */
+template <int FRAGMENTS> static __device__ __forceinline__ void wgmma_end(float (&acc)[FRAGMENTS][4]) {
+    asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n" ::: "memory");
+#pragma unroll
+    for (int j = 0; j < FRAGMENTS; j++)
+        asm volatile("" : "+f"(acc[j][0]), "+f"(acc[j][1]), "+f"(acc[j][2]), "+f"(acc[j][3])::"memory");
+}
+
+template <int N, tile_order A, tile_order B, int STEPS>
+static __device__ __forceinline__ void tile_product(float (&acc)[N / 8][4], char *a, int a_panel, int a_row,
+                                                    char *b, int b_panel, int b_row) {
+    wgmma_begin();
+#pragma unroll
+    for (int s = 0; s < STEPS; s++)
+        wgmma<A, B>(acc, descriptor_at<A>(a, a_panel, a_row, s), descriptor_at<B>(b, b_panel, b_row, s));
+    wgmma_end(acc);
+}
+
+template <int N, tile_order B, int STEPS>
+static __device__ __forceinline__ void fragment_product(float (&acc)[N / 8][4], uint32_t (&a)[STEPS][4],
+                                                        char *b, int b_panel, int b_row) {
+    wgmma_begin();
+#pragma unroll
+    for (int s = 0; s < STEPS; s++) wgmma<B>(acc, a[s], descriptor_at<B>(b, b_panel, b_row, s));
+    wgmma_end(acc);
+}
+
+#endif
