@@ -7,6 +7,7 @@
 #   make bench-ckpt      how long a save stops training, how fast it is (docs/checkpoints.md)
 #   make crash-storm     1,000 kills, power losses, damage, failing disks (docs/reliability.md)
 #   make CUDA=1          the same with the cuda backend, by nvcc (in build/cuda)
+#   make CUDA=1 WGMMA=0  with mma.sync on Hopper, too, to compare with (in build/cuda-mma)
 #   make SAN=1 check     the fast tests under AddressSanitizer and UBSan (in build/asan)
 #   make format          clang-format the sources;   make lint   style, warnings, include order
 #   make ulp             the error of every operation in units of the last place (docs/numerics.md)
@@ -14,7 +15,7 @@
 #   make install PREFIX=/usr/local
 #   make interop         transformers, tokenizers, h5py with our files and ours with theirs (5 GB of Python)
 
-B      := build$(if $(CUDA),/cuda)$(if $(SAN),/asan)
+B      := build$(if $(CUDA),/cuda)$(if $(filter 0,$(WGMMA)),-mma)$(if $(SAN),/asan)
 CC     := gcc
 PREFIX ?= /usr/local
 Q      := $(if $(V),,@)# make V=1 shows the commands
@@ -43,7 +44,8 @@ CUDADIR ?= /usr/local/cuda
 NVCC   := $(CUDADIR)/bin/nvcc
 NVFLAGS := -std=c++17 -O3 -lineinfo -I. -ftz=false -prec-div=true -prec-sqrt=true -fmad=false -Werror all-warnings \
           -Xcompiler -Wall,-Wextra,-Wno-unused-parameter,-fno-exceptions,-fno-threadsafe-statics \
-          -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a
+          -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a \
+          $(if $(filter 0,$(WGMMA)),-DCARACAL_NO_WGMMA)
 comma  := ,
 # the prerequisites of a recipe may not be installed yet when the Makefile is read
 PKGFLAGS = $(eval PKGFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKGFLAGS)

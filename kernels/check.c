@@ -214,6 +214,7 @@ void kernels_check(kernels *k, const kernels *inner, int threads) {
         .copy = check_copy,
         .add = check_add,
         .copy_rows = check_copy_rows,
+        .hold = check_hold,
         .gemm = check_gemm,
         .grouped_gemm = check_grouped_gemm,
         .grouped_gemm_dw = check_grouped_gemm_dw,

@@ -45,6 +45,10 @@ void check_copy_rows(kernel_context *x, int64_t n, int64_t cols, real *dst, cons
     check_equal(x, "dst", dst, want, (size_t)(rows * cols), sizeof *dst);
 }
 
+void check_hold(kernel_context *x, int64_t n, const real *held) {
+    INNER(x, hold, n, held);
+}
+
 /* Of sums on tensor cores, which cut off what they do not round, and of exponentials from instructions:
  * errors in units of those that the same sums have on a processor. */
 static double looseness(const kernel_context *x) {

@@ -18,6 +18,7 @@ const char *kernels_missing(const kernels *k) {
         ENTRY(copy),
         ENTRY(add),
         ENTRY(copy_rows),
+        ENTRY(hold),
         ENTRY(gemm),
         ENTRY(grouped_gemm),
         ENTRY(grouped_gemm_dw),

@@ -97,6 +97,10 @@ typedef struct kernels {
                       const real *src, const int32_t *src_row);
 
     /* ---- matrix products ---- */
+    /* x [n] is not written until hold is called again: weights, within a step.  A backend that rounds
+     * operands may keep a rounded copy, made here once, for products of matrices inside x.  n == 0: nothing
+     * is held. */
+    void (*hold)(kernel_context *, int64_t n, const real *x);
     /* C [m,n] = D + op(A) op(B).  d == NULL: no D (C = first block); d == c: C += ...; otherwise D [m,n] is
      * another matrix with ld ldc (a residual).  k == 0 gives D or zero. */
     void (*gemm)(kernel_context *, gemm_form form, int64_t m, int64_t n, int64_t k, real *c, int64_t ldc,

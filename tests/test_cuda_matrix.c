@@ -254,6 +254,98 @@ static void test_rows_stand_alone(void **state) {
     }
 }
 
+/* Products of what is held have the bits of products that round their operands, whatever alignment the
+ * matrices have, and nothing remembers what was held before. */
+static void test_held_operands(void **state) {
+    (void)state;
+    enum { ROWS = 20, N = 24, K = 32, EXPERTS = 3, ALL = 4096 };
+    static const int64_t offsets[] = {0, 8, 3};
+    kernels k = open_cuda(DTYPE_BF16);
+    bench b = new_bench();
+    begin_case(&b, &k, base_seed);
+    real *weights = values(&b, ALL), *a = values(&b, ROWS * K), *c = values(&b, ROWS * N),
+         *again = values(&b, ROWS * N);
+    const segment s[] = {{0, 7, 0}, {7, 13, 2}};
+    for (int i = 0; i < 3; i++) {
+        const real *w = weights + offsets[i];
+        for (gemm_form form = GEMM_NT; form <= GEMM_NN; form++) {
+            k.gemm(k.ctx, form, ROWS, N, K, c, N, NULL, a, K, w, form == GEMM_NT ? K : N);
+            k.hold(k.ctx, ALL, weights);
+            k.gemm(k.ctx, form, ROWS, N, K, again, N, NULL, a, K, w, form == GEMM_NT ? K : N);
+            k.hold(k.ctx, 0, NULL);
+            expect_equal("gemm", ROWS * N, again, c);
+            k.grouped_gemm(k.ctx, form, 2, s, N, K, c, a, w, N * K + 8);
+            k.hold(k.ctx, ALL, weights);
+            k.grouped_gemm(k.ctx, form, 2, s, N, K, again, a, w, N * K + 8);
+            expect_equal("grouped_gemm", ROWS * N, again, c);
+            for (int j = 0; j < ALL; j++) weights[j] *= 1.5f; /* an update */
+            k.hold(k.ctx, 0, NULL);
+            k.grouped_gemm(k.ctx, form, 2, s, N, K, again, a, w, N * K + 8);
+            for (int j = 0; j < ROWS * N; j++)
+                if (c[j] == again[j] && c[j] != 0) fail_msg("a product of weights that were held before");
+        }
+    }
+    kernels_close(&k);
+    mem_free(b.block);
+}
+
+/* ---- how far bf16 is from the exact result of its operands ---- */
+
+static void round_to_bf16(int64_t n, real *x) {
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+        memcpy(&x[i], &bits, sizeof bits);
+    }
+}
+
+/* ||got - want|| / ||want||, where weights and gradients of scores, rounded themselves, are off by 2^-9. */
+static void expect_near(const char *what, int64_t n, const real *got, const real *want) {
+    double error = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(got[i])) fail_msg("%s[%ld] is %g", what, (long)i, got[i]);
+        error += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
+        size += (double)want[i] * want[i];
+    }
+    print_message("%-8s %.2e\n", what, sqrt(error / size));
+    if (!(sqrt(error / size) < 0x1p-8)) fail_msg("%s is off by %g", what, sqrt(error / size));
+}
+
+static void test_bf16_attention_error(void **state) {
+    (void)state;
+    static const attention_shape shape[] = {{1, 200, 2, 128, 64, 128, 0}, {2, 100, 1, 64, 32, 64, 0}};
+    for (int i = 0; i < 2; i++) {
+        attention_shape s = shape[i];
+        int64_t t = s.batch * s.seq, q_n = t * s.heads * (s.nope + s.rope),
+                kv_n = t * s.heads * (s.nope + s.v), o_n = t * s.heads * s.v, r_n = t * s.rope;
+        kernels k = open_cuda(DTYPE_BF16), ref;
+        kernels_ref(&ref, 2);
+        bench b = new_bench();
+        begin_case(&b, &k, base_seed);
+        real *q = scaled(&b, q_n, 2), *kv = values(&b, kv_n), *k_rope = values(&b, r_n),
+             *d_o = values(&b, o_n);
+        real *o = values(&b, o_n), *lse = values(&b, t * s.heads), *dq = values(&b, q_n),
+             *dkv = values(&b, kv_n), *dk_rope = values(&b, r_n);
+        real *want_o = values(&b, o_n), *want_lse = values(&b, t * s.heads), *want_dq = values(&b, q_n),
+             *want_dkv = values(&b, kv_n), *want_dk_rope = values(&b, r_n);
+        k.attention_forward(k.ctx, s, o, lse, q, kv, k_rope, s.rope, NULL);
+        k.attention_backward(k.ctx, s, dq, dkv, dk_rope, s.rope, d_o, o, lse, q, kv, k_rope, s.rope, NULL);
+        round_to_bf16(q_n, q), round_to_bf16(kv_n, kv), round_to_bf16(r_n, k_rope), round_to_bf16(o_n, d_o);
+        ref.attention_forward(ref.ctx, s, want_o, want_lse, q, kv, k_rope, s.rope, NULL);
+        ref.attention_backward(ref.ctx, s, want_dq, want_dkv, want_dk_rope, s.rope, d_o, want_o, want_lse, q,
+                               kv, k_rope, s.rope, NULL);
+        expect_near("o", o_n, o, want_o);
+        expect_near("lse", t * s.heads, lse, want_lse);
+        expect_near("dq", q_n, dq, want_dq);
+        expect_near("dkv", kv_n, dkv, want_dkv);
+        expect_near("dk_rope", r_n, dk_rope, want_dk_rope);
+        kernels_close(&k);
+        kernels_close(&ref);
+        mem_free(b.block);
+    }
+}
+
 /* ---- opening ---- */
 
 static void test_dtype_of_other_devices(void **state) {
@@ -285,6 +377,8 @@ int main(void) {
         cmocka_unit_test(test_gradients_in_rounds),
         cmocka_unit_test(test_rows_stand_alone),
         cmocka_unit_test(test_dtype_of_other_devices),
+        cmocka_unit_test(test_held_operands),
+        cmocka_unit_test(test_bf16_attention_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,10 +68,13 @@ void step_run(state *s, const int32_t *tokens, step_result *r) {
            (size_t)(c->train.micro_batches * c->train.micro_batch_size) * sizeof *s->sample_loss);
     gradients_begin(&s->gradients);
     figures_begin(s);
+    const kernels *k = &s->k;
+    k->hold(k->ctx, s->model.p.weights, s->model.weights); /* until the update */
     for (int64_t turn = 0; turn < s->mesh.turns; turn++) {
         turn_run(s, turn, tokens + turn * stride);
         figures_fold(s);
     }
+    k->hold(k->ctx, 0, NULL);
     gradients_end_step(&s->gradients);
 
     gradient_figures f = optimizer_gradient(&s->optimizer);

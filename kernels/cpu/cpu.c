@@ -30,6 +30,7 @@ void CPU_(kernels_cpu)(kernels *k, int threads) {
         .copy = CPU_(copy),
         .add = CPU_(add),
         .copy_rows = CPU_(copy_rows),
+        .hold = CPU_(hold),
         .gemm = CPU_(gemm),
         .grouped_gemm = CPU_(grouped_gemm),
         .grouped_gemm_dw = CPU_(grouped_gemm_dw),

@@ -39,6 +39,7 @@ static inline int threads_for(const kernel_context *ctx, int64_t work) {
 
 /* The table's operations, each in the file that its name suggests. */
 #define CPU_OPERATION(name) extern __typeof__(*((kernels *)0)->name) CPU_(name)
+CPU_OPERATION(hold);
 CPU_OPERATION(gemm);
 CPU_OPERATION(grouped_gemm);
 CPU_OPERATION(grouped_gemm_dw);

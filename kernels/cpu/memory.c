@@ -29,6 +29,11 @@ static int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+/* Operands are read as they are. */
+void CPU_(hold)(kernel_context *ctx, int64_t n, const float *x) {
+    (void)ctx, (void)n, (void)x;
+}
+
 void CPU_(zero)(kernel_context *ctx, int64_t n, float *x) {
     int64_t piece = piece_of(ctx, n);
 #pragma omp parallel for num_threads(threads_for(ctx, n)) schedule(static)

@@ -55,6 +55,7 @@ CUDA_OPERATION(combine_forward);
 CUDA_OPERATION(combine_backward);
 CUDA_OPERATION(cross_entropy);
 CUDA_OPERATION(hidden_z);
+CUDA_OPERATION(hold);
 CUDA_OPERATION(gemm);
 CUDA_OPERATION(grouped_gemm);
 CUDA_OPERATION(grouped_gemm_dw);

@@ -59,6 +59,7 @@ extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
     k->combine_backward = cuda_combine_backward;
     k->cross_entropy = cuda_cross_entropy;
     k->hidden_z = cuda_hidden_z;
+    k->hold = cuda_hold;
     k->gemm = cuda_gemm;
     k->grouped_gemm = cuda_grouped_gemm;
     k->grouped_gemm_dw = cuda_grouped_gemm_dw;

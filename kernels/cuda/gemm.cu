@@ -1,16 +1,6 @@
 /* Matrix products, dense and grouped by expert. */
 #include "kernels/cuda/matrix.cuh"
 
-/* An operand [rows, cols] as it lies in memory. */
-typedef struct operand {
-    const float *x;
-    int64_t rows, cols, ld;
-} operand;
-
-static size_t rounded_bytes(int64_t rows, int64_t cols) {
-    return whole_256((size_t)(rows * whole_chunks(cols)) * sizeof(bf16));
-}
-
 static void dense_float(kernel_context *ctx, const product_call *p, int64_t m, int64_t k) {
     product_list *l = &ctx->matrix->list;
     tile_shape tile = product_float_tile(p->n);
@@ -29,14 +19,11 @@ extern "C" void cuda_gemm(kernel_context *ctx, gemm_form form, int64_t m, int64_
         dense_float(ctx, &p, m, k);
         return;
     }
-    operand left = {a, form == GEMM_TN ? k : m, form == GEMM_TN ? m : k, lda};
-    operand right = {b, form == GEMM_NT ? n : k, form == GEMM_NT ? k : n, ldb};
-    size_t left_bytes = rounded_bytes(left.rows, left.cols);
-    bf16 *a16 = (bf16 *)matrix_scratch(ctx, left_bytes + rounded_bytes(right.rows, right.cols));
-    bf16 *b16 = (bf16 *)((char *)a16 + left_bytes);
-    round_matrices(ctx, a16, left.x, 1, left.rows, left.cols, left.ld, 0);
-    round_matrices(ctx, b16, right.x, 1, right.rows, right.cols, right.ld, 0);
-    cublas_gemm(ctx, form, m, n, k, c, ldc, d, a16, whole_chunks(left.cols), b16, whole_chunks(right.cols));
+    matrices left = {a, 1, form == GEMM_TN ? k : m, form == GEMM_TN ? m : k, lda, 0};
+    matrices right = {b, 1, form == GEMM_NT ? n : k, form == GEMM_NT ? k : n, ldb, 0};
+    char *room = matrix_scratch(ctx, rounding_bytes(ctx, &left) + rounding_bytes(ctx, &right));
+    rounded_matrices x = round_operand(ctx, &left, &room), y = round_operand(ctx, &right, &room);
+    cublas_gemm(ctx, form, m, n, k, c, ldc, d, x.x, x.ld, y.x, y.ld);
 }
 
 /* ---- grouped ---- */
@@ -81,19 +68,17 @@ extern "C" void cuda_grouped_gemm(kernel_context *ctx, gemm_form form, int64_t s
         product_float(ctx, &p, l, matrix_scratch(ctx, list_bytes(l)));
         return;
     }
-    int64_t w_rows = form == GEMM_NT ? n : k, w_cols = form == GEMM_NT ? k : n,
-            experts = x.experts_end - x.expert;
-    int64_t lda = whole_chunks(k), ldw = whole_chunks(w_cols), rounded_stride = w_rows * ldw;
-    product_call p = {form, n, lda, ldw, n, c, NULL, NULL, NULL, false};
-    list_segments(l, segments, s, &p, k, rounded_stride, product_bf16_tile(n, false));
-    size_t a_bytes = rounded_bytes(x.rows_end - x.row, k), w_bytes = rounded_bytes(experts * w_rows, w_cols);
-    char *scratch = matrix_scratch(ctx, a_bytes + w_bytes + list_bytes(l));
-    bf16 *a16 = (bf16 *)scratch, *w16 = (bf16 *)(scratch + a_bytes);
-    round_matrices(ctx, a16, a + x.row * k, 1, x.rows_end - x.row, k, k, 0);
-    round_matrices(ctx, w16, w + x.expert * w_stride, experts, w_rows, w_cols, w_cols, w_stride);
-    p.a = a16 - x.row * lda;
-    p.b = w16 - x.expert * rounded_stride;
-    product_bf16(ctx, &p, l, scratch + a_bytes + w_bytes);
+    int64_t w_rows = form == GEMM_NT ? n : k, w_cols = form == GEMM_NT ? k : n;
+    matrices rows = {a + x.row * k, 1, x.rows_end - x.row, k, k, 0};
+    matrices weights = {w + x.expert * w_stride, x.experts_end - x.expert, w_rows, w_cols, w_cols, w_stride};
+    size_t most = whole_256((size_t)segments * (sizeof(product_job) + sizeof(product_run)));
+    char *room = matrix_scratch(ctx, rounding_bytes(ctx, &rows) + rounding_bytes(ctx, &weights) + most);
+    rounded_matrices left = round_operand(ctx, &rows, &room), right = round_operand(ctx, &weights, &room);
+    product_call p = {
+        form, n, left.ld, right.ld, n, c, NULL, left.x - x.row * left.ld, right.x - x.expert * right.stride,
+        false};
+    list_segments(l, segments, s, &p, k, right.stride, product_bf16_tile(n, false));
+    product_bf16(ctx, &p, l, room);
 }
 
 /* Lists the segments from *next on, one job for each expert, as long as the experts ascend: an expert that
@@ -117,23 +102,21 @@ extern "C" void cuda_grouped_gemm_dw(kernel_context *ctx, int64_t segments, cons
     extent x = extent_of(segments, s);
     if (!x.rows_end || !m || !n) return;
     bool rounded = ctx->matrix->dtype == DTYPE_BF16;
-    int64_t lda = rounded ? whole_chunks(m) : m, ldb = rounded ? whole_chunks(n) : n,
-            rows = x.rows_end - x.row;
-    size_t a_bytes = rounded ? rounded_bytes(rows, m) : 0, b_bytes = rounded ? rounded_bytes(rows, n) : 0;
+    matrices left = {a + x.row * m, 1, x.rows_end - x.row, m, m, 0},
+             right = {b + x.row * n, 1, left.rows, n, n, 0};
     size_t most = whole_256((size_t)segments * (sizeof(product_job) + sizeof(product_run)));
-    char *scratch = matrix_scratch(ctx, a_bytes + b_bytes + most);
-    product_call p = {GEMM_TN, n, lda, ldb, n, dw, dw, a, b, true};
+    if (rounded) most += rounding_bytes(ctx, &left) + rounding_bytes(ctx, &right);
+    char *room = matrix_scratch(ctx, most);
+    product_call p = {GEMM_TN, n, m, n, n, dw, dw, a, b, true};
     if (rounded) {
-        bf16 *a16 = (bf16 *)scratch, *b16 = (bf16 *)(scratch + a_bytes);
-        round_matrices(ctx, a16, a + x.row * m, 1, rows, m, m, 0);
-        round_matrices(ctx, b16, b + x.row * n, 1, rows, n, n, 0);
-        p.a = a16 - x.row * lda;
-        p.b = b16 - x.row * ldb;
+        rounded_matrices a16 = round_operand(ctx, &left, &room), b16 = round_operand(ctx, &right, &room);
+        p.lda = a16.ld, p.a = a16.x - x.row * a16.ld;
+        p.ldb = b16.ld, p.b = b16.x - x.row * b16.ld;
     }
     tile_shape tile = rounded ? product_bf16_tile(n, true) : product_float_tile(n);
     for (int64_t next = 0; next < segments;) {
         product_list *l = &ctx->matrix->list;
         list_gradients(l, segments, s, &next, m, &p, dw_stride, tile);
-        (rounded ? product_bf16 : product_float)(ctx, &p, l, scratch + a_bytes + b_bytes);
+        (rounded ? product_bf16 : product_float)(ctx, &p, l, room);
     }
 }

@@ -14,6 +14,7 @@ void matrix_close(kernel_context *ctx) {
     matrix_state *s = ctx->matrix;
     if (s->cublas) cublas_close(s->cublas);
     CUDA_OK(cudaFree(s->scratch));
+    CUDA_OK(cudaFree(s->held_copy));
     mem_free(s->list.job);
     mem_free(s->list.run);
     mem_free(s);
@@ -50,6 +51,42 @@ void round_matrices(kernel_context *ctx, bf16 *dst, const float *src, int64_t co
     if (!total) return;
     LAUNCH(round_kernel, dim3((unsigned)divide_up(total, THREADS)), THREADS, 0, ctx->stream, dst, src, rows,
            chunks, cols, ld, stride, total, aligned16(src, ld) && (count == 1 || stride % 4 == 0));
+}
+
+extern "C" void cuda_hold(kernel_context *ctx, int64_t n, const float *x) {
+    matrix_state *s = ctx->matrix;
+    if (s->dtype == DTYPE_FLOAT32) return;
+    s->held = n ? x : NULL;
+    s->held_elements = n;
+    if (n > s->held_room) {
+        CUDA_OK(cudaStreamSynchronize(ctx->stream));
+        CUDA_OK(cudaFree(s->held_copy));
+        CUDA_OK(cudaMalloc(&s->held_copy, (size_t)whole_chunks(n) * sizeof *s->held_copy));
+        s->held_room = n;
+    }
+    round_matrices(ctx, s->held_copy, x, 1, 1, n, n, 0);
+}
+
+/* Whether the rounded copy has them, in rows that begin at whole chunks and end with them. */
+static bool is_held(const matrix_state *s, const matrices *m) {
+    if (!s->held || m->x < s->held) return false;
+    int64_t at = m->x - s->held, end = at + (m->count - 1) * m->stride + (m->rows - 1) * m->ld + m->cols;
+    return end <= s->held_elements && at % CHUNK == 0 && m->cols % CHUNK == 0 && m->ld % CHUNK == 0 &&
+           (m->count == 1 || m->stride % CHUNK == 0);
+}
+
+size_t rounding_bytes(const kernel_context *ctx, const matrices *m) {
+    if (is_held(ctx->matrix, m)) return 0;
+    return whole_256((size_t)(m->count * m->rows * whole_chunks(m->cols)) * sizeof(bf16));
+}
+
+rounded_matrices round_operand(kernel_context *ctx, const matrices *m, char **room) {
+    const matrix_state *s = ctx->matrix;
+    if (is_held(s, m)) return rounded_matrices{s->held_copy + (m->x - s->held), m->ld, m->stride};
+    bf16 *to = (bf16 *)*room;
+    *room += rounding_bytes(ctx, m);
+    round_matrices(ctx, to, m->x, m->count, m->rows, m->cols, m->ld, m->stride);
+    return rounded_matrices{to, whole_chunks(m->cols), m->rows * whole_chunks(m->cols)};
 }
 
 /* ---- lists ---- */

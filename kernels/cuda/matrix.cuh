@@ -48,6 +48,10 @@ typedef struct matrix_state {
     kernels_dtype dtype;
     char *scratch; /* on the device, dirty between operations, grown when a call needs more */
     size_t scratch_bytes;
+    const float *held; /* [held_elements], of which held_copy has the rounded elements */
+    int64_t held_elements;
+    bf16 *held_copy;
+    int64_t held_room; /* elements */
     product_list list;
     struct cublas *cublas; /* NULL in float32 */
 } matrix_state;
@@ -64,6 +68,21 @@ static inline size_t whole_256(size_t bytes) {
 static inline int64_t whole_chunks(int64_t n) {
     return (n + CHUNK - 1) / CHUNK * CHUNK;
 }
+
+/* Matrices [rows, cols], `count` of them: elements of x, and of what a product reads instead. */
+typedef struct matrices {
+    const float *x;
+    int64_t count, rows, cols, ld, stride; /* stride: between matrices; any when count is 1 */
+} matrices;
+typedef struct rounded_matrices {
+    const bf16 *x;
+    int64_t ld, stride;
+} rounded_matrices;
+
+/* Scratch that rounding them needs: none for those that are held. */
+size_t rounding_bytes(const kernel_context *ctx, const matrices *m);
+/* Rounds them into *room, which moves on; or finds them in the copy of what is held. */
+rounded_matrices round_operand(kernel_context *ctx, const matrices *m, char **room);
 
 /* dst [count][rows][whole_chunks(cols)] = src [count][rows, cols] with rows ld apart and matrices `stride`
  * apart, rounded. */

@@ -74,6 +74,7 @@ void kernels_ref(kernels *k, int threads) {
         .copy = ref_copy,
         .add = ref_add,
         .copy_rows = ref_copy_rows,
+        .hold = ref_hold,
         .gemm = ref_gemm,
         .grouped_gemm = ref_grouped_gemm,
         .grouped_gemm_dw = ref_grouped_gemm_dw,

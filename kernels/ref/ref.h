@@ -25,6 +25,7 @@ REF_OPERATION(add);
 REF_OPERATION(copy_rows);
 REF_OPERATION(to_host);
 REF_OPERATION(to_device);
+REF_OPERATION(hold);
 REF_OPERATION(gemm);
 REF_OPERATION(grouped_gemm);
 REF_OPERATION(grouped_gemm_dw);
