@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "tests/emulate/block.h"
 #include "tests/emulate/emulate.h"
 #include "tests/kernel_cases.h"
 
@@ -19,10 +20,16 @@ static uint64_t base_seed;
 static const char *const operations[] = {"gemm", "grouped_gemm", "grouped_gemm_dw", "attention"};
 enum { OPERATIONS = sizeof operations / sizeof *operations };
 
+/* Waits until the host may look at what operations have written. */
+static void settle(const kernels *k) {
+    k->to_host(k->ctx, NULL, NULL, 0);
+}
+
 static void run_case(const char *name, bench *b, const kernels *k, uint64_t seed) {
     begin_case(b, k, seed);
     for (int c = 0; c < CASES; c++)
         if (!strcmp(cases[c].name, name)) cases[c].run(b);
+    settle(k);
 }
 
 static kernels open_cuda(kernels_dtype dtype) {
@@ -40,7 +47,7 @@ static kernels open_checked(kernels_dtype dtype) {
 }
 
 static bench new_bench(void) {
-    return (bench){.block = mem_alloc(BLOCK_BYTES, "the buffers of a test")};
+    return (bench){.block = block_alloc(BLOCK_BYTES)};
 }
 
 static void expect_equal(const char *what, int64_t n, const real *got, const real *want) {
@@ -61,7 +68,7 @@ static void against_ref(kernels_dtype dtype) {
                 fail_msg("round %d: %s wrote outside its outputs", (int)round, operations[i]);
         }
     }
-    mem_free(b.block);
+    block_free(b.block);
     kernels_close(&k);
 }
 
@@ -87,6 +94,7 @@ static void attend(const kernels *k, bench *b, attention_shape s) {
     for (int64_t i = 0; i < t; i++) first[i] = i % s.seq >= 70 ? 70 : i % s.seq >= 3 ? 3 : 0;
     k->attention_forward(k->ctx, s, o, lse, q, kv, k_rope, s.rope, first);
     k->attention_backward(k->ctx, s, dq, dkv, dk_rope, s.rope, d_o, o, lse, q, kv, k_rope, s.rope, first);
+    settle(k);
     assert_true(guards_hold(b));
 }
 
@@ -101,7 +109,7 @@ static void test_head_widths(void **state) {
         kernels k = open_checked(dtype);
         bench b = new_bench();
         for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) attend(&k, &b, shape[i]);
-        mem_free(b.block);
+        block_free(b.block);
         kernels_close(&k);
     }
 }
@@ -126,9 +134,10 @@ static void test_large_products(void **state) {
             k.gemm(k.ctx, GEMM_NT, total, n, depth, c, n, c, a, depth, w, depth);
             k.gemm(k.ctx, GEMM_NN, total, n, depth, c, n, NULL, a, depth, w, n);
             k.gemm(k.ctx, GEMM_TN, n, depth, total, w, depth, w, c, n, a, depth);
+            settle(&k);
             assert_true(guards_hold(&b));
         }
-        mem_free(b.block);
+        block_free(b.block);
         kernels_close(&k);
     }
 }
@@ -155,8 +164,8 @@ static void test_same_bits_in_any_order(void **state) {
         }
         kernels_close(&k);
     }
-    mem_free(first.block);
-    mem_free(b.block);
+    block_free(first.block);
+    block_free(b.block);
 }
 
 /* Products in float32 are made in the order that kernels.h promises, and so have the cpu backend's bits. */
@@ -175,8 +184,8 @@ static void test_float_products_are_the_cpus(void **state) {
     }
     kernels_close(&cuda);
     kernels_close(&cpu);
-    mem_free(on_cuda.block);
-    mem_free(on_cpu.block);
+    block_free(on_cuda.block);
+    block_free(on_cpu.block);
 }
 
 /* Text that is continued has the bits of text that was there from the start. */
@@ -200,11 +209,12 @@ static void test_past(void **state) {
             int64_t past = pasts[i], rows = SEQ - past;
             k.attention_forward(k.ctx, (attention_shape){1, rows, HEADS, NOPE, ROPE, V, past}, again,
                                 lse_again, q + past * HEADS * QK, kv, k_rope, ROPE, first + past);
+            settle(&k);
             expect_equal("o", rows * HEADS * V, again, o + past * HEADS * V);
             expect_equal("lse", rows * HEADS, lse_again, lse + past * HEADS);
         }
         kernels_close(&k);
-        mem_free(b.block);
+        block_free(b.block);
     }
 }
 
@@ -228,9 +238,10 @@ static void test_gradients_in_rounds(void **state) {
         k.grouped_gemm_dw(k.ctx, 2, second, M, N, again, M * N, x, y);
         k.grouped_gemm_dw(k.ctx, 1, third, M, N, again, M * N, x, y);
         k.grouped_gemm_dw(k.ctx, 1, fourth, M, N, again, M * N, x, y);
+        settle(&k);
         expect_equal("dw", EXPERTS * M * N, again, dw);
         kernels_close(&k);
-        mem_free(b.block);
+        block_free(b.block);
     }
 }
 
@@ -248,9 +259,10 @@ static void test_rows_stand_alone(void **state) {
                       cut[] = {{0, 10, 0}, {10, 1, 1}, {11, 68, 1}, {79, 71, 1}};
         k.grouped_gemm(k.ctx, GEMM_NT, 2, all, N, K, c, a, w, N * K);
         for (int i = 0; i < 4; i++) k.grouped_gemm(k.ctx, GEMM_NT, 1, &cut[i], N, K, again, a, w, N * K);
+        settle(&k);
         expect_equal("c", ROWS * N, again, c);
         kernels_close(&k);
-        mem_free(b.block);
+        block_free(b.block);
     }
 }
 
@@ -273,20 +285,23 @@ static void test_held_operands(void **state) {
             k.hold(k.ctx, ALL, weights);
             k.gemm(k.ctx, form, ROWS, N, K, again, N, NULL, a, K, w, form == GEMM_NT ? K : N);
             k.hold(k.ctx, 0, NULL);
+            settle(&k);
             expect_equal("gemm", ROWS * N, again, c);
             k.grouped_gemm(k.ctx, form, 2, s, N, K, c, a, w, N * K + 8);
             k.hold(k.ctx, ALL, weights);
             k.grouped_gemm(k.ctx, form, 2, s, N, K, again, a, w, N * K + 8);
+            settle(&k);
             expect_equal("grouped_gemm", ROWS * N, again, c);
             for (int j = 0; j < ALL; j++) weights[j] *= 1.5f; /* an update */
             k.hold(k.ctx, 0, NULL);
             k.grouped_gemm(k.ctx, form, 2, s, N, K, again, a, w, N * K + 8);
+            settle(&k);
             for (int j = 0; j < ROWS * N; j++)
                 if (c[j] == again[j] && c[j] != 0) fail_msg("a product of weights that were held before");
         }
     }
     kernels_close(&k);
-    mem_free(b.block);
+    block_free(b.block);
 }
 
 /* ---- how far bf16 is from the exact result of its operands ---- */
@@ -331,6 +346,7 @@ static void test_bf16_attention_error(void **state) {
              *want_dkv = values(&b, kv_n), *want_dk_rope = values(&b, r_n);
         k.attention_forward(k.ctx, s, o, lse, q, kv, k_rope, s.rope, NULL);
         k.attention_backward(k.ctx, s, dq, dkv, dk_rope, s.rope, d_o, o, lse, q, kv, k_rope, s.rope, NULL);
+        settle(&k);
         round_to_bf16(q_n, q), round_to_bf16(kv_n, kv), round_to_bf16(r_n, k_rope), round_to_bf16(o_n, d_o);
         ref.attention_forward(ref.ctx, s, want_o, want_lse, q, kv, k_rope, s.rope, NULL);
         ref.attention_backward(ref.ctx, s, want_dq, want_dkv, want_dk_rope, s.rope, d_o, want_o, want_lse, q,
@@ -342,7 +358,7 @@ static void test_bf16_attention_error(void **state) {
         expect_near("dk_rope", r_n, dk_rope, want_dk_rope);
         kernels_close(&k);
         kernels_close(&ref);
-        mem_free(b.block);
+        block_free(b.block);
     }
 }
 
