@@ -368,6 +368,19 @@ void comm_barrier(comm *c, const char *operation) {
     run(c, r, MPI_Ibarrier(c->mpi, r->mpi));
 }
 
+void comm_meet(comm *c, const char *operation) {
+    const struct timespec pause = {.tv_nsec = 5000000};
+    if (c->size == 1) return;
+    comm_request *r = collective(c, operation);
+    int done = 0;
+    check(c, MPI_Ibarrier(c->mpi, r->mpi), operation);
+    while (!done) {
+        nanosleep(&pause, NULL);
+        check(c, MPI_Test(r->mpi, &done, MPI_STATUS_IGNORE), operation);
+    }
+    r->in_use = 0;
+}
+
 void comm_broadcast(comm *c, const char *operation, void *data, size_t bytes, int root) {
     for (size_t at = 0; c->size > 1 && at < bytes; at += PIECE) {
         comm_request *r = collective(c, operation);

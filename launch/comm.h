@@ -61,6 +61,9 @@ void comm_progress(comm *c);
 int comm_wait(comm *c, comm_request *r);
 
 void comm_barrier(comm *c, const char *operation);
+/* A barrier to which ranks may come hours apart: it has no deadline, and who waits leaves its core to others.
+ */
+void comm_meet(comm *c, const char *operation);
 void comm_broadcast(comm *c, const char *operation, void *data, size_t bytes, int root);
 /* receive [size][bytes] = every rank's send */
 void comm_all_gather(comm *c, const char *operation, void *receive, const void *send, size_t bytes);

@@ -18,6 +18,7 @@
 #include "train/import.h"
 #include "train/plan.h"
 #include "train/report.h"
+#include "train/sweep.h"
 #include "train/trainer.h"
 
 static int data_command(int argc, char **argv) {
@@ -34,6 +35,7 @@ static const struct command {
     {"train",
      "CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] [--exit-after=DURATION] [--section.key=value ...]",
      train_command},
+    {"sweep", "CONFIG --over=KEY=VALUE,VALUE,... [--trials=N] [--target=CONFIG --out=FILE]", sweep_command},
     {"evaluate", "CKPT [--samples=N | --choices=FILE.jsonl]", evaluate_command},
     {"generate", "CKPT --prompt=TEXT [--tokens=64] [--temperature=0] [--top-p=1] [--seed=1]",
      generate_command},

@@ -66,14 +66,19 @@ void chart_range(int64_t n, const double *y, double *low, double *high) {
 
 /* ---- axes ---- */
 
+/* Where a value lies between two others, which stand for 0 and 1. */
+static double part_of(double x, double from, double to, int log) {
+    return log ? (fixed_log(fmax(x, from)) - fixed_log(from)) / (fixed_log(to) - fixed_log(from))
+               : (x - from) / (to - from);
+}
+
 static double plot_x(const chart *c, double x) {
-    return c->left + (x - c->x0) / (c->x1 - c->x0) * (c->width - c->left - c->right);
+    double at = part_of(x, c->x0, c->x1, c->x_scale == CHART_X_LOG);
+    return c->left + at * (c->width - c->left - c->right);
 }
 
 static double plot_y(const chart *c, double y) {
-    double at = c->log_y
-                    ? (fixed_log(fmax(y, c->y0)) - fixed_log(c->y0)) / (fixed_log(c->y1) - fixed_log(c->y0))
-                    : (y - c->y0) / (c->y1 - c->y0);
+    double at = part_of(y, c->y0, c->y1, c->log_y);
     at = fmin(fmax(at, 0), 1); /* what lies outside is drawn at the edge */
     return c->height - c->bottom - at * (c->height - c->top - c->bottom);
 }
@@ -111,21 +116,43 @@ static void x_ticks(const chart *c) {
     }
 }
 
+static void x_tick(const chart *c, double value) {
+    char text[32];
+    number_text(value, 4, text);
+    fprintf(c->out, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
+            plot_x(c, value), c->height - c->bottom + 17, text);
+}
+
 /* Powers of ten, or 1, 2 and 5 of them when there are few. */
-static void log_ticks(const chart *c) {
+static void log_ticks(const chart *c, double from, double to, void (*tick)(const chart *, double)) {
     double power = 1e-300;
-    while (power * 10 <= c->y0 * 1.0000001) power *= 10;
-    double decades = (fixed_log(c->y1) - fixed_log(c->y0)) / fixed_log(10);
+    while (power * 10 <= from * 1.0000001) power *= 10;
+    double decades = (fixed_log(to) - fixed_log(from)) / fixed_log(10);
     int skip = 1 + (int)(decades / 6);
-    for (int n = 0; power <= c->y1 * 1.0000001; power *= 10, n++) {
-        if (n % skip == 0 && power >= c->y0 * 0.9999999) y_tick(c, power);
+    for (int n = 0; power <= to * 1.0000001; power *= 10, n++) {
+        if (n % skip == 0 && power >= from * 0.9999999) tick(c, power);
         for (double m = 2; m <= 5 && decades < 2.5; m += 3)
-            if (power * m >= c->y0 && power * m <= c->y1) y_tick(c, power * m);
+            if (power * m >= from && power * m <= to) tick(c, power * m);
     }
 }
 
+static void linear_ticks(const chart *c, double from, double to, double step,
+                         void (*tick)(const chart *, double)) {
+    for (int64_t i = (int64_t)ceil(from / step); (double)i * step <= to; i++) tick(c, (double)i * step);
+}
+
+/* Ticks, and below their middle what they are values of. */
+static void x_values(const chart *c) {
+    double width = c->width - c->left - c->right;
+    if (c->x_scale == CHART_X_LOG) log_ticks(c, c->x0, c->x1, x_tick);
+    else linear_ticks(c, c->x0, c->x1, round_step((c->x1 - c->x0) / (width / 70)), x_tick);
+    fprintf(c->out, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
+            c->left + width / 2, c->height - c->bottom + 36, c->x_name);
+}
+
 static void widen_ranges(chart *c) {
-    if (!(c->x1 > c->x0)) c->x0 -= 0.5, c->x1 = c->x0 + 1;
+    if (c->x_scale == CHART_X_LOG) c->x0 /= 1.1, c->x1 *= 1.1;
+    else if (!(c->x1 > c->x0)) c->x0 -= 0.5, c->x1 = c->x0 + 1;
     if (c->log_y) {
         c->y0 /= 1.15, c->y1 *= 1.15;
         return;
@@ -148,19 +175,21 @@ static void open_svg(const chart *c, const char *class, const char *name) {
     fprintf(c->out, "</title>\n%s", c->head ? c->head : "");
 }
 
-void chart_begin(chart *c, const char *class, const char *name) {
+void chart_axes(chart *c) {
     c->labels = 0;
     c->marked = 0;
     widen_ranges(c);
+    if (c->log_y) log_ticks(c, c->y0, c->y1, y_tick);
+    else
+        linear_ticks(c, c->y0, c->y1, round_step((c->y1 - c->y0) / ((c->height - c->top - c->bottom) / 38)),
+                     y_tick);
+    if (c->x_scale == CHART_X_COUNT) x_ticks(c);
+    else x_values(c);
+}
+
+void chart_begin(chart *c, const char *class, const char *name) {
     open_svg(c, class, name);
-    if (c->log_y) {
-        log_ticks(c);
-    } else {
-        double step = round_step((c->y1 - c->y0) / ((c->height - c->top - c->bottom) / 38));
-        for (int64_t i = (int64_t)ceil(c->y0 / step); (double)i * step <= c->y1; i++)
-            y_tick(c, (double)i * step);
-    }
-    x_ticks(c);
+    chart_axes(c);
 }
 
 /* ---- marks ---- */
@@ -182,6 +211,12 @@ void chart_dots(chart *c, const char *class, int64_t n, const double *x, const d
             fprintf(c->out, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"/>", class,
                     plot_x(c, x[i]), plot_y(c, y[i]));
     putc('\n', c->out);
+}
+
+void chart_symbol(chart *c, const char *class, char symbol, double x, double y) {
+    static const char ring[] = "m-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0", cross[] = "m-4 -4l8 8m0 -8l-8 8";
+    fprintf(c->out, "<path class=\"%s\" d=\"M%.1f %.1f%s\"/>\n", class, plot_x(c, x), plot_y(c, y),
+            symbol == 'o' ? ring : cross);
 }
 
 void chart_band(chart *c, const char *class, int64_t n, const double *x, const double *low,
@@ -243,7 +278,7 @@ static void spread_labels(chart *c) {
         c->label[i].y = fmin(c->label[i].y, limit);
 }
 
-void chart_end(chart *c) {
+void chart_labels(chart *c) {
     spread_labels(c);
     for (int i = 0; i < c->labels; i++) {
         fprintf(c->out, "<text class=\"label %s\" x=\"%.1f\" y=\"%.1f\">", c->label[i].class,
@@ -251,6 +286,10 @@ void chart_end(chart *c) {
         html_text(c->out, c->label[i].text);
         fputs("</text>\n", c->out);
     }
+}
+
+void chart_end(chart *c) {
+    chart_labels(c);
     fputs("</svg>\n", c->out);
 }
 

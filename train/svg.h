@@ -8,6 +8,12 @@
 
 enum { CHART_LABELS = 24 };
 
+enum chart_x {
+    CHART_X_COUNT, /* steps and the like, from a start */
+    CHART_X_VALUE, /* any numbers; the name stands below them */
+    CHART_X_LOG,   /* the same on a logarithmic scale */
+};
+
 typedef struct chart_label {
     double y; /* in the drawing */
     char class[24], text[64];
@@ -19,6 +25,7 @@ typedef struct chart {
     double left, right, top, bottom; /* margins around the plot */
     double x0, x1, y0, y1;           /* what the plot's edges stand for */
     int log_y;
+    enum chart_x x_scale;
     const char *x_name; /* what the x axis counts; NULL: steps */
     const char *head;   /* markup that comes first: a style, a background; NULL: none */
     double columns;     /* chart_heat: so many columns fill the width, the last one perhaps in part; 0: all */
@@ -35,9 +42,13 @@ void chart_range(int64_t n, const double *y, double *low, double *high);
  * caller filled out, sizes, margins and ranges; degenerate ranges are widened here, and linear y ranges end
  * at ticks. */
 void chart_begin(chart *c, const char *class, const char *name);
+/* The same inside an <svg> that is open already, of which the margins leave a part. */
+void chart_axes(chart *c);
 /* A line through the points, broken where y is not finite; a lone point becomes a dot. */
 void chart_line(chart *c, const char *class, int64_t n, const double *x, const double *y);
 void chart_dots(chart *c, const char *class, int64_t n, const double *x, const double *y);
+/* A ring ('o') around a point, or a cross ('x') on it. */
+void chart_symbol(chart *c, const char *class, char symbol, double x, double y);
 /* The area between low and high. */
 void chart_band(chart *c, const char *class, int64_t n, const double *x, const double *low,
                 const double *high);
@@ -47,7 +58,8 @@ void chart_rule(chart *c, double y, const char *label);
 void chart_mark(chart *c, const char *class, double x, const char *label);
 /* A label to the right of the plot, at the height of value y; labels make room for one another. */
 void chart_label_end(chart *c, const char *class, double y, const char *text);
-/* Places the labels and closes the <svg>. */
+/* Places the labels; chart_end closes the <svg> too. */
+void chart_labels(chart *c);
 void chart_end(chart *c);
 
 /* A whole heat map up to chart_end: value [columns][rows] over the range x0..x1, row 0 at the bottom.  A
