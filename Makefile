@@ -3,6 +3,7 @@
 #   make                 build/caracal and build/tests/*
 #   make demo            real text -> tokenizer -> token shards -> a trained 28-layer model, on two ranks
 #   make compare         ScMoE and the sequential baseline on the same text, and a page that compares them
+#   make transfer        the best learning rate at three widths, with and without transfer: a picture, in a quarter of an hour
 #   make check           the fast tests;   make test   all of them, lint included
 #   make bench-ckpt      how long a save stops training, how fast it is (docs/checkpoints.md)
 #   make crash-storm     1,000 kills, power losses, damage, failing disks (docs/reliability.md)
@@ -153,6 +154,11 @@ demo: deps
 compare: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $B/caracal
 	@launch/compare.sh
+
+.PHONY: transfer
+transfer: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) $B/caracal
+	@launch/transfer.sh
 
 check: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
