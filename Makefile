@@ -5,6 +5,7 @@
 #   make compare         ScMoE and the sequential baseline on the same text, and a page that compares them
 #   make transfer        the best learning rate at three widths, with and without transfer: a picture, in a quarter of an hour
 #   make check           the fast tests;   make test   all of them, lint included
+#   make bench           kernels and steps against the machine's limits (docs/performance.md);   make peers   others beside them
 #   make bench-ckpt      how long a save stops training, how fast it is (docs/checkpoints.md)
 #   make crash-storm     1,000 kills, power losses, damage, failing disks (docs/reliability.md)
 #   make CUDA=1          the same with the cuda backend, by nvcc (in build/cuda)
@@ -64,7 +65,7 @@ BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64
 
 # keep the tests' objects: make would delete them as intermediate
 .SECONDARY:
-.PHONY: all deps demo compare check test ulp bench-ckpt crash-storm promises promises-cost lint format install clean
+.PHONY: all deps demo compare check test ulp bench peers bench-ckpt crash-storm promises promises-cost lint format install clean
 all: $B/caracal $B/libH5Zzstd.so $B/tests/shim_fs.so $(BINS)
 
 deps:
@@ -136,6 +137,7 @@ $B/f64/ulp_exact.o: $(ULPF64)
 	$(Q)$(CC) -r -nostdlib -o $@ $^
 	$(Q)objcopy --keep-global-symbol=ulp_exact $@
 $B/tests/ulp $B/tests/test_ulp: $B/obj/tests/ulp_cases.o $B/f64/ulp_exact.o
+$B/tests/bench: $B/obj/tests/bench_gemm.o $B/obj/tests/bench_ops.o
 $B/tests/%: $B/obj/tests/tool_%.o $(LIB)
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
@@ -172,6 +174,13 @@ test: deps
 # docs/numerics.md's tables; OPENBLAS names a library to compare with where the system has none
 ulp: $B/tests/ulp
 	@$B/tests/ulp $(OPENBLAS)
+
+# some minutes, of a quiet machine: docs/performance.md
+bench: $B/caracal $B/tests/bench
+	@CARACAL_BUILD=$B tests/bench.sh
+
+peers:
+	@CARACAL_BUILD=$B tests/peers/setup.sh
 
 # some minutes, of a quiet machine: docs/checkpoints.md
 bench-ckpt: $B/tests/bench_ckpt

@@ -7,13 +7,8 @@ set -eu
 cd "$(dirname "$0")/../.."
 version=${1:-4.57.6}
 venv=build/interop-venv-$version
-wanted="$version $(sha256sum <tests/interop/requirements.txt)"
 [ -e build/demo/tokenizer.json ] || { echo "run 'make demo' first: its text and tokenizer are compared with"; exit 2; }
-if [ "$(cat "$venv/ready" 2>/dev/null)" != "$wanted" ]; then
-    python3 -m venv --clear "$venv"
-    "$venv/bin/pip" --quiet install -r tests/interop/requirements.txt "transformers==$version"
-    echo "$wanted" >"$venv/ready"
-fi
+tests/interop/environment.sh "$version"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 failed=0

@@ -1,0 +1,44 @@
+/* What the parts of `make bench` share: the backends that are timed, the machine's own limits, and the table
+ * of results, which becomes build/bench.json. */
+#ifndef CARACAL_TESTS_BENCH_H
+#define CARACAL_TESTS_BENCH_H
+
+#include <jansson.h>
+
+#include "kernels/kernels.h"
+
+enum { BENCH_VARIANTS = 2 }; /* one thread, and all cores */
+
+typedef struct bench {
+    const char *isa;
+    int variants, threads[BENCH_VARIANTS];
+    kernels kernel[BENCH_VARIANTS];
+    double peak[BENCH_VARIANTS]; /* FLOP/s, the best seen while the run lasts: what a fraction is a fraction
+                                    of */
+    double copy[BENCH_VARIANTS]; /* bytes/s, read and written, likewise */
+    double *limit[2][BENCH_VARIANTS]; /* what bench_limits saw, of which these are the medians */
+    int64_t limits;
+    double budget;    /* seconds for a line */
+    const char *only; /* sections and operations whose name holds this; NULL: all */
+    json_t *root;
+} bench;
+
+double bench_seconds(void); /* a monotonic clock */
+int bench_wants(const bench *b, const char *name);
+/* The median over calls that last about b->budget seconds together (at least three). */
+double bench_median(const bench *b, void (*run)(void *), void *what);
+/* Looks at the machine's limits: before every line, for they move as the lines do. */
+void bench_limits(bench *b);
+/* Appends `entry` (taken over) to a section; work is FLOP or bytes of one call.  The fraction is worked out
+ * when the limits are known, by bench_finish. */
+void bench_add(bench *b, const char *section, json_t *entry, int variant, double work, double seconds);
+/* n floats between 0.1 and 1.1, never two buffers at the same place of a page; mem_free does not apply: they
+ * lie in the arena. */
+struct arena;
+float *bench_buffer(struct arena *a, int64_t n);
+
+void bench_gemm(bench *b);
+void bench_attention(bench *b);
+void bench_memory(bench *b);
+
+#endif

@@ -1,0 +1,41 @@
+#!/bin/bash
+# `make bench`: the kernels, and training steps of configs/bench.yaml on one rank with all cores, on a rank for each
+# core, and on one core, all against limits measured in the same run; peers beside them where `make peers` has built
+# them.  A table on the output and $B/bench.json; some five minutes of a quiet machine (on a busy one it means
+# nothing).  docs/performance.md has results.
+#
+#   tests/bench.sh [STEPS=40] [bench's options, such as --only=attention]
+set -eu
+cd "$(dirname "$0")/.."
+build=${CARACAL_BUILD:-build}
+steps=40
+[[ ${1-} =~ ^[0-9]+$ ]] && steps=$1 && shift
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE # presets of some machines, which halve a peer's speed
+cores=$(nproc)
+runs=()
+# the budget of FFN experts is reached in the first half, so that model FLOPs are what is computed in the second
+step() { # name, ranks, threads
+    local command=("$build/caracal" train configs/bench.yaml "--run.dir=$work/$1" --train.steps="$steps"
+        --parallel.threads="$3" --checkpoint.every=0)
+    [ "$2" = 1 ] || command=(launch/run -np "$2" "${command[@]}")
+    echo "bench.yaml on $2 x $3" >&2
+    "${command[@]}" >"$work/$1.log" 2>&1 || { tail -n 5 "$work/$1.log" >&2; exit 1; }
+    runs+=("$work/$1,$2,$3")
+}
+if [ -e build/demo/tokenizer.json ]; then
+    step 1x1 1 1
+    [ "$cores" = 1 ] || { step "1x$cores" 1 "$cores"; step "${cores}x1" "$cores" 1; }
+else
+    echo "no training steps: there is no text (make demo)" >&2
+fi
+peers=()
+if [ -x "$build/peers/gemm" ]; then
+    "$build/peers/gemm" >"$work/peers.jsonl"
+    cat "$build/peers/steps.jsonl" >>"$work/peers.jsonl" 2>/dev/null || true
+    peers=("--peers=$work/peers.jsonl")
+fi
+"$build/tests/bench" "$build/bench.json" "$@" ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}
+echo
+echo "$build/bench.json"

@@ -1,0 +1,257 @@
+/* The speed of this machine and of the program on it (`make bench`): every kernel as a fraction of limits
+ * that are measured in the same run, on one thread and on all cores, and the training steps of runs that were
+ * made just before.  A table on the output, and a JSON file.
+ *
+ *     bench OUT.json [--seconds=0.1] [--only=TEXT] [--peers=FILE.jsonl] [RUN,RANKS,THREADS ...]
+ *
+ * Figures are medians.  The limits are the best seen while the run lasts: of 12 independent chains of
+ * multiply-adds, and of copying with stores that go past the caches. */
+#include <immintrin.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "launch/memory.h"
+#include "launch/options.h"
+#include "tests/bench.h"
+#include "train/jsonl.h"
+#include "train/metrics.h"
+#include "train/series.h"
+
+enum { COPIED = 16 << 20, MOST_CALLS = 1000, MOST_RUNS = 16 }; /* floats of a copy: past every cache */
+
+double bench_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int bench_wants(const bench *b, const char *name) {
+    return !b->only || strstr(name, b->only);
+}
+
+float *bench_buffer(arena *a, int64_t n) {
+    arena_alloc(a, 832);
+    float *x = arena_alloc(a, (size_t)n * sizeof *x);
+    uint64_t state = 1;
+    for (int64_t i = 0; i < n; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        x[i] = (float)(state >> 40) * 0x1p-24f + 0.1f; /* positive: some are second moments */
+    }
+    return x;
+}
+
+double bench_median(const bench *b, void (*run)(void *), void *what) {
+    double sample[MOST_CALLS];
+    int n = 0, repeat = 1;
+    run(what);
+    double begin = bench_seconds();
+    run(what);
+    const double once = bench_seconds() - begin;
+    if (once < b->budget / MOST_CALLS) repeat = 1 + (int)(b->budget / MOST_CALLS / once);
+    begin = bench_seconds();
+    while (n < 3 || (n < MOST_CALLS && bench_seconds() - begin < b->budget)) {
+        const double start = bench_seconds();
+        for (int r = 0; r < repeat; r++) run(what);
+        sample[n++] = (bench_seconds() - start) / repeat;
+    }
+    return series_quantile(n, sample, 0.5);
+}
+
+static double copy_rate(int threads, float *to, const float *from) {
+    const double start = bench_seconds();
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < COPIED; i += 8) _mm256_stream_ps(to + i, _mm256_load_ps(from + i));
+    _mm_sfence();
+    return 8.0 * COPIED / (bench_seconds() - start);
+}
+
+void bench_limits(bench *b) {
+    arena a = arena_create("a copy", 2 * sizeof(float) * COPIED + 4096);
+    float *from = arena_alloc(&a, sizeof(float) * COPIED), *to = arena_alloc(&a, sizeof(float) * COPIED);
+    for (int v = 0; v < b->variants; v++) {
+        const double seen[2] = {kernels_measure_peak(b->isa, b->threads[v]),
+                                copy_rate(b->threads[v], to, from)};
+        for (int i = 0; i < 2; i++) {
+            b->limit[i][v] = mem_grow(b->limit[i][v], sizeof(double) * (size_t)(b->limits + 1), "limits");
+            b->limit[i][v][b->limits] = seen[i];
+        }
+    }
+    b->limits++;
+    arena_destroy(&a);
+}
+
+/* The medians of what was seen. */
+static void settle_limits(bench *b) {
+    for (int v = 0; v < b->variants; v++) {
+        b->peak[v] = series_quantile(b->limits, b->limit[0][v], 0.5);
+        b->copy[v] = series_quantile(b->limits, b->limit[1][v], 0.5);
+    }
+}
+
+void bench_add(bench *b, const char *section, json_t *entry, int variant, double work, double seconds) {
+    json_t *list = json_object_get(b->root, section);
+    if (!list) json_object_set_new(b->root, section, list = json_array());
+    const char *unit = strcmp(section, "memory_bound") ? "gflops" : "gbps";
+    json_object_set_new(entry, "threads", json_integer(b->threads[variant]));
+    json_object_set_new(entry, unit, json_real(1e-9 * work / seconds));
+    json_array_append_new(list, entry);
+    fprintf(stderr, "."); /* it takes minutes */
+}
+
+/* Everything of an entry but its rate, on one line. */
+static void print_entry(const json_t *entry) {
+    const char *key;
+    json_t *value;
+    char text[160] = "";
+    json_object_foreach((json_t *)entry, key, value) {
+        if (json_is_real(value)) continue;
+        size_t n = strlen(text);
+        if (json_is_string(value)) snprintf(text + n, sizeof text - n, "%s ", json_string_value(value));
+        else snprintf(text + n, sizeof text - n, " %s %lld", key, (long long)json_integer_value(value));
+    }
+    printf("%-78s", text);
+}
+
+/* A section's rates become fractions of the limit, and lines of the table. */
+static void finish_section(const bench *b, const char *section, const char *unit, const double *limit) {
+    size_t i;
+    json_t *entry;
+    json_t *list = json_object_get(b->root, section);
+    if (json_array_size(list)) printf("\n%s\n", section);
+    json_array_foreach(list, i, entry) {
+        const int v = json_integer_value(json_object_get(entry, "threads")) != b->threads[0];
+        const double rate = json_real_value(json_object_get(entry, unit)), fraction = 1e9 * rate / limit[v];
+        print_entry(entry);
+        json_object_set_new(entry, "fraction", json_real(fraction));
+        printf(" %8.1f %s  %5.1f%%\n", rate, unit, 100 * fraction);
+    }
+}
+
+/* The median speed of a run's second half, when the router's budget holds and model FLOPs are what was
+ * computed. */
+static int add_step(bench *b, const char *what, error *e) {
+    char dir[1024], path[1100];
+    int ranks, threads;
+    config c;
+    jsonl log;
+    if (sscanf(what, "%1000[^,],%d,%d", dir, &ranks, &threads) != 3)
+        return error_set(e, EXIT_USAGE, "%s: expected RUN,RANKS,THREADS", what);
+    snprintf(path, sizeof path, "%s/config.yaml", dir);
+    if (config_load(&c, path, 0, NULL, e)) return e->code;
+    snprintf(path, sizeof path, "%s/timing.jsonl", dir);
+    int code = jsonl_open(&log, path, e);
+    if (!code && log.rows < 4) code = error_set(e, EXIT_CORRUPT, "%s: fewer than 4 steps", path);
+    double *rate = mem_alloc(sizeof *rate * (size_t)(code ? 1 : log.rows), "speeds"), tokens = 0;
+    int64_t n = 0;
+    json_t *row;
+    while (!code && (row = jsonl_next(&log))) {
+        if (json_integer_value(json_object_get(row, "step")) > log.rows / 2)
+            rate[n++] = json_real_value(json_object_get(row, "tokens_per_second"));
+        json_decref(row);
+    }
+    if (!code) {
+        tokens = series_quantile(n, rate, 0.5);
+        json_t *list = json_object_get(b->root, "step");
+        if (!list) json_object_set_new(b->root, "step", list = json_array());
+        const double peak = ranks * threads > 1 ? b->peak[b->variants - 1] : b->peak[0];
+        json_array_append_new(
+            list, json_pack("{ss si si ss sf sf}", "config", strrchr(dir, '/') ? strrchr(dir, '/') + 1 : dir,
+                            "ranks", ranks, "threads", threads, "dtype", "float32", "tokens_per_second",
+                            tokens, "fraction", tokens * metrics_flops_per_token(&c) / peak));
+    }
+    mem_free(rate);
+    jsonl_close(&log);
+    config_free(&c);
+    return code;
+}
+
+static void print_steps(const bench *b) {
+    size_t i;
+    json_t *entry;
+    json_t *list = json_object_get(b->root, "step");
+    if (list) printf("\ntraining steps\n");
+    json_array_foreach(list, i, entry) {
+        print_entry(entry);
+        printf(" %8.0f tok/s   %5.1f%%\n", json_real_value(json_object_get(entry, "tokens_per_second")),
+               100 * json_real_value(json_object_get(entry, "fraction")));
+    }
+}
+
+/* What other programs reached, one JSON object a line. */
+static int add_peers(bench *b, const char *path, error *e) {
+    FILE *f = fopen(path, "r");
+    if (!f) return error_set(e, EXIT_IO, "%s cannot be opened", path);
+    char *line = NULL;
+    size_t room = 0;
+    json_t *list = json_array();
+    json_object_set_new(b->root, "peers", list);
+    printf("\npeers\n");
+    while (getline(&line, &room, f) > 0) {
+        json_t *entry = json_loads(line, 0, NULL);
+        if (!entry) continue;
+        const json_t *flops = json_object_get(entry, "gflops"),
+                     *tokens = json_object_get(entry, "tokens_per_second");
+        print_entry(entry);
+        if (flops) printf(" %8.1f gflops\n", json_number_value(flops));
+        else printf(" %8.0f tok/s\n", json_number_value(tokens));
+        json_array_append_new(list, entry);
+    }
+    free(line);
+    fclose(f);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    bench b = {
+        .isa = __builtin_cpu_supports("avx512vl") ? "avx512" : "avx2", .budget = 0.1, .root = json_object()};
+    const char *peers = NULL;
+    const option known[] = {{"seconds", .real = &b.budget, .min = 1e-3, .max = 60},
+                            {"only", .text = &b.only},
+                            {"peers", .text = &peers},
+                            {0}};
+    options o = {.usage = "usage: bench OUT.json [--seconds=0.1] [--only=TEXT] [--peers=FILE.jsonl] "
+                          "[RUN,RANKS,THREADS ...]\n",
+                 .known = known,
+                 .min_words = 1,
+                 .max_words = 1 + MOST_RUNS};
+    if (!options_read(&o, argc, argv)) return o.code;
+    const int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    b.variants = cores > 1 ? 2 : 1;
+    for (int v = 0; v < b.variants; v++) {
+        b.threads[v] = v ? cores : 1;
+        (strcmp(b.isa, "avx2") ? kernels_cpu_avx512 : kernels_cpu_avx2)(&b.kernel[v], b.threads[v]);
+    }
+    bench_limits(&b);
+    bench_gemm(&b);
+    if (bench_wants(&b, "attention")) bench_attention(&b);
+    bench_memory(&b);
+    fprintf(stderr, "\n");
+
+    settle_limits(&b);
+    error e = {0};
+    const int last = b.variants - 1;
+    printf("%s, %d cores: %.1f GFLOP/s of multiply-adds (%.1f on one), %.1f GB/s of copying (%.1f on one)\n",
+           b.isa, cores, 1e-9 * b.peak[last], 1e-9 * b.peak[0], 1e-9 * b.copy[last], 1e-9 * b.copy[0]);
+    json_object_set_new(b.root, "fma_peak_gflops", json_real(1e-9 * b.peak[last]));
+    json_object_set_new(b.root, "fma_peak_gflops_one_thread", json_real(1e-9 * b.peak[0]));
+    json_object_set_new(b.root, "copy_gbps", json_real(1e-9 * b.copy[last]));
+    json_object_set_new(b.root, "copy_gbps_one_thread", json_real(1e-9 * b.copy[0]));
+    finish_section(&b, "gemm", "gflops", b.peak);
+    finish_section(&b, "attention", "gflops", b.peak);
+    finish_section(&b, "memory_bound", "gbps", b.copy);
+    for (int i = 1; i < o.words && !e.code; i++) add_step(&b, o.word[i], &e);
+    print_steps(&b);
+    if (!e.code && peers) add_peers(&b, peers, &e);
+    if (!e.code && json_dump_file(b.root, o.word[0], JSON_INDENT(1) | JSON_REAL_PRECISION(6)))
+        error_set(&e, EXIT_IO, "%s cannot be written", o.word[0]);
+    if (e.code) fprintf(stderr, "bench: %s\n", e.text);
+    json_decref(b.root);
+    for (int v = 0; v < b.variants; v++) {
+        kernels_close(&b.kernel[v]);
+        for (int i = 0; i < 2; i++) mem_free(b.limit[i][v]);
+    }
+    return e.code;
+}
