@@ -4,6 +4,7 @@
 #   make demo            real text -> tokenizer -> token shards -> a trained 28-layer model, on two ranks
 #   make compare         ScMoE and the sequential baseline on the same text, and a page that compares them
 #   make transfer        the best learning rate at three widths, with and without transfer: a picture, in a quarter of an hour
+#   make experiments     what the report says about training, tried on small models (docs/experiments.md): a quarter of an hour
 #   make check           the fast tests;   make test   all of them, lint included
 #   make bench           kernels and steps against the machine's limits (docs/performance.md);   make peers   others beside them
 #   make bench-ckpt      how long a save stops training, how fast it is (docs/checkpoints.md)
@@ -65,7 +66,7 @@ BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64
 
 # keep the tests' objects: make would delete them as intermediate
 .SECONDARY:
-.PHONY: all deps demo compare check test ulp bench peers bench-ckpt crash-storm promises promises-cost lint format install clean
+.PHONY: all deps demo compare experiments check test ulp bench peers bench-ckpt crash-storm promises promises-cost lint format install clean
 all: $B/caracal $B/libH5Zzstd.so $B/tests/shim_fs.so $(BINS)
 
 deps:
@@ -161,6 +162,10 @@ compare: deps
 transfer: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $B/caracal
 	@launch/transfer.sh
+
+experiments: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) $B/caracal
+	@launch/experiments.sh
 
 check: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all

@@ -68,7 +68,7 @@ static void draw_arm(const curves *c, int i, int k, chart *to, double *y0, doubl
     int64_t from = first_shown(c, r), n = r->points - from;
     const double *x = axis_of(c, r) + from;
     double *mean = vector(r->points), *low = vector(r->points), *high = vector(r->points);
-    char class[8], text[96];
+    char class[8], text[96], number[32];
     for (int64_t l = 0; c->by_layer && r->width[k] > 1 && l < r->width[k]; l++) {
         smoothed(c, r, k, l, low);
         if (to) chart_line(to, "raw", n, x, low + from);
@@ -85,7 +85,8 @@ static void draw_arm(const curves *c, int i, int k, chart *to, double *y0, doubl
         if (a->runs > 1) chart_band(to, class, n, x, low + from, high + from);
         class[0] = 'c';
         chart_line(to, class, n, x, mean + from);
-        snprintf(text, sizeof text, "%s %.4g", a->name, mean[r->points - 1]);
+        number_text(mean[r->points - 1], 4, number);
+        snprintf(text, sizeof text, "%s %s", a->name, number);
         if (!c->by_layer) chart_label_end(to, class, mean[r->points - 1], text);
     }
     mem_free(mean);
@@ -108,7 +109,7 @@ static layout lay_out(const curves *c) {
         size_t n = strlen(c->arm[i].name);
         longest = n > longest ? n : longest;
     }
-    l.right = c->by_layer ? 10 : 14 + 7 * (double)(longest + 7);
+    l.right = c->by_layer ? 10 : 14 + 7 * (double)(longest + 9);
     l.width = l.panels == 1 ? 800 : 1040.0 / l.panels;
     l.height = l.panels == 1 && c->keys == 1 ? 340 : 240;
     return l;
