@@ -3,7 +3,8 @@
  *   bench_ckpt DIR [MiB of state a rank = 1024] [threads a rank = 1] [turns = 5]
  *
  *   stall   how long training stands still: the snapshot, and going from one part of the save to the next
- *   save    the tensors' bytes over the time from the end of the stall to the end of the commit
+ *   save    the tensors' bytes over the time from the end of the stall to the end of the commit, without
+ *           retention, which removes an older checkpoint afterwards
  *   zstd    what its compressor alone does with the same (shuffled) bytes on as many threads
  *   disk    the checkpoint's own files, written again by plain write and fsync of each, one after the other
  * on every rank, as tensors' bytes a second direct  the same past the page cache (O_DIRECT)
@@ -23,6 +24,7 @@
 
 #include "ckpt/chunk.h"
 #include "ckpt/ckpt.h"
+#include "ckpt/commit.h"
 #include "ckpt/files.h"
 #include "ckpt/filter.h"
 #include "ckpt/outfile.h"
@@ -234,7 +236,7 @@ int main(int argc, char **argv) {
     b.directory = argv[1];
     b.tensors = mib * comm_size(b.c) / 16 / 3 * 3;
     make_state(&b);
-    checkpoint_config config = {.keep = 1, .shards = FILES * comm_size(b.c), .threads = b.threads};
+    checkpoint_config config = {.shards = FILES * comm_size(b.c), .threads = b.threads};
     b.saver = ckpt_saver_open(b.c, b.directory, &config, b.tensor, b.tensors, b.slice, b.tensors);
     for (int turn = 0; turn < turns; turn++) {
         save(&b, turn);
@@ -245,6 +247,7 @@ int main(int argc, char **argv) {
         b.direct[turn] = timed(&b, 1, write_directly);
         remove_again(&b);
         for (int k = 0; k < FILES; k++) arena_destroy(&b.file[k]);
+        if (!comm_rank(b.c) && commit_remove(b.directory, turn, &e)) FAULT(e.code, "%s", e.text);
     }
     report(&b, turns);
     ckpt_saver_close(b.saver);
