@@ -62,7 +62,10 @@ KNOWS  := $(shell grep -l CARACAL_CUDA $(SRC))
 EMULATED := $(filter-out $(KNOWS:%.c=$B/obj/%.o),$(OBJ)) $(KNOWS:%.c=$B/emulated/%.o) \
           $(CU:%.cu=$B/emulated/%.o) $B/emulated/tests/emulate/block.o $B/obj/tests/emulate/emulate.o
 F64LIB := $(F64SRC:%.c=$B/f64/%.o)
-BINS   := $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64TST:tests/%.c=$B/tests/%) $B/tests/replay_cuda
+# the program and replay once more, with the cpu backend in memory that only kernels can reach
+FAR    := $B/tests/far/caracal $B/tests/far/tests/replay
+BINS   := $(FAR) $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64TST:tests/%.c=$B/tests/%) \
+          $B/tests/replay_cuda
 
 # keep the tests' objects: make would delete them as intermediate
 .SECONDARY:
@@ -143,6 +146,16 @@ $B/tests/%: $B/obj/tests/tool_%.o $(LIB)
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
+
+FARLD  := -Wl,--wrap=kernels_cpu_avx2,--wrap=kernels_cpu_avx512
+$B/tests/far/caracal: $B/obj/tests/far.o $(OBJ)
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$(Q)$(CC) -o $@ $^ $(FARLD) $(LDLIBS)
+$B/tests/far/tests/replay: $B/obj/tests/far.o $B/obj/tests/tool_replay.o $(LIB)
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$(Q)$(CC) -o $@ $^ $(FARLD) $(LDLIBS)
 
 # stands between a program and the file system (tests only, through LD_PRELOAD)
 $B/tests/shim_fs.so: tests/shim_fs.c tests/shim_fs.h

@@ -263,7 +263,7 @@ static int verify(comm_request *r) {
         const message *m = &r->what[i];
         if (!m->is_receive || (r->checked && !m->digest)) continue; /* digests come unchecked */
         if (flip_due(s->flip, FLIP_MESSAGE, r->layer) && !strcmp(r->operation, s->flip->name))
-            flip_strike(s->flip, r->operation, m->data, m->bytes / 4, 4);
+            flip_strike_in(s->flip, r->operation, m->data, m->bytes / 4, 4);
         if (!r->checked) continue;
         error e;
         if (!message_damaged(m, r->owner->world_rank[m->peer], &e) || damaged++) continue;
@@ -397,15 +397,20 @@ void comm_all_gather(comm *c, const char *operation, void *receive, const void *
     run(c, r, MPI_Iallgather(MPI_IN_PLACE, 0, MPI_BYTE, receive, (int)bytes, MPI_BYTE, c->mpi, r->mpi));
 }
 
-void comm_all_gather_ranges(comm *c, const char *operation, void *data, const size_t *offset) {
-    if (c->size == 1) return;
-    comm_part *part = mem_alloc(2 * (size_t)c->size * sizeof *part, "message parts");
+int comm_ranges(const comm *c, void *data, const size_t *offset, comm_part *send, comm_part *receive) {
     int n = 0;
     for (int step = 1; step < c->size; step++) { /* every rank starts with another neighbour */
         int to = (c->rank + step) % c->size, from = (c->rank - step + c->size) % c->size;
-        part[n] = (comm_part){to, (char *)data + offset[c->rank], offset[c->rank + 1] - offset[c->rank]};
-        part[c->size + n++] = (comm_part){from, (char *)data + offset[from], offset[from + 1] - offset[from]};
+        send[n] = (comm_part){to, (char *)data + offset[c->rank], offset[c->rank + 1] - offset[c->rank]};
+        receive[n++] = (comm_part){from, (char *)data + offset[from], offset[from + 1] - offset[from]};
     }
+    return n;
+}
+
+void comm_all_gather_ranges(comm *c, const char *operation, void *data, const size_t *offset) {
+    if (c->size == 1) return;
+    comm_part *part = mem_alloc(2 * (size_t)c->size * sizeof *part, "message parts");
+    int n = comm_ranges(c, data, offset, part, part + c->size);
     comm_wait(c, comm_exchange(c, operation, n, part, n, part + c->size));
     mem_free(part);
 }

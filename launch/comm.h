@@ -67,6 +67,8 @@ void comm_meet(comm *c, const char *operation);
 void comm_broadcast(comm *c, const char *operation, void *data, size_t bytes, int root);
 /* receive [size][bytes] = every rank's send */
 void comm_all_gather(comm *c, const char *operation, void *receive, const void *send, size_t bytes);
+/* The messages that the next does; room for [size] each, returns how many there are of each. */
+int comm_ranges(const comm *c, void *data, const size_t *offset, comm_part *send, comm_part *receive);
 /* In place: rank r's bytes lie at offset[r] .. offset[r + 1] of data. */
 void comm_all_gather_ranges(comm *c, const char *operation, void *data, const size_t *offset);
 /* Sums where for every element at most one rank holds a non-zero: exact, whatever order MPI adds in. */

@@ -69,11 +69,20 @@ int flip_due(const bit_flip *f, enum flip_kind kind, int64_t layer) {
            (f->layer == FLIP_ALL_LAYERS || f->layer == layer);
 }
 
-void flip_strike(const bit_flip *f, const char *what, void *data, int64_t elements, size_t size) {
-    if (!elements) return;
-    size_t i = (size_t)(f->index % elements), bit = (size_t)f->bit % (8 * size);
-    unsigned char *byte = (unsigned char *)data + i * size + bit / 8;
+int64_t flip_element(const bit_flip *f, int64_t elements) {
+    return f->index % elements;
+}
+
+void flip_strike(const bit_flip *f, const char *what, int64_t i, void *element, size_t size) {
+    size_t bit = (size_t)f->bit % (8 * size);
+    unsigned char *byte = (unsigned char *)element + bit / 8;
     *byte = (unsigned char)(*byte ^ 1u << bit % 8);
-    fprintf(stderr, "caracal: rank %d: FAULT INJECTED by %s: step %lld, bit %zu of element %zu of %s\n",
-            f->rank, variable, (long long)f->now, bit, i, what);
+    fprintf(stderr, "caracal: rank %d: FAULT INJECTED by %s: step %lld, bit %zu of element %lld of %s\n",
+            f->rank, variable, (long long)f->now, bit, (long long)i, what);
+}
+
+void flip_strike_in(const bit_flip *f, const char *what, void *data, int64_t elements, size_t size) {
+    if (!elements) return;
+    int64_t i = flip_element(f, elements);
+    flip_strike(f, what, i, (char *)data + (size_t)i * size, size);
 }

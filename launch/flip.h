@@ -40,7 +40,11 @@ int flip_read(bit_flip *f, int rank, error *e);
 /* Is the switch on for this kind, here and now? */
 int flip_due(const bit_flip *f, enum flip_kind kind, int64_t layer);
 
-/* Flips the bit in element f->index of `elements` elements of `size` bytes; tells so, naming `what`. */
-void flip_strike(const bit_flip *f, const char *what, void *data, int64_t elements, size_t size);
+/* Which of `elements` elements is meant. */
+int64_t flip_element(const bit_flip *f, int64_t elements);
+/* Flips the bit in an element of `size` bytes, number i of what the message calls `what`. */
+void flip_strike(const bit_flip *f, const char *what, int64_t i, void *element, size_t size);
+/* Both, in an array in host memory. */
+void flip_strike_in(const bit_flip *f, const char *what, void *data, int64_t elements, size_t size);
 
 #endif

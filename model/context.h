@@ -7,11 +7,16 @@
 #ifndef CARACAL_MODEL_CONTEXT_H
 #define CARACAL_MODEL_CONTEXT_H
 
-#include "kernels/kernels.h"
-#include "launch/memory.h"
+#include "kernels/twin.h"
 #include "launch/mesh.h"
 #include "model/config.h"
 #include "model/exchange.h"
+
+/* Where things are placed: activations that survive recomputation, those that need not, and what is the
+ * host's alone (where the backend's memory is the host's, that lies among the first). */
+typedef struct places {
+    arena *kept, *shared, *host;
+} places;
 
 /* Scratch of one call, shared by all layers; contents mean nothing between calls. */
 typedef struct model_scratch {
@@ -20,10 +25,10 @@ typedef struct model_scratch {
     /* FFN and norm */
     real *h_TF, *dh_TF, *dgu_T2F, *dn_TH, *dnorm_H;
     /* router */
-    real *logits_TE, *dlogits_TE, *dweight_TK, *lb_grad_E;
+    real *logits_TE, *dlogits_TE, *dweight_TK, *lb_grad_E, *lb_grad_host;
     /* experts: rows of this holder */
     real *h_QF, *y_QH, *dy_QH, *dh_QF, *dgu_Q2F, *dx_QH, *dweight_Q;
-    segment *segments;
+    segment *segments; /* host memory */
     /* rows past the capacity pass through here, round by round */
     real *over_x_QH, *over_weight_Q, *over_gate_up_Q2F;
 } model_scratch;
@@ -33,6 +38,7 @@ struct recheck;
 typedef struct context {
     const kernels *k;
     const mesh *mesh;
+    transport *transport; /* among the ranks that share the experts */
     model_config c;
     router_config router;
     loss_config loss;
@@ -65,6 +71,18 @@ static inline int64_t experts_total(const model_config *c) {
 /* Lets messages move; called between kernels. */
 static inline void context_progress(const context *x) {
     comm_progress(x->mesh->experts);
+}
+
+/* The tests' switch, on a tensor in the backend's memory. */
+static inline void context_flip(const context *x, const bit_flip *f, const char *what, real *data,
+                                int64_t elements) {
+    const kernels *k = x->k;
+    real element;
+    if (!elements) return;
+    int64_t i = flip_element(f, elements);
+    k->to_host(k->ctx, &element, data + i, sizeof element);
+    flip_strike(f, what, i, &element, sizeof element);
+    k->to_device(k->ctx, data + i, &element, sizeof element);
 }
 
 /* Linear layers over the micro-batch's rows.  w [out, in].

@@ -77,31 +77,40 @@ static int64_t chunk_begin(const exchange_plan *p, const exchange_shape *s, int6
 
 /* ---- creation ---- */
 
-void exchange_plan_create(exchange_plan *p, arena *a, const exchange_shape *s) {
+void exchange_plan_create(exchange_plan *p, arena *a, arena *host, const exchange_shape *s,
+                          const kernels *k) {
     *p = (exchange_plan){0};
     int64_t table = s->ranks * s->chunks * s->experts;
-    p->count = arena_alloc(a, (size_t)table * sizeof *p->count);
-    p->start = arena_alloc(a, (size_t)table * sizeof *p->start);
-    p->window = arena_alloc(a, (size_t)(s->ranks * (s->max_rounds + 1)) * sizeof *p->window);
-    p->cell = arena_alloc(a, (size_t)(s->max_rounds * s->chunks * s->experts + 1) * sizeof *p->cell);
-    p->token = arena_alloc(a, (size_t)s->sends * sizeof *p->token);
-    p->slot = arena_alloc(a, (size_t)s->sends * sizeof *p->slot);
-    p->row_of = arena_alloc(a, (size_t)(s->tokens * s->topk) * sizeof *p->row_of);
+    size_t sends = (size_t)s->sends * sizeof *p->token,
+           slots = (size_t)(s->tokens * s->topk) * sizeof *p->row_of;
+    p->count = arena_alloc(host, (size_t)table * sizeof *p->count);
+    p->start = arena_alloc(host, (size_t)table * sizeof *p->start);
+    p->window = arena_alloc(host, (size_t)(s->ranks * (s->max_rounds + 1)) * sizeof *p->window);
+    p->cell = arena_alloc(host, (size_t)(s->max_rounds * s->chunks * s->experts + 1) * sizeof *p->cell);
+    p->token = arena_alloc(a, sends);
+    p->slot = arena_alloc(a, sends);
+    p->row_of = arena_alloc(a, slots);
+    p->token_host = twin_place(k, host, p->token, sends);
+    p->slot_host = twin_place(k, host, p->slot, sends);
+    p->row_of_host = twin_place(k, host, p->row_of, slots);
 }
 
-void exchange_create(exchange *x, arena *a, const exchange_shape *s, const kernels *k, comm *group) {
-    *x = (exchange){.shape = *s, .k = k, .group = group};
+void exchange_create(exchange *x, arena *a, arena *host, const exchange_shape *s, const kernels *k,
+                     comm *group, transport *transport) {
+    size_t places = (size_t)s->capacity * sizeof *x->place_Q;
+    *x = (exchange){.shape = *s, .k = k, .group = group, .transport = transport};
     x->send_SH = arena_alloc(a, (size_t)(s->sends * s->hidden) * sizeof(real));
     x->send_weight_S = arena_alloc(a, (size_t)s->sends * sizeof(real));
     if (s->ranks > 1) { /* a rank alone copies its rows straight to their places */
         x->stage_QH = arena_alloc(a, (size_t)(s->capacity * s->hidden) * sizeof(real));
         x->stage_weight_Q = arena_alloc(a, (size_t)s->capacity * sizeof(real));
     }
-    x->place_Q = arena_alloc(a, (size_t)s->capacity * sizeof *x->place_Q);
-    x->stage_start = arena_alloc(a, (size_t)(s->chunks * s->ranks) * sizeof *x->stage_start);
-    x->part = arena_alloc(a, (size_t)(4 * s->ranks) * sizeof *x->part);
-    x->outward = arena_alloc(a, (size_t)s->chunks * sizeof *x->outward);
-    x->homeward = arena_alloc(a, (size_t)s->chunks * sizeof *x->homeward);
+    x->place_Q = arena_alloc(a, places);
+    x->place_host = twin_place(k, host, x->place_Q, places);
+    x->stage_start = arena_alloc(host, (size_t)(s->chunks * s->ranks) * sizeof *x->stage_start);
+    x->part = arena_alloc(host, (size_t)(4 * s->ranks) * sizeof *x->part);
+    x->outward = arena_alloc(host, (size_t)s->chunks * sizeof *x->outward);
+    x->homeward = arena_alloc(host, (size_t)s->chunks * sizeof *x->homeward);
 }
 
 /* ---- the plan ---- */
@@ -163,16 +172,16 @@ static void order_rows(const exchange_shape *s, exchange_plan *p, int me, const 
         for (int64_t t = chunk_begin(p, s, c); t < chunk_begin(p, s, c + 1); t++)
             for (int64_t slot = t * s->topk; slot < (t + 1) * s->topk; slot++) {
                 int64_t n = index[slot], r = 0;
-                p->row_of[slot] = -1;
+                p->row_of_host[slot] = -1;
                 if (n >= s->experts) continue;
                 /* start_at runs along as the place of the expert's next row; restored below */
                 int64_t place = (*start_at(s, p, n, me, c))++;
                 const int64_t *w = window_at(s, p, holder_of(s, n), 0);
                 while (place >= w[r + 1]) r++;
                 int32_t row = (*cell_at(s, p, r, c, n))++;
-                p->row_of[slot] = row;
-                p->token[row] = (int32_t)t;
-                p->slot[row] = (int32_t)slot;
+                p->row_of_host[slot] = row;
+                p->token_host[row] = (int32_t)t;
+                p->slot_host[row] = (int32_t)slot;
             }
         for (int64_t n = 0; n < s->experts; n++) *start_at(s, p, n, me, c) -= *count_at(s, p, me, c, n);
     }
@@ -189,6 +198,10 @@ void exchange_plan_finish(exchange *x, exchange_plan *p, const int32_t *index) {
     x->counts = NULL;
     cut_windows(&x->shape, p);
     order_rows(&x->shape, p, comm_rank(x->group), index);
+    size_t rows = (size_t)*cell_at(&x->shape, p, p->rounds, 0, 0) * sizeof *p->token;
+    twin_write(x->k, p->token, p->token_host, rows);
+    twin_write(x->k, p->slot, p->slot_host, rows);
+    twin_write(x->k, p->row_of, p->row_of_host, (size_t)(p->tokens * x->shape.topk) * sizeof *p->row_of);
 }
 
 /* ---- pieces ---- */
@@ -220,8 +233,9 @@ static void lay_out_stage(exchange *x, const exchange_plan *p, int64_t r) {
     for (int64_t c = 0; c < s->chunks; c++)
         for (int64_t source = 0; source < s->ranks; source++) {
             x->stage_start[c * s->ranks + source] = at;
-            at += incoming(x, p, r, c, source, x->place_Q + at);
+            at += incoming(x, p, r, c, source, x->place_host + at);
         }
+    twin_write(x->k, x->place_Q, x->place_host, (size_t)at * sizeof *x->place_Q);
 }
 
 static span staged(const exchange *x, const exchange_plan *p, int64_t r, int64_t c, int64_t source) {
@@ -231,8 +245,8 @@ static span staged(const exchange *x, const exchange_plan *p, int64_t r, int64_t
 }
 
 /* Messages of a piece, both ways: the sources' side lies in send_*, the holders' in stage_*. */
-static comm_request *start_messages(exchange *x, const exchange_plan *p, int64_t r, int64_t c,
-                                    const char *operation, int homeward, int with_weight) {
+static transport_request *start_messages(exchange *x, const exchange_plan *p, int64_t r, int64_t c,
+                                         const char *operation, int homeward, int with_weight) {
     const exchange_shape *s = &x->shape;
     int me = comm_rank(x->group), n_source = 0, n_holder = 0;
     comm_part *source_side = x->part, *holder_side = x->part + 2 * s->ranks;
@@ -251,8 +265,9 @@ static comm_request *start_messages(exchange *x, const exchange_plan *p, int64_t
             (comm_part){peer, x->stage_weight_Q + in.first, (size_t)in.rows * sizeof(real)};
     }
     if (!n_source) return NULL;
-    return homeward ? comm_exchange(x->group, operation, n_holder, holder_side, n_source, source_side)
-                    : comm_exchange(x->group, operation, n_source, source_side, n_holder, holder_side);
+    return homeward
+               ? transport_exchange(x->transport, operation, n_holder, holder_side, n_source, source_side)
+               : transport_exchange(x->transport, operation, n_source, source_side, n_holder, holder_side);
 }
 
 void exchange_dispatch(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_TH,
@@ -283,7 +298,7 @@ void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, 
     int32_t *place = x->place_Q + staged(x, p, r, c, me).first;
     k->copy_rows(k->ctx, own.rows, s->hidden, rows_QH, place, x->rows, p->token + own.first);
     if (weight_Q) k->copy_rows(k->ctx, own.rows, 1, weight_Q, place, x->weight, p->slot + own.first);
-    comm_wait(x->group, x->outward[c]);
+    transport_wait(x->transport, x->outward[c]);
     for (int source = 0; source < s->ranks; source++) {
         if (source == me) continue;
         span in = staged(x, p, r, c, source);
@@ -312,7 +327,7 @@ void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t 
 }
 
 void exchange_collect(exchange *x, int64_t c) {
-    comm_wait(x->group, x->homeward[c]);
+    transport_wait(x->transport, x->homeward[c]);
     x->homeward[c] = NULL;
 }
 

@@ -16,9 +16,8 @@
 #ifndef CARACAL_MODEL_EXCHANGE_H
 #define CARACAL_MODEL_EXCHANGE_H
 
-#include "kernels/kernels.h"
-#include "launch/comm.h"
-#include "launch/memory.h"
+#include "kernels/twin.h"
+#include "model/transport.h"
 
 /* T tokens, H hidden, K chosen, E ranks of the group, N FFN experts, C chunks, S = rows a source sends at
  * most, Q = capacity of a holder. */
@@ -42,26 +41,32 @@ typedef struct exchange_plan {
     int64_t *start;  /* [N][E][C] place of the first of them in the holder's order */
     int64_t *window; /* [E][max_rounds + 1] where each holder's rounds begin */
     int32_t *cell;   /* [max_rounds][C][N] + 1: where this source's rows for (round, chunk, expert) begin */
-    int32_t *token;  /* [S] this source's rows in sending order: which token */
-    int32_t *slot;   /* [S] and which slot t * K + k */
-    int32_t *row_of; /* [T, K] sending-order row of a slot, -1 for an identity expert */
+    /* for kernels, and the twins in which the host writes them (kernels/twin.h) */
+    int32_t *token, *token_host;   /* [S] this source's rows in sending order: which token */
+    int32_t *slot, *slot_host;     /* [S] and which slot t * K + k */
+    int32_t *row_of, *row_of_host; /* [T, K] sending-order row of a slot, -1 for an identity expert */
 } exchange_plan;
 
 typedef struct exchange {
     exchange_shape shape;
     const kernels *k;
     comm *group;
+    transport *transport;            /* of the same ranks */
     real *send_SH, *send_weight_S;   /* this source's rows on their way out; then what came back */
     real *stage_QH, *stage_weight_Q; /* a holder's rows on the wire, by (chunk, source, expert, token) */
-    int32_t *place_Q;                /* where each of them belongs in the window */
+    int32_t *place_Q, *place_host;   /* where each of them belongs in the window */
     int64_t *stage_start;            /* [C][E] of the current round */
     comm_part *part;
-    comm_request *counts, **outward, **homeward; /* [C] each */
-    const real *rows, *weight;                   /* what is being dispatched */
+    comm_request *counts;
+    transport_request **outward, **homeward; /* [C] each */
+    const real *rows, *weight;               /* what is being dispatched */
 } exchange;
 
-void exchange_create(exchange *x, arena *a, const exchange_shape *shape, const kernels *k, comm *group);
-void exchange_plan_create(exchange_plan *p, arena *a, const exchange_shape *shape);
+/* a: for what kernels work on; host: for what the host does.  transport: among the ranks of the group. */
+void exchange_create(exchange *x, arena *a, arena *host, const exchange_shape *shape, const kernels *k,
+                     comm *group, transport *transport);
+void exchange_plan_create(exchange_plan *p, arena *a, arena *host, const exchange_shape *shape,
+                          const kernels *k);
 
 /* Counts this micro-batch's choices (index [T,K], host memory, ascending per token) and starts telling the
  * group. */

@@ -6,6 +6,7 @@
 
 /* weights: this rank's arrays (host memory).  Matrices are normal with their group's deviation, norms are 1.
  */
-void init_weights(const params *p, const init_config *c, uint64_t seed, real *weights, int threads);
+void init_weights(const params *p, const init_config *c, uint64_t seed, const kernels *k, real *weights,
+                  int threads);
 
 #endif

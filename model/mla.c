@@ -120,7 +120,7 @@ void mla_backward(const context *x, real *dn, mla_tensors *g, const mla_saved *s
     linear_backward(x, h, heads * v, x->s.d_o_T, NULL, g->o, dout, s->o, w->o);
     attention_backward(x, s, dq, dkv, da);
     if (flip_due(x->flip, FLIP_ATTENTION, x->layer))
-        flip_strike(x->flip, "the gradient of q", dq, t * heads * (nope + rope), sizeof(real));
+        context_flip(x, x->flip, "the gradient of q", dq, t * heads * (nope + rope));
     linear_backward(x, heads * (nope + rope), ql, dcq, NULL, g->q_b, dq, s->cq, w->q_b);
     linear_backward(x, heads * (nope + v), kl, dckv, NULL, g->kv_b, dkv, s->ckv, w->kv_b);
     norm_backward_strided(x, ql, alpha(c->mla_scale_q_lora, h, ql), da, r, NULL, g->q_a_norm, dcq, ql,

@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "kernels/math.h"
@@ -19,7 +20,8 @@ static void context_create(context *x, const model_config_all *c, const kernels 
                    .max_seq = c->seq};
 }
 
-static void scratch_create(context *x, arena *a) {
+static void scratch_create(context *x, const places *in) {
+    arena *a = in->shared;
     const model_config *c = &x->c;
     size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), heads = (size_t)c->num_attention_heads;
     int64_t latent = c->q_lora_rank > c->kv_lora_rank ? c->q_lora_rank : c->kv_lora_rank;
@@ -36,84 +38,125 @@ static void scratch_create(context *x, arena *a) {
     s->dgu_T2F = arena_alloc(a, t * 2 * (size_t)c->ffn_hidden_size);
     s->dn_TH = arena_alloc(a, t * (size_t)c->hidden_size);
     s->dnorm_H = arena_alloc(a, norm * sizeof(real));
-    moe_scratch_create(x, a);
+    moe_scratch_create(x, in);
+}
+
+/* Rows for kernels, and their twins. */
+static void rows_create(model *m, const places *a, size_t n) {
+    token_rows *r = &m->rows, *host = &m->host_rows;
+    real **table[] = {&r->loss_T, &r->z_T, &r->sum_sq_T, &r->max_T},
+         **twin[] = {&host->loss_T, &host->z_T, &host->sum_sq_T, &host->max_T};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        *table[i] = arena_alloc(a->shared, n * sizeof(real));
+        *twin[i] = twin_place(m->x.k, a->host, *table[i], n * sizeof(real));
+    }
+    int32_t **ids[] = {&r->ids_T,       &r->next_T, &r->target_T, &r->target2_T,
+                       &r->first_key_T, &r->best_T, &r->best2_T},
+            **ids_twin[] = {&host->ids_T,       &host->next_T, &host->target_T, &host->target2_T,
+                            &host->first_key_T, &host->best_T, &host->best2_T};
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        *ids[i] = arena_alloc(a->shared, n * sizeof(int32_t));
+        *ids_twin[i] = twin_place(m->x.k, a->host, *ids[i], n * sizeof(int32_t));
+    }
 }
 
 /* Places every activation and buffer: once to measure, once for good. */
-static void lay_out(model *m, const model_config_all *c, arena *kept, arena *shared) {
+static void lay_out(model *m, const model_config_all *c, const places *a) {
     context *x = &m->x;
     const model_config *mc = &c->model;
+    arena *kept = a->kept, *shared = a->shared;
     size_t n = (size_t)(c->batch * c->seq), t = n * sizeof(real), h = (size_t)mc->hidden_size;
     exchange_shape e = exchange_shape_of(c->batch * c->seq, mc->hidden_size, mc->moe_topk,
                                          x->mesh->expert_parallel, mc->n_routed_experts, c->chunks,
                                          c->router.expected_ffn_experts, c->slack, x->mesh->rank_invariant);
-    exchange_create(&x->exchange, shared, &e, x->k, x->mesh->experts);
-    scratch_create(x, shared);
-    m->saved = arena_alloc(kept, (size_t)mc->num_layers * sizeof *m->saved);
+    exchange_create(&x->exchange, shared, a->host, &e, x->k, x->mesh->experts, x->transport);
+    scratch_create(x, a);
+    m->saved = arena_alloc(a->host, (size_t)mc->num_layers * sizeof *m->saved);
     layer_saved measured;
     for (int64_t l = 0; l < mc->num_layers; l++) {
         size_t mark = shared->used;
-        layer_saved_create(m->saved ? &m->saved[l] : &measured, kept, shared, x);
+        layer_saved_create(m->saved ? &m->saved[l] : &measured, a, x);
         if (mc->recompute && l + 1 < mc->num_layers) shared->used = mark; /* all layers use the same memory */
     }
-    if (c->loss.mtp_coef > 0) mtp_saved_create(&m->mtp_saved, shared, x);
+    if (c->loss.mtp_coef > 0) mtp_saved_create(&m->mtp_saved, a, x);
     m->hidden_TH = arena_alloc(kept, t * h);
     m->final_TH = arena_alloc(shared, t * h);
     m->dhidden_TH = arena_alloc(shared, t * h);
     for (int i = 0; i < 2; i++) m->d_TH[i] = arena_alloc(shared, t * h);
     m->logits = arena_alloc(shared, (size_t)(HEAD_TILE * mc->vocab_size) * sizeof(real));
-    real **vector[] = {&m->rstd_final_T, &m->loss_T, &m->z_T, &m->sum_sq_T, &m->max_T};
-    for (size_t i = 0; i < sizeof vector / sizeof *vector; i++) *vector[i] = arena_alloc(shared, t);
-    int32_t **ids[] = {&m->ids_T,       &m->next_T, &m->target_T, &m->target2_T,
-                       &m->first_key_T, &m->best_T, &m->best2_T};
-    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) *ids[i] = arena_alloc(shared, n * sizeof(int32_t));
+    m->rstd_final_T = arena_alloc(shared, t);
+    rows_create(m, a, n);
+    size_t biases = (size_t)(mc->num_layers * experts_total(mc)) * sizeof(real);
+    m->bias_LE = arena_alloc(kept, biases);
+    m->router_bias_LE = twin_place(x->k, a->host, m->bias_LE, biases);
     x->cosine = arena_alloc(shared, (size_t)(c->seq * mc->qk_rope_head_dim / 2) * sizeof(real));
     x->sine = arena_alloc(shared, (size_t)(c->seq * mc->qk_rope_head_dim / 2) * sizeof(real));
 }
 
-static void measure(const model_config_all *c, const kernels *k, const mesh *mesh, arena *kept,
-                    arena *shared) {
-    model m = {0};
-    *kept = arena_measure("kept activations");
-    *shared = arena_measure("activations");
-    context_create(&m.x, c, k, mesh);
-    lay_out(&m, c, kept, shared);
+/* Where the host's twins are placed: see model/context.h. */
+static places places_of(model *m, const kernels *k) {
+    return (places){&m->kept, &m->shared, k->host_memory ? &m->kept : &m->host};
+}
+
+/* Sets the sizes of m's arenas in `used`. */
+static void measure(model *m, const model_config_all *c, const kernels *k, const mesh *mesh) {
+    *m = (model){.kept = arena_measure("kept activations"),
+                 .shared = arena_measure("activations"),
+                 .host = arena_measure("activations on the host")};
+    places a = places_of(m, k);
+    context_create(&m->x, c, k, mesh);
+    lay_out(m, c, &a);
 }
 
 size_t model_activation_bytes(const model_config_all *c, const kernels *k, const mesh *mesh) {
-    arena kept, shared;
-    measure(c, k, mesh, &kept, &shared);
-    return kept.used + shared.used;
+    model m;
+    measure(&m, c, k, mesh);
+    return m.kept.used + m.shared.used;
 }
 
 /* cos and sin of position * theta^(-2i / rope). */
 static void fill_rope(context *x) {
     int64_t pairs = x->c.qk_rope_head_dim / 2;
+    size_t bytes = (size_t)(x->max_seq * pairs) * sizeof(real);
+    real *cosine = twin_alloc(x->k, x->cosine, bytes, "positions"),
+         *sine = twin_alloc(x->k, x->sine, bytes, "positions");
     for (int64_t i = 0; i < pairs; i++) {
         double frequency = fixed_pow(x->c.rope_theta, -2.0 * (double)i / (double)(2 * pairs));
         for (int64_t t = 0; t < x->max_seq; t++) {
-            x->cosine[t * pairs + i] = (real)fixed_cos((double)t * frequency);
-            x->sine[t * pairs + i] = (real)fixed_sin((double)t * frequency);
+            cosine[t * pairs + i] = (real)fixed_cos((double)t * frequency);
+            sine[t * pairs + i] = (real)fixed_sin((double)t * frequency);
         }
     }
+    twin_write(x->k, x->cosine, cosine, bytes);
+    twin_write(x->k, x->sine, sine, bytes);
+    twin_free(x->cosine, cosine);
+    twin_free(x->sine, sine);
+}
+
+static arena activations(const kernels *k, const char *name, size_t bytes) {
+    char what[160];
+    snprintf(what, sizeof what,
+             "%s; fewer or shorter sequences a micro-batch, or model.recompute, would need less", name);
+    return arena_over(name, k->alloc(k->ctx, bytes, what), bytes);
 }
 
 void model_create(model *m, const model_config_all *c, const kernels *k, const mesh *mesh) {
-    arena kept, shared;
+    model sizes;
+    measure(&sizes, c, k, mesh);
     *m = (model){.eos = c->eos};
-    measure(c, k, mesh, &kept, &shared);
     context_create(&m->x, c, k, mesh);
-    m->kept = arena_create("kept activations", kept.used);
-    m->shared = arena_create("activations", shared.used);
-    lay_out(m, c, &m->kept, &m->shared);
+    m->x.transport = transport_open(mesh->experts, k);
+    m->kept = activations(k, "kept activations", sizes.kept.used);
+    m->shared = activations(k, "activations", sizes.shared.used);
+    m->host = arena_create("activations on the host", sizes.host.used);
+    places a = places_of(m, k);
+    lay_out(m, c, &a);
     fill_rope(&m->x);
 
     params_create(&m->p, &c->model, c->loss.mtp_coef > 0, mesh->expert_parallel, mesh->expert_rank);
     const params *p = &m->p;
-    m->weights = mem_alloc((size_t)p->weights * sizeof(real), "weights");
+    m->weights = k->alloc(k->ctx, (size_t)p->weights * sizeof(real), "weights");
     m->layer = mem_alloc((size_t)c->model.num_layers * sizeof *m->layer, "layer views");
-    m->router_bias_LE =
-        mem_alloc((size_t)(c->model.num_layers * experts_total(&c->model)) * sizeof(real), "router biases");
     m->sample_loss = mem_alloc((size_t)(c->batch * c->seq) * sizeof *m->sample_loss, "losses of sequences");
     m->embedding_VH = m->weights + p->bucket[BUCKET_EMBEDDING].dense_offset;
     for (int64_t l = 0; l < c->model.num_layers; l++) {
@@ -132,14 +175,16 @@ void model_rope(model *m, double theta) {
 }
 
 void model_destroy(model *m) {
+    const kernels *k = m->x.k;
     params_free(&m->p);
-    mem_free(m->weights);
+    transport_close(m->x.transport);
+    k->free(k->ctx, m->weights);
+    k->free(k->ctx, m->latents);
+    k->free(k->ctx, m->kept.base);
+    k->free(k->ctx, m->shared.base);
     mem_free(m->layer);
-    mem_free(m->router_bias_LE);
-    mem_free(m->latents);
     mem_free(m->sample_loss);
-    arena_destroy(&m->kept);
-    arena_destroy(&m->shared);
+    arena_destroy(&m->host);
     *m = (model){0};
 }
 
@@ -150,6 +195,7 @@ void model_destroy(model *m) {
  * document of its h_t. */
 static void read_tokens(model *m, const int32_t *tokens) {
     context *x = &m->x;
+    token_rows *r = &m->host_rows;
     int mask = x->c.document_mask;
     m->counted = m->counted2 = 0;
     for (int64_t b = 0; b < x->batch; b++) {
@@ -158,30 +204,46 @@ static void read_tokens(model *m, const int32_t *tokens) {
         for (int64_t t = 0; t < x->seq; t++) {
             int64_t i = b * x->seq + t;
             int ends = mask && in[t] == m->eos, next_ends = mask && in[t + 1] == m->eos;
-            m->ids_T[i] = in[t];
-            m->next_T[i] = in[t + 1];
-            m->target_T[i] = ends ? -1 : in[t + 1];
-            m->target2_T[i] = ends || next_ends ? -1 : in[t + 2];
-            m->first_key_T[i] = first;
+            r->ids_T[i] = in[t];
+            r->next_T[i] = in[t + 1];
+            r->target_T[i] = ends ? -1 : in[t + 1];
+            r->target2_T[i] = ends || next_ends ? -1 : in[t + 2];
+            r->first_key_T[i] = first;
             if (ends) first = (int32_t)t + 1;
-            m->counted += m->target_T[i] >= 0;
-            m->counted2 += m->target2_T[i] >= 0;
+            m->counted += r->target_T[i] >= 0;
+            m->counted2 += r->target2_T[i] >= 0;
         }
     }
-    x->first_key = mask ? m->first_key_T : NULL;
+    x->first_key = mask ? m->rows.first_key_T : NULL;
 }
 
-/* From m->ids_T to m->final_TH. */
+/* What the host knows of the tokens, and the router's biases, become the kernels'. */
+static void tell_kernels(const model *m) {
+    const context *x = &m->x;
+    const kernels *k = x->k;
+    const token_rows *r = &m->rows, *host = &m->host_rows;
+    size_t bytes = (size_t)x->tokens * sizeof(int32_t);
+    twin_write(k, r->ids_T, host->ids_T, bytes);
+    twin_write(k, r->next_T, host->next_T, bytes);
+    twin_write(k, r->target_T, host->target_T, bytes);
+    twin_write(k, r->target2_T, host->target2_T, bytes);
+    twin_write(k, r->first_key_T, host->first_key_T, bytes);
+    twin_write(k, m->bias_LE, m->router_bias_LE,
+               (size_t)(x->c.num_layers * experts_total(&x->c)) * sizeof *m->bias_LE);
+}
+
+/* From the tokens to m->final_TH. */
 static void forward(model *m) {
     context *x = &m->x;
     const kernels *k = x->k;
     int64_t layers = x->c.num_layers, h = x->c.hidden_size;
-    k->embedding_forward(k->ctx, x->tokens, h, m->saved[0].x_TH, m->embedding_VH, m->ids_T);
+    tell_kernels(m);
+    k->embedding_forward(k->ctx, x->tokens, h, m->saved[0].x_TH, m->embedding_VH, m->rows.ids_T);
     for (int64_t l = 0; l < layers; l++) {
         real *out = l + 1 < layers ? m->saved[l + 1].x_TH : m->hidden_TH;
         context_enter_layer(x, l);
-        layer_forward(x, &m->saved[l], &m->layer[l], m->router_bias_LE + l * experts_total(&x->c),
-                      m->loss_scale, out);
+        layer_forward(x, &m->saved[l], &m->layer[l], m->bias_LE + l * experts_total(&x->c), m->loss_scale,
+                      out);
     }
     context_enter_layer(x, -1);
     norm_forward(x, m->final_TH, m->rstd_final_T, m->hidden_TH, m->head.norm);
@@ -204,8 +266,8 @@ void model_continue(model *m) {
     context *x = &m->x;
     int64_t kl = x->c.kv_lora_rank, rope = x->c.qk_rope_head_dim, attentions = 2 * x->c.num_layers;
     if (!m->latents)
-        m->latents =
-            mem_alloc((size_t)(attentions * x->max_seq * (kl + rope)) * sizeof(real), "latents of the past");
+        m->latents = x->k->alloc(x->k->ctx, (size_t)(attentions * x->max_seq * (kl + rope)) * sizeof(real),
+                                 "latents of the past");
     real *at = m->latents;
     for (int64_t l = 0; l < x->c.num_layers; l++)
         for (int i = 0; i < 2; i++) {
@@ -225,11 +287,11 @@ void model_extend(model *m, const int32_t *ids, int64_t n) {
     x->seq = x->tokens = n;
     m->loss_scale = 0;
     for (int64_t i = 0; i < n; i++) {
-        m->ids_T[i] = ids[i];
-        m->first_key_T[i] = m->document_start;
+        m->host_rows.ids_T[i] = ids[i];
+        m->host_rows.first_key_T[i] = m->document_start;
         if (ids[i] == m->eos) m->document_start = (int32_t)(x->past + i + 1);
     }
-    x->first_key = x->c.document_mask ? m->first_key_T : NULL;
+    x->first_key = x->c.document_mask ? m->rows.first_key_T : NULL;
     forward(m);
 }
 
@@ -246,31 +308,48 @@ static double share(double scale, int64_t counted) {
 }
 
 static void read_stats(model *m) {
-    int64_t t = m->x.tokens, seq = m->x.seq;
-    m->stats = (model_stats){.lm = mean(m->loss_T, t, m->counted), .z = mean(m->z_T, t, t)};
-    if (m->mtp_on) m->stats.mtp = mean(m->mtp_saved.loss_T, t, m->counted2);
-    for (int64_t i = 0; i < t; i++) {
-        m->stats.hidden_l2 += sqrt((double)m->sum_sq_T[i]) / (double)t;
-        if (!(m->max_T[i] <= m->stats.hidden_max)) m->stats.hidden_max = (double)m->max_T[i]; /* NaN stays */
+    const context *x = &m->x;
+    const token_rows *r = &m->rows, *host = &m->host_rows;
+    int64_t t = x->tokens, seq = x->seq;
+    size_t bytes = (size_t)t * sizeof(real);
+    twin_read(x->k, host->loss_T, r->loss_T, bytes);
+    twin_read(x->k, host->z_T, r->z_T, bytes);
+    twin_read(x->k, host->sum_sq_T, r->sum_sq_T, bytes);
+    twin_read(x->k, host->max_T, r->max_T, bytes);
+    m->stats = (model_stats){.lm = mean(host->loss_T, t, m->counted), .z = mean(host->z_T, t, t)};
+    if (m->mtp_on) {
+        twin_read(x->k, m->mtp_saved.loss_host, m->mtp_saved.loss_T, bytes);
+        m->stats.mtp = mean(m->mtp_saved.loss_host, t, m->counted2);
     }
-    for (int64_t b = 0; b < m->x.batch; b++) {
+    for (int64_t i = 0; i < t; i++) {
+        double most = (double)host->max_T[i];
+        m->stats.hidden_l2 += sqrt((double)host->sum_sq_T[i]) / (double)t;
+        if (!(most <= m->stats.hidden_max)) m->stats.hidden_max = most; /* NaN stays */
+    }
+    for (int64_t b = 0; b < x->batch; b++) {
         int64_t counted = 0;
-        for (int64_t i = b * seq; i < (b + 1) * seq; i++) counted += m->target_T[i] >= 0;
-        m->sample_loss[b] = mean(m->loss_T + b * seq, seq, counted);
+        for (int64_t i = b * seq; i < (b + 1) * seq; i++) counted += host->target_T[i] >= 0;
+        m->sample_loss[b] = mean(host->loss_T + b * seq, seq, counted);
     }
 }
 
 void model_evaluate(model *m, real *loss) {
     context *x = &m->x;
     const kernels *k = x->k;
-    head_loss(x, m->loss_T, m->mtp_on ? m->best_T : NULL, NULL, NULL, 0, m->final_TH, m->head.lm_head,
-              m->target_T, 0, m->logits);
+    token_rows *r = &m->rows;
+    size_t ids = (size_t)x->tokens * sizeof(int32_t);
+    head_loss(x, r->loss_T, m->mtp_on ? r->best_T : NULL, NULL, NULL, 0, m->final_TH, m->head.lm_head,
+              r->target_T, 0, m->logits);
     if (m->mtp_on)
-        mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T,
-                 m->target2_T, 0, m->logits, m->best2_T, NULL, NULL, NULL, NULL);
-    k->hidden_z(k->ctx, x->tokens, x->c.hidden_size, 0, m->z_T, m->sum_sq_T, m->max_T, NULL, m->hidden_TH);
+        mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, r->next_T,
+                 r->target2_T, 0, m->logits, r->best2_T, NULL, NULL, NULL, NULL);
+    k->hidden_z(k->ctx, x->tokens, x->c.hidden_size, 0, r->z_T, r->sum_sq_T, r->max_T, NULL, m->hidden_TH);
     read_stats(m);
-    if (loss) k->to_host(k->ctx, loss, m->loss_T, (size_t)x->tokens * sizeof(real));
+    if (m->mtp_on) {
+        twin_read(k, m->host_rows.best_T, r->best_T, ids);
+        twin_read(k, m->host_rows.best2_T, r->best2_T, ids);
+    }
+    if (loss) memcpy(loss, m->host_rows.loss_T, (size_t)x->tokens * sizeof(real));
 }
 
 void model_head_backward(model *m, real *embedding, real *head, real *mtp) {
@@ -278,18 +357,18 @@ void model_head_backward(model *m, real *embedding, real *head, real *mtp) {
     const kernels *k = x->k;
     real *dfinal = m->d_TH[0];
     head_tensors g = params_head(&m->p, head);
-    head_loss(x, m->loss_T, NULL, dfinal, g.lm_head, x->accumulate, m->final_TH, m->head.lm_head, m->target_T,
-              share(m->loss_scale, m->counted), m->logits);
+    head_loss(x, m->rows.loss_T, NULL, dfinal, g.lm_head, x->accumulate, m->final_TH, m->head.lm_head,
+              m->rows.target_T, share(m->loss_scale, m->counted), m->logits);
     if (!x->accumulate) k->zero(k->ctx, x->c.vocab_size * x->c.hidden_size, embedding);
     if (m->mtp_on) {
         mtp_tensors gm = params_mtp(&m->p, mtp);
-        mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->next_T,
-                 m->target2_T, share(m->loss_scale * x->loss.mtp_coef, m->counted2), m->logits, NULL, dfinal,
-                 embedding, g.lm_head, &gm);
+        mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->rows.next_T,
+                 m->rows.target2_T, share(m->loss_scale * x->loss.mtp_coef, m->counted2), m->logits, NULL,
+                 dfinal, embedding, g.lm_head, &gm);
     }
     norm_backward(x, m->dhidden_TH, NULL, g.norm, dfinal, m->hidden_TH, m->rstd_final_T, m->head.norm);
     k->hidden_z(k->ctx, x->tokens, x->c.hidden_size, share(m->loss_scale * x->loss.hidden_z_coef, x->tokens),
-                m->z_T, m->sum_sq_T, m->max_T, m->dhidden_TH, m->hidden_TH);
+                m->rows.z_T, m->rows.sum_sq_T, m->rows.max_T, m->dhidden_TH, m->hidden_TH);
     read_stats(m);
 }
 
@@ -302,7 +381,8 @@ void model_layer_backward(model *m, int64_t l, real *dense, real *const *class_g
 void model_embedding_backward(model *m, real *embedding) {
     const kernels *k = m->x.k;
     context_enter_layer(&m->x, -1);
-    k->embedding_backward(k->ctx, m->x.tokens, m->x.c.hidden_size, embedding, m->dhidden_TH, m->ids_T);
+    k->embedding_backward(k->ctx, m->x.tokens, m->x.c.hidden_size, embedding, m->dhidden_TH, m->rows.ids_T);
+    for (int64_t l = 0; l < m->x.c.num_layers; l++) moe_read_stats(&m->x, &m->saved[l].moe);
 }
 
 void model_logits(model *m, int64_t row, real *logits) {

@@ -27,6 +27,13 @@ typedef struct model_stats {
     double hidden_max; /* largest |z| */
 } model_stats;
 
+/* What is known of each token of a micro-batch. */
+typedef struct token_rows {
+    real *loss_T, *z_T, *sum_sq_T, *max_T;
+    int32_t *ids_T, *next_T, *target_T, *target2_T, *first_key_T;
+    int32_t *best_T, *best2_T; /* model_evaluate with an MTP head: its and the trunk's most likely tokens */
+} token_rows;
+
 typedef struct model {
     context x;
     params p;
@@ -37,24 +44,25 @@ typedef struct model {
     layer_tensors *layer;
     head_tensors head;
     mtp_tensors mtp;
-    real *router_bias_LE; /* state, not parameters */
+    real *router_bias_LE; /* state, not parameters; host memory, */
+    real *bias_LE;        /* and what kernels have of it */
     real *latents;        /* of a text that is continued (model_continue); NULL in training */
 
-    arena kept, shared; /* activations */
+    arena kept, shared; /* activations, in the backend's memory */
+    arena host;         /* and their twins */
     layer_saved *saved;
     mtp_saved mtp_saved;
     real *hidden_TH, *final_TH, *rstd_final_T, *dhidden_TH, *d_TH[2], *logits;
-    real *loss_T, *z_T, *sum_sq_T, *max_T;
-    int32_t *ids_T, *next_T, *target_T, *target2_T, *first_key_T;
-    int32_t *best_T, *best2_T; /* model_evaluate with an MTP head: its and the trunk's most likely tokens */
-    int32_t document_start;    /* of the last token read */
-    int64_t counted, counted2; /* targets of the LM and of the MTP loss */
+    token_rows rows, host_rows; /* for kernels, and their twins */
+    int32_t document_start;     /* of the last token read */
+    int64_t counted, counted2;  /* targets of the LM and of the MTP loss */
     double loss_scale;
     model_stats stats;
     double *sample_loss; /* [batch] LM loss of each sequence of the micro-batch */
 } model;
 
-/* Bytes of activations and buffers for this many rows of slack; allocates nothing that stays. */
+/* Bytes of the backend's memory for activations and buffers for this many rows of slack; allocates nothing
+ * that stays. */
 size_t model_activation_bytes(const model_config_all *c, const kernels *k, const mesh *mesh);
 
 /* Allocates everything; weights are zero until loaded or initialised.  k and mesh are borrowed. */
@@ -75,8 +83,8 @@ void model_continue(model *m);
 void model_extend(model *m, const int32_t *ids, int64_t n);
 
 /* Losses (m->stats) and no gradients; loss_T (host, may be NULL) = the LM loss of every position, 0 where it
- * is not counted.  With an MTP head that takes part, m->best_T and m->best2_T = the most likely next token of
- * every position, and the one after it as the MTP head sees it. */
+ * is not counted.  With an MTP head that takes part, best_T and best2_T of m->host_rows = the most likely
+ * next token of every position, and the one after it as the MTP head sees it. */
 void model_evaluate(model *m, real *loss_T);
 
 /* The backward of a micro-batch.  Where m->x.accumulate is set, dense gradients are added to what their
@@ -88,7 +96,8 @@ void model_head_backward(model *m, real *embedding, real *head, real *mtp);
 /* One layer's backward, last layer first.  dense: gradient array of its bucket (overwritten); class_grad and
  * class_of as in model/moe.h (+=). */
 void model_layer_backward(model *m, int64_t layer, real *dense, real *const *class_grad, const int *class_of);
-/* The trunk's part of the embedding's gradient (+=). */
+/* The trunk's part of the embedding's gradient (+=), and the end of a micro-batch: figures of the layers are
+ * the host's now. */
 void model_embedding_backward(model *m, real *embedding);
 
 /* Logits [vocab] (host) of one row after model_forward. */

@@ -2,32 +2,38 @@
 
 #include "model/recheck.h"
 
-void moe_saved_create(moe_saved *s, arena *kept, arena *shared, const context *x) {
+void moe_saved_create(moe_saved *s, const places *a, const context *x) {
     const model_config *c = &x->c;
     const exchange_shape *e = &x->exchange.shape;
+    arena *kept = a->kept;
     size_t t = (size_t)e->tokens, q = (size_t)e->capacity, n = (size_t)experts_total(c),
            k = (size_t)c->moe_topk;
     s->prob_TE = arena_alloc(kept, t * n * sizeof(real));
     s->weight_TK = arena_alloc(kept, t * k * sizeof(real));
     s->index_TK = arena_alloc(kept, t * k * sizeof(int32_t));
-    s->stats.count_E = arena_alloc(kept, n * sizeof(int64_t));
-    s->stats.dprob_sum_E = arena_alloc(kept, n * sizeof(real));
-    exchange_plan_create(&s->plan, kept, e);
+    s->count_E = arena_alloc(kept, n * sizeof(int64_t));
+    s->sum_E = arena_alloc(kept, n * sizeof(real));
+    s->index_host = twin_place(x->k, a->host, s->index_TK, t * k * sizeof(int32_t));
+    s->stats.count_E = twin_place(x->k, a->host, s->count_E, n * sizeof(int64_t));
+    s->stats.dprob_sum_E = twin_place(x->k, a->host, s->sum_E, n * sizeof(real));
+    exchange_plan_create(&s->plan, kept, a->host, e, x->k);
     s->x_QH = arena_alloc(kept, q * (size_t)c->hidden_size * sizeof(real));
     s->weight_Q = arena_alloc(kept, q * sizeof(real));
-    s->gate_up_Q2F = arena_alloc(shared, q * 2 * (size_t)c->expert_ffn_hidden_size * sizeof(real));
+    s->gate_up_Q2F = arena_alloc(a->shared, q * 2 * (size_t)c->expert_ffn_hidden_size * sizeof(real));
 }
 
-void moe_scratch_create(context *x, arena *a) {
+void moe_scratch_create(context *x, const places *in) {
     const model_config *c = &x->c;
     const exchange_shape *e = &x->exchange.shape;
     size_t t = (size_t)e->tokens * sizeof(real), q = (size_t)e->capacity * sizeof(real),
            h = (size_t)c->hidden_size, f = (size_t)c->expert_ffn_hidden_size, n = (size_t)experts_total(c);
     model_scratch *s = &x->s;
+    arena *a = in->shared;
     s->logits_TE = arena_alloc(a, t * n);
     s->dlogits_TE = arena_alloc(a, t * n);
     s->dweight_TK = arena_alloc(a, t * (size_t)c->moe_topk);
     s->lb_grad_E = arena_alloc(a, n * sizeof(real));
+    s->lb_grad_host = twin_place(x->k, in->host, s->lb_grad_E, n * sizeof(real));
     s->h_QF = arena_alloc(a, q * f);
     s->y_QH = arena_alloc(a, q * h);
     s->dy_QH = arena_alloc(a, q * h);
@@ -35,7 +41,7 @@ void moe_scratch_create(context *x, arena *a) {
     s->dgu_Q2F = arena_alloc(a, q * 2 * f);
     s->dx_QH = arena_alloc(a, q * h);
     s->dweight_Q = arena_alloc(a, q);
-    s->segments = arena_alloc(a, (size_t)(e->experts * e->ranks) * sizeof *s->segments);
+    s->segments = arena_alloc(in->host, (size_t)(e->experts * e->ranks) * sizeof *s->segments);
     if (e->max_rounds > 1) {
         s->over_x_QH = arena_alloc(a, q * h);
         s->over_weight_Q = arena_alloc(a, q);
@@ -84,17 +90,21 @@ void moe_route(context *x, moe_saved *s, const real *router, const real *bias, c
     router_shape shape = {x->tokens, c->n_routed_experts, c->zero_expert_num, c->moe_topk,
                           c->routed_scaling_factor};
     real *prob_sum = s->stats.dprob_sum_E; /* free until the backward */
+    size_t n = (size_t)experts_total(c), choices = (size_t)(x->tokens * c->moe_topk);
     linear_forward(x, experts_total(c), c->hidden_size, x->s.logits_TE, NULL, y, router);
-    k->router_forward(k->ctx, shape, s->prob_TE, s->index_TK, s->weight_TK, s->stats.count_E, prob_sum,
+    k->router_forward(k->ctx, shape, s->prob_TE, s->index_TK, s->weight_TK, s->count_E, s->sum_E,
                       x->s.logits_TE, bias);
-    exchange_announce(&x->exchange, &s->plan, s->index_TK, x->tokens);
+    twin_read(k, s->index_host, s->index_TK, choices * sizeof *s->index_TK);
+    twin_read(k, s->stats.count_E, s->count_E, n * sizeof *s->count_E);
+    twin_read(k, prob_sum, s->sum_E, n * sizeof *s->sum_E);
+    exchange_announce(&x->exchange, &s->plan, s->index_host, x->tokens);
     s->loss_scale = loss_scale;
     s->stats.lb = lb_loss(x, &s->stats, prob_sum);
     s->stats.ffn_sum = s->stats.ffn_sum_sq = 0;
     for (int64_t t = 0; t < x->tokens; t++) {
         int64_t ffn = 0;
         for (int64_t i = 0; i < c->moe_topk; i++)
-            ffn += s->index_TK[t * c->moe_topk + i] < c->n_routed_experts;
+            ffn += s->index_host[t * c->moe_topk + i] < c->n_routed_experts;
         s->stats.ffn_sum += ffn;
         s->stats.ffn_sum_sq += ffn * ffn;
     }
@@ -107,9 +117,10 @@ static void router_backward(context *x, moe_saved *s, real *dy, real *router_gra
     int64_t n = experts_total(c), h = c->hidden_size;
     router_shape shape = {x->tokens, c->n_routed_experts, c->zero_expert_num, c->moe_topk,
                           c->routed_scaling_factor};
-    lb_gradient(x, s, x->s.lb_grad_E);
-    k->router_backward(k->ctx, shape, x->s.dlogits_TE, s->stats.dprob_sum_E, x->s.dweight_TK, s->prob_TE,
-                       s->index_TK, x->s.lb_grad_E);
+    lb_gradient(x, s, x->s.lb_grad_host);
+    twin_write(k, x->s.lb_grad_E, x->s.lb_grad_host, (size_t)n * sizeof *x->s.lb_grad_E);
+    k->router_backward(k->ctx, shape, x->s.dlogits_TE, s->sum_E, x->s.dweight_TK, s->prob_TE, s->index_TK,
+                       x->s.lb_grad_E);
     linear_backward(x, n, h, dy, dy, router_grad, x->s.dlogits_TE, y, w->router);
 }
 
@@ -122,8 +133,8 @@ static void experts_forward(const context *x, const layer_tensors *w, int64_t n,
     int64_t h = x->c.hidden_size, f = x->c.expert_ffn_hidden_size;
     k->grouped_gemm(k->ctx, GEMM_NT, n, seg, 2 * f, h, gate_up, rows, w->experts.gate_up, w->expert_stride);
     if (flip_due(x->flip, FLIP_GEMM, x->layer) && n)
-        flip_strike(x->flip, "the experts' gate and up", gate_up + seg[0].row * 2 * f, seg[0].rows * 2 * f,
-                    sizeof(real));
+        context_flip(x, x->flip, "the experts' gate and up", gate_up + seg[0].row * 2 * f,
+                     seg[0].rows * 2 * f);
     if (!y) return;
     for (int64_t i = 0; i < n; i++)
         k->swiglu_forward(k->ctx, seg[i].rows, f, x->s.h_QF + seg[i].row * f, gate_up + seg[i].row * 2 * f);
@@ -162,7 +173,7 @@ static void experts_weight_gradients(const context *x, const moe_saved *s, int64
 /* ---- forward ---- */
 
 void moe_dispatch(context *x, moe_saved *s, const real *y) {
-    exchange_plan_finish(&x->exchange, &s->plan, s->index_TK);
+    exchange_plan_finish(&x->exchange, &s->plan, s->index_host);
     for (int64_t c = 0; c < x->exchange.shape.chunks; c++)
         exchange_dispatch(&x->exchange, &s->plan, 0, c, y, s->weight_TK);
 }
@@ -272,4 +283,8 @@ void moe_backward_combine(context *x, moe_saved *s, real *dy, real *router_grad,
     k->combine_backward(k->ctx, x->tokens, c->hidden_size, c->moe_topk, dy, x->s.dweight_TK, dout,
                         x->exchange.send_SH, x->exchange.send_weight_S, s->plan.row_of, s->weight_TK, y);
     router_backward(x, s, dy, router_grad, w, y);
+}
+
+void moe_read_stats(const context *x, moe_saved *s) {
+    twin_read(x->k, s->stats.dprob_sum_E, s->sum_E, (size_t)experts_total(&x->c) * sizeof *s->sum_E);
 }

@@ -14,23 +14,25 @@
 typedef struct moe_stats {
     double lb;                   /* load-balance loss (Eq. 3-5), without alpha */
     int64_t ffn_sum, ffn_sum_sq; /* over tokens: FFN experts chosen, and its square */
-    int64_t *count_E;            /* selections */
-    real *dprob_sum_E;           /* dLM/dP without the layer's own LB term, summed over tokens */
+    int64_t *count_E;            /* selections; host memory */
+    real *dprob_sum_E;           /* dLM/dP without the layer's own LB term, summed over tokens; likewise */
 } moe_stats;
 
 typedef struct moe_saved {
     real *prob_TE, *weight_TK;
-    int32_t *index_TK;
+    int32_t *index_TK, *index_host;
+    int64_t *count_E; /* what `stats` has, for kernels */
+    real *sum_E;
     exchange_plan plan;
     real *x_QH, *weight_Q, *gate_up_Q2F; /* received rows, their router weights, gate and up of round 0 */
     moe_stats stats;
     double loss_scale; /* of this micro-batch in the step's loss */
 } moe_saved;
 
-/* kept: what survives recomputation (routing, received rows); shared: what is computed anew. */
-void moe_saved_create(moe_saved *s, arena *kept, arena *shared, const context *x);
-/* Scratch and exchange buffers of the context. */
-void moe_scratch_create(context *x, arena *a);
+/* Routing and received rows survive recomputation. */
+void moe_saved_create(moe_saved *s, const places *a, const context *x);
+/* Scratch of the context. */
+void moe_scratch_create(context *x, const places *a);
 
 /* Chooses experts for y_TH (Eq. 1) and starts telling the group how many rows go where.  loss_scale: the
  * factor of this micro-batch's losses in the step's (1 / micro_batches). */
@@ -65,5 +67,7 @@ void moe_recheck(context *x, const moe_saved *s, const layer_tensors *w);
 void moe_backward_combine(context *x, moe_saved *s, real *dy_TH, real *router_grad, const layer_tensors *w,
                           real *const *class_grad, const int *class_of, const real *y_TH,
                           const real *dout_TH);
+/* After a micro-batch's backward: s->stats.dprob_sum_E is the host's. */
+void moe_read_stats(const context *x, moe_saved *s);
 
 #endif

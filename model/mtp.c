@@ -2,7 +2,8 @@
 
 #include "model/head.h"
 
-void mtp_saved_create(mtp_saved *s, arena *a, const context *x) {
+void mtp_saved_create(mtp_saved *s, const places *in, const context *x) {
+    arena *a = in->shared;
     size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), h = (size_t)x->c.hidden_size;
     real **matrix[] = {&s->next_TH, &s->m_TH,     &s->n_TH,      &s->m1_TH, &s->y_TH,
                        &s->m2_TH,   &s->final_TH, &s->dfinal_TH, &s->dm_TH};
@@ -10,6 +11,7 @@ void mtp_saved_create(mtp_saved *s, arena *a, const context *x) {
                        &s->rstd_y_T,    &s->rstd_final_T, &s->loss_T};
     for (size_t i = 0; i < sizeof matrix / sizeof *matrix; i++) *matrix[i] = arena_alloc(a, t * h);
     for (size_t i = 0; i < sizeof vector / sizeof *vector; i++) *vector[i] = arena_alloc(a, t);
+    s->loss_host = twin_place(x->k, in->host, s->loss_T, t);
     s->pair_T2H = arena_alloc(a, t * 2 * h);
     s->dpair_T2H = arena_alloc(a, t * 2 * h);
     s->gate_up_T2F = arena_alloc(a, t * 2 * (size_t)x->c.ffn_hidden_size);

@@ -13,10 +13,11 @@ typedef struct mtp_saved {
     real *m_TH, *n_TH, *rstd_n_T;
     mla_saved mla;
     real *m1_TH, *y_TH, *rstd_y_T, *gate_up_T2F, *m2_TH, *final_TH, *rstd_final_T;
-    real *dfinal_TH, *dm_TH, *dpair_T2H, *loss_T;
+    real *dfinal_TH, *dm_TH, *dpair_T2H;
+    real *loss_T, *loss_host;
 } mtp_saved;
 
-void mtp_saved_create(mtp_saved *s, arena *a, const context *x);
+void mtp_saved_create(mtp_saved *s, const places *a, const context *x);
 
 /* s->loss_T = cross-entropy of tokens t+2; best_T (may be NULL) = the most likely of them.  With dfinal_TH
  * not NULL also the gradients of scale * sum(loss):

@@ -14,18 +14,21 @@ void recheck_create(recheck *r, const context *x) {
             expert = largest(2 * c->expert_ffn_hidden_size, c->hidden_size);
     int64_t widest = largest(largest(q, kv), largest(attention_rank(c), expert));
     *r = (recheck){.layer = -1};
-    r->dq_T = mem_alloc(t * (size_t)q, "second results");
-    r->dkv_T = mem_alloc(t * (size_t)kv, "second results");
-    r->da_TR = mem_alloc(t * (size_t)attention_rank(c), "second results");
-    r->rows_Q = mem_alloc((size_t)(x->exchange.shape.capacity * expert) * sizeof(real), "second results");
+    r->k = x->k;
+    r->dq_T = x->k->alloc(x->k->ctx, t * (size_t)q, "second results");
+    r->dkv_T = x->k->alloc(x->k->ctx, t * (size_t)kv, "second results");
+    r->da_TR = x->k->alloc(x->k->ctx, t * (size_t)attention_rank(c), "second results");
+    r->rows_Q = x->k->alloc(x->k->ctx, (size_t)(x->exchange.shape.capacity * expert) * sizeof(real),
+                            "second results");
     for (int i = 0; i < 2; i++) r->row[i] = mem_alloc((size_t)widest * sizeof(real), "second results");
 }
 
 void recheck_destroy(recheck *r) {
-    mem_free(r->dq_T);
-    mem_free(r->dkv_T);
-    mem_free(r->da_TR);
-    mem_free(r->rows_Q);
+    if (!r->k) return;
+    r->k->free(r->k->ctx, r->dq_T);
+    r->k->free(r->k->ctx, r->dkv_T);
+    r->k->free(r->k->ctx, r->da_TR);
+    r->k->free(r->k->ctx, r->rows_Q);
     for (int i = 0; i < 2; i++) mem_free(r->row[i]);
     *r = (recheck){0};
 }

@@ -7,6 +7,7 @@
 #include "model/context.h"
 
 typedef struct recheck {
+    const kernels *k;
     int64_t layer;              /* the layer to compute twice, -1: none */
     real *dq_T, *dkv_T, *da_TR; /* second results, as in model_scratch */
     real *rows_Q, *row[2];      /* of expert products; one row of each result, in host memory */
@@ -15,6 +16,7 @@ typedef struct recheck {
 
 /* Room for second results of this context's sizes; found and layer say: nothing yet. */
 void recheck_create(recheck *r, const context *x);
+/* Nothing happens to one that was never created and is all zero. */
 void recheck_destroy(recheck *r);
 
 /* Is the layer at work one that is computed twice? */

@@ -2,8 +2,9 @@
 
 #include "model/recheck.h"
 
-void layer_saved_create(layer_saved *s, arena *kept, arena *shared, const context *x) {
+void layer_saved_create(layer_saved *s, const places *a, const context *x) {
     const model_config *c = &x->c;
+    arena *kept = a->kept, *shared = a->shared;
     size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), h = (size_t)c->hidden_size;
     s->x_TH = arena_alloc(kept, t * h);
     for (int i = 0; i < 2; i++) {
@@ -17,7 +18,7 @@ void layer_saved_create(layer_saved *s, arena *kept, arena *shared, const contex
     s->x1_TH = arena_alloc(shared, t * h);
     s->x2_TH = arena_alloc(shared, t * h);
     s->x3_TH = arena_alloc(shared, t * h);
-    moe_saved_create(&s->moe, kept, shared, x);
+    moe_saved_create(&s->moe, a, x);
 }
 
 /* The dense path is cut into four parts, so that the MoE's steps can stand between them. */

@@ -23,9 +23,8 @@ typedef struct layer_saved {
     moe_saved moe;
 } layer_saved;
 
-/* kept: what a layer must keep under recomputation; shared: the rest (the same memory for all layers then).
- */
-void layer_saved_create(layer_saved *s, arena *kept, arena *shared, const context *x);
+/* Under recomputation what lies in a->shared may be the same memory for all layers. */
+void layer_saved_create(layer_saved *s, const places *a, const context *x);
 
 /* out_TH = the layer's output for input s->x_TH.  bias_E: the router's bias. */
 void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const real *bias_E, double loss_scale,

@@ -10,6 +10,10 @@ static int slot_of(const gradients *g, int64_t bucket) {
     return g->mesh->ranks > 1 && bucket % 2 ? SLOT_LAYER_1 : SLOT_LAYER_0;
 }
 
+static real *room(const gradients *g, int64_t n, const char *what) {
+    return g->k->alloc(g->k->ctx, (size_t)n * sizeof(real), what);
+}
+
 static int64_t largest(const int64_t *cut, int64_t parts) {
     int64_t most = 0;
     for (int64_t i = 0; i < parts; i++)
@@ -23,9 +27,8 @@ static void slot_create(gradients *g, gradient_slot *s, int64_t bucket) {
     s->bucket = -1;
     if (s->part || !g->p->bucket[bucket].dense_count) return; /* all layers are alike */
     s->part = largest(g->dense_cut + bucket * (ranks + 1), ranks);
-    if (!g->local)
-        s->buffer = mem_alloc((size_t)g->p->bucket[bucket].dense_count * sizeof(real), "a gradient buffer");
-    if (ranks > 1) s->received = mem_alloc((size_t)(ranks * s->part) * sizeof(real), "received gradients");
+    if (!g->local) s->buffer = room(g, g->p->bucket[bucket].dense_count, "a gradient buffer");
+    if (ranks > 1) s->received = room(g, ranks * s->part, "received gradients");
 }
 
 static void local_create(gradients *g) {
@@ -36,12 +39,14 @@ static void local_create(gradients *g) {
         n += (g->p->bucket[b].dense_count + 15) / 16 * 16; /* each begins on a cache line */
     }
     g->local_count = n;
-    g->local = mem_alloc((size_t)n * sizeof(real), "this rank's gradients");
+    g->local = room(g, n, "this rank's gradients");
 }
 
 void gradients_create(gradients *g, const params *p, const kernels *k, const mesh *mesh) {
     *g = (gradients){.p = p, .k = k, .mesh = mesh, .classes = mesh->replica_classes / mesh->groups};
     int64_t ranks = mesh->ranks, groups = mesh->groups, most_expert = 0;
+    g->world = transport_open(mesh->world, k);
+    g->replicas = transport_open(mesh->replicas, k);
     g->parts =
         mem_alloc((size_t)(2 * (ranks + mesh->replica_classes * groups)) * sizeof *g->parts, "message lists");
     g->dense_cut = mem_alloc((size_t)(p->buckets * (ranks + 1)) * sizeof(int64_t), "gradient parts");
@@ -65,19 +70,25 @@ void gradients_create(gradients *g, const params *p, const kernels *k, const mes
         if (largest(expert, groups) > most_expert) most_expert = largest(expert, groups);
         slot_create(g, &g->slot[slot_of(g, b)], b);
     }
-    g->owned = mem_alloc((size_t)g->owned_count * sizeof(real), "gradients");
-    g->class_grad = mem_alloc((size_t)(g->classes * g->class_count) * sizeof(real), "expert gradients");
+    g->owned = room(g, g->owned_count, "gradients");
+    g->class_grad = room(g, g->classes * g->class_count, "expert gradients");
     if (groups > 1)
-        g->class_received = mem_alloc((size_t)(mesh->replica_classes * most_expert) * sizeof(real),
-                                      "received expert gradients");
+        g->class_received = room(g, mesh->replica_classes * most_expert, "received expert gradients");
 }
 
 void gradients_destroy(gradients *g) {
+    const kernels *k = g->k;
+    if (!k) return;
     for (int i = 0; i < GRADIENT_SLOTS; i++) {
-        mem_free(g->slot[i].buffer);
-        mem_free(g->slot[i].received);
+        k->free(k->ctx, g->slot[i].buffer);
+        k->free(k->ctx, g->slot[i].received);
     }
-    mem_free(g->local);
+    k->free(k->ctx, g->local);
+    k->free(k->ctx, g->owned);
+    k->free(k->ctx, g->class_grad);
+    k->free(k->ctx, g->class_received);
+    transport_close(g->world);
+    transport_close(g->replicas);
     mem_free(g->local_at);
     mem_free(g->parts);
     mem_free(g->dense_cut);
@@ -86,9 +97,6 @@ void gradients_destroy(gradients *g) {
     mem_free(g->expert_at);
     mem_free(g->class_at);
     mem_free(g->class_of_layer);
-    mem_free(g->owned);
-    mem_free(g->class_grad);
-    mem_free(g->class_received);
     *g = (gradients){0};
 }
 
@@ -117,7 +125,7 @@ static void complete(gradients *g, gradient_slot *s) {
     const int64_t *cut = g->dense_cut + s->bucket * (m->ranks + 1);
     int64_t n = cut[m->rank + 1] - cut[m->rank];
     real *sum = g->owned + g->dense_at[s->bucket];
-    comm_wait(m->world, s->request);
+    transport_wait(g->world, s->request);
     for (int64_t i = 0; i < m->ranks; i++) {
         int rank = mesh_rank_of(m, i);
         const real *part = rank == m->rank ? s->sent + cut[rank] : s->received + rank * s->part;
@@ -157,7 +165,7 @@ void gradients_fold(gradients *g, int64_t bucket, int64_t turn) {
         send[n] = (comm_part){peer, s->sent + cut[peer], (size_t)(cut[peer + 1] - cut[peer]) * sizeof(real)};
         receive[n++] = (comm_part){peer, s->received + peer * s->part, (size_t)mine * sizeof(real)};
     }
-    s->request = comm_exchange(m->world, "fold of gradients", n, send, n, receive);
+    s->request = transport_exchange(g->world, "fold of gradients", n, send, n, receive);
 }
 
 /* ---- experts ---- */
@@ -197,8 +205,8 @@ void gradients_end_step(gradients *g) {
                                                  (size_t)(cut[peer + 1] - cut[peer]) * sizeof(real)};
         }
         if (m->groups > 1)
-            comm_wait(m->replicas, comm_exchange(m->replicas, "fold of expert gradients", n_send, send,
-                                                 n_receive, receive));
+            transport_wait(g->replicas, transport_exchange(g->replicas, "fold of expert gradients", n_send,
+                                                           send, n_receive, receive));
         for (int q = 0; q < m->replica_classes; q++) {
             const real *part = q % m->groups == m->group ? class_part(g, b, q) + cut[m->group]
                                                          : g->class_received + q * mine;

@@ -15,6 +15,7 @@
 
 #include "launch/mesh.h"
 #include "model/params.h"
+#include "model/transport.h"
 
 /* Buffers of dense gradients: one for each kind of bucket, two for layers, so that one travels while the next
  * fills. */
@@ -27,13 +28,14 @@ typedef struct gradient_slot {
     int64_t part;   /* elements of the largest part; 0: the model has no such bucket */
     int64_t bucket; /* which bucket travels, -1: none */
     int first;      /* of the step: the sum starts here */
-    comm_request *request;
+    transport_request *request;
 } gradient_slot;
 
 typedef struct gradients {
     const params *p;
     const kernels *k;
     const mesh *mesh;
+    transport *world, *replicas; /* among the mesh's groups of these names */
     gradient_slot slot[GRADIENT_SLOTS];
     real *local;                    /* this rank's sums of dense gradients, NULL: every turn is folded */
     int64_t local_count, *local_at; /* [buckets] */
@@ -53,6 +55,7 @@ typedef struct gradients {
 } gradients;
 
 void gradients_create(gradients *g, const params *p, const kernels *k, const mesh *mesh);
+/* Nothing happens to one that was never created and is all zero. */
 void gradients_destroy(gradients *g);
 size_t gradients_bytes(const gradients *g);
 

@@ -5,7 +5,7 @@
 #include <xxhash.h>
 
 #include "kernels/math.h"
-#include "launch/memory.h"
+#include "kernels/twin.h"
 
 /* Adds the pieces of one range [lo, hi) of a bucket's dense or expert array: owned, its gradient and moments
  * at `at`, or copied (at < 0). */
@@ -36,12 +36,16 @@ void optimizer_create(optimizer *o, const optim_config *c, const params *p, real
     *o = (optimizer){.c = *c, .p = p, .k = k, .mesh = mesh, .g = g, .weights = weights};
     for (int group = 0; group < PARAM_GROUPS; group++) o->lr_factor[group] = 1;
     size_t owned = (size_t)g->owned_count * sizeof(real);
-    o->m = mem_alloc(owned, "first moments");
-    o->v = mem_alloc(owned, "second moments");
+    o->m = k->alloc(k->ctx, owned, "first moments");
+    o->v = k->alloc(k->ctx, owned, "second moments");
     o->piece = mem_alloc((size_t)p->n * sizeof *o->piece, "the optimizer's pieces");
     o->copy = mem_alloc((size_t)(2 * p->n) * sizeof *o->copy, "the optimizer's pieces");
-    o->block_sums = mem_alloc((size_t)p->blocks * sizeof *o->block_sums, "block sums");
-    o->block_digests = mem_alloc((size_t)p->blocks * sizeof *o->block_digests, "block digests");
+    size_t sums = (size_t)p->blocks * sizeof *o->block_sums;
+    size_t digests = (size_t)p->blocks * sizeof *o->block_digests;
+    o->sums_table = k->alloc(k->ctx, sums, "block sums");
+    o->digests_table = k->alloc(k->ctx, digests, "block digests");
+    o->block_sums = twin_alloc(k, o->sums_table, sums, "block sums");
+    o->block_digests = twin_alloc(k, o->digests_table, digests, "block digests");
     o->byte_cut = mem_alloc((size_t)(mesh->ranks + 1) * sizeof *o->byte_cut, "weight parts");
     for (int64_t b = 0; b < p->buckets; b++) {
         const int64_t *dense = g->dense_cut + b * (mesh->ranks + 1) + mesh->rank;
@@ -62,13 +66,17 @@ void optimizer_transfer(optimizer *o, const transfer_config *c, int64_t hidden) 
 }
 
 void optimizer_destroy(optimizer *o) {
-    mem_free(o->m);
-    mem_free(o->v);
+    const kernels *k = o->k;
+    if (!k) return;
+    twin_free(o->sums_table, o->block_sums);
+    twin_free(o->digests_table, o->block_digests);
+    k->free(k->ctx, o->sums_table);
+    k->free(k->ctx, o->digests_table);
+    k->free(k->ctx, o->m);
+    k->free(k->ctx, o->v);
     mem_free(o->piece);
     mem_free(o->copy);
     mem_free(o->byte_cut);
-    mem_free(o->block_sums);
-    mem_free(o->block_digests);
     *o = (optimizer){0};
 }
 
@@ -90,14 +98,20 @@ static int waits(const optimizer *o, int64_t bucket) {
     return o->mtp_waits && bucket == bucket_mtp(o->p);
 }
 
+/* A table of 8 bytes a block. */
+static void zero_blocks(const optimizer *o, void *table) {
+    o->k->zero(o->k->ctx, o->p->blocks * (int64_t)(sizeof(uint64_t) / sizeof(real)), table);
+}
+
 gradient_figures optimizer_gradient(optimizer *o) {
     const params *p = o->p;
-    for (int64_t i = 0; i < p->blocks; i++) o->block_sums[i] = 0;
+    zero_blocks(o, o->sums_table);
     for (int64_t i = 0; i < o->pieces; i++) {
         const piece *q = &o->piece[i];
         if (waits(o, p->param[q->param].bucket)) continue;
-        o->k->sum_squares(o->k->ctx, q->count, o->block_sums + first_block(o, q), q->gradient);
+        o->k->sum_squares(o->k->ctx, q->count, o->sums_table + first_block(o, q), q->gradient);
     }
+    twin_read(o->k, o->block_sums, o->sums_table, (size_t)p->blocks * sizeof *o->block_sums);
     comm_sum_disjoint_f64(o->mesh->world, "gradient norm", o->block_sums, (size_t)p->blocks);
     gradient_figures f = {.rms_min = INFINITY};
     double total = 0;
@@ -162,11 +176,12 @@ static void gather_weights(optimizer *o) {
         const int64_t *dense = o->g->dense_cut + i * (m->ranks + 1),
                       *expert = o->g->expert_cut + i * (m->groups + 1);
         for (int r = 0; r <= m->ranks; r++) o->byte_cut[r] = (size_t)dense[r] * sizeof(real);
-        comm_all_gather_ranges(m->world, "gather of weights", o->weights + b->dense_offset, o->byte_cut);
+        transport_all_gather_ranges(o->g->world, "gather of weights", o->weights + b->dense_offset,
+                                    o->byte_cut);
         for (int r = 0; r <= m->groups; r++) o->byte_cut[r] = (size_t)expert[r] * sizeof(real);
         if (b->expert_count)
-            comm_all_gather_ranges(m->replicas, "gather of experts", o->weights + b->expert_offset,
-                                   o->byte_cut);
+            transport_all_gather_ranges(o->g->replicas, "gather of experts", o->weights + b->expert_offset,
+                                        o->byte_cut);
         for (int64_t k = first; k < end && o->guard; k++) guard_note(o->guard, &o->copy[k]);
     }
 }
@@ -217,12 +232,13 @@ void optimizer_guard_verify(optimizer *o) {
 }
 
 uint64_t optimizer_digest(optimizer *o, int which) {
-    for (int64_t i = 0; i < o->p->blocks; i++) o->block_digests[i] = 0;
+    zero_blocks(o, o->digests_table);
     for (int64_t i = 0; i < o->pieces; i++) {
         const piece *q = &o->piece[i];
         const real *x = which == 0 ? q->weight : which == 1 ? q->m : q->v;
-        o->k->digest(o->k->ctx, q->count, o->block_digests + first_block(o, q), x);
+        o->k->digest(o->k->ctx, q->count, o->digests_table + first_block(o, q), x);
     }
+    twin_read(o->k, o->block_digests, o->digests_table, (size_t)o->p->blocks * sizeof *o->block_digests);
     comm_sum_disjoint_u64(o->mesh->world, "digest of parameters", o->block_digests, (size_t)o->p->blocks);
     return XXH3_64bits(o->block_digests, (size_t)o->p->blocks * sizeof *o->block_digests);
 }

@@ -23,8 +23,8 @@ typedef struct optimizer {
     int64_t steps, mtp_steps; /* updates done; the MTP head counts its own */
     int mtp_waits;            /* the MTP head is left as it is: no norm, no update, no decay */
     size_t *byte_cut;         /* [P + 1] */
-    double *block_sums;       /* [blocks of the table] */
-    uint64_t *block_digests;
+    double *sums_table, *block_sums;         /* [blocks of the table], and its twin on the host */
+    uint64_t *digests_table, *block_digests; /* likewise */
 } optimizer;
 
 typedef struct gradient_figures {
@@ -36,6 +36,7 @@ typedef struct gradient_figures {
 
 void optimizer_create(optimizer *o, const optim_config *c, const params *p, real *weights, gradients *g,
                       const kernels *k, const mesh *mesh);
+/* Nothing happens to one that was never created and is all zero. */
 void optimizer_destroy(optimizer *o);
 /* Learning rates of each group as found with another width; 1 times the schedule's until then. */
 void optimizer_transfer(optimizer *o, const transfer_config *c, int64_t hidden);

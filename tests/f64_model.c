@@ -134,7 +134,7 @@ static void subject_create(subject *s, draw *d) {
     model_create(&s->m, &s->c, &s->k, &s->mesh);
     gradients_create(&s->g, &s->m.p, &s->k, &s->mesh);
     optimizer_create(&s->o, &oc, &s->m.p, s->m.weights, &s->g, &s->k, &s->mesh);
-    init_weights(&s->m.p, &init, d->seed, s->m.weights, 1);
+    init_weights(&s->m.p, &init, d->seed, &s->k, s->m.weights, 1);
     for (int64_t i = 0; i < s->m.p.n; i++) /* norms away from one, so that each factor shows */
         if (s->m.p.param[i].group == GROUP_NORM) {
             const param *q = &s->m.p.param[i];

@@ -50,7 +50,7 @@ static model_config_all config_of(int sequential, int mask, int recompute) {
 static void open_model(model *m, const model_config_all *c, const kernels *k, const mesh *ranks) {
     const init_config init = {.embedding_std = 1, .hidden_std = 0.2, .unembedding_std = 0.2};
     model_create(m, c, k, ranks);
-    init_weights(&m->p, &init, 5, m->weights, 1);
+    init_weights(&m->p, &init, 5, k, m->weights, 1);
 }
 
 /* A text of random tokens with ends of documents in it, in pieces of 1, 2, 3, ... tokens. */

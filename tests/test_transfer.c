@@ -98,7 +98,7 @@ static void table_1(void **unused) {
     int scaled = 0, kept = 0;
     subject s;
     subject_open(&s);
-    init_weights(&s.m.p, &init, 3, s.m.weights, 1);
+    init_weights(&s.m.p, &init, 3, &s.k, s.m.weights, 1);
     optimizer_transfer(&s.o, &c, WIDTH);
     for (int64_t i = 0; i < s.o.pieces; i++) {
         const piece *q = &s.o.piece[i];

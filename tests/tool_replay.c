@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 
 #include "ckpt/safetensors.h"
-#include "launch/memory.h"
+#include "kernels/twin.h"
 #include "train/step.h"
 
 static double number(const json_t *j, const char *key, double fallback) {
@@ -108,13 +108,16 @@ static void load_weights(state *s, const char *dir) {
     if (safetensors_open(&file, path, &e)) FAULT(e.code, "%s", e.text);
     for (int64_t i = 0; i < p->n; i++) {
         const param *q = &p->param[i];
-        const bucket *b = &p->bucket[q->bucket];
         if (q->offset < 0) continue;
         const safetensor *t = safetensors_find(&file, q->name);
         if (!t || t->count != q->count)
             FAULT(EXIT_CORRUPT, "%s: tensor %s is missing or misshapen", path, q->name);
-        real *to = s->model.weights + (q->expert < 0 ? b->dense_offset : b->expert_offset) + q->offset;
+        size_t bytes = (size_t)q->count * sizeof(real);
+        real *table = params_weight(p, s->model.weights, q),
+             *to = twin_alloc(&s->k, table, bytes, "a weight");
         if (safetensors_read_f32(t, 0, q->count, to, &e)) FAULT(e.code, "%s", e.text);
+        twin_write(&s->k, table, to, bytes);
+        twin_free(table, to);
     }
     int64_t total = experts_total(&s->c.model);
     for (int64_t l = 0; l < s->c.model.num_layers; l++) {
@@ -151,8 +154,8 @@ static void write_pieces(state *s, int gradient, const real *logits, int64_t log
     float *one = mem_alloc((size_t)total * sizeof *one, "all parameters");
     for (int64_t i = 0; i < s->optimizer.pieces; i++) {
         const piece *q = &s->optimizer.piece[i];
-        for (int64_t j = 0; j < q->count; j++)
-            all[at[q->param] + q->offset + j] = (double)(gradient ? q->gradient : q->weight)[j];
+        s->k.to_host(s->k.ctx, one, gradient ? q->gradient : q->weight, (size_t)q->count * sizeof *one);
+        for (int64_t j = 0; j < q->count; j++) all[at[q->param] + q->offset + j] = (double)one[j];
     }
     comm_sum_disjoint_f64(s->mesh.world, "gather for output", all, (size_t)total);
     for (int64_t i = 0; i < total; i++) one[i] = (float)all[i];

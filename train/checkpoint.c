@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launch/memory.h"
+#include "kernels/twin.h"
 
 /* The logical tensors of a state in the order in which they are stored: for each parameter its weight and
  * moments, then for each layer the router's bias and the controller's memory. */
@@ -71,19 +71,38 @@ static tensor_list list_tensors(const params *p, const model_config *c) {
     return t;
 }
 
+/* Where a save finds a piece's weight or moments: in place, or in the host's copy of them, of which `room`
+ * elements of each were taken by the pieces before. */
+static void *piece_data(const state *s, const piece *q, int what, int64_t room) {
+    real *const data[PER_PARAM] = {q->weight, q->m, q->v};
+    return s->k.host_memory ? data[what] : s->pieces + what * s->gradients.owned_count + room;
+}
+
+static void read_pieces(const state *s) {
+    const optimizer *o = &s->optimizer;
+    int64_t room = 0;
+    for (int64_t i = 0; i < o->pieces; room += o->piece[i++].count) {
+        const piece *q = &o->piece[i];
+        size_t bytes = (size_t)q->count * sizeof(real);
+        twin_read(&s->k, piece_data(s, q, WEIGHT, room), q->weight, bytes);
+        twin_read(&s->k, piece_data(s, q, MOMENT_1, room), q->m, bytes);
+        twin_read(&s->k, piece_data(s, q, MOMENT_2, room), q->v, bytes);
+    }
+}
+
 /* The slices that this rank owns: its optimizer pieces, and on rank 0 the controllers. */
 static void list_slices(tensor_list *t, const state *s) {
     const optimizer *o = &s->optimizer;
-    int64_t layers = s->c.model.num_layers;
+    int64_t layers = s->c.model.num_layers, room = 0;
     t->slice = mem_alloc((size_t)(PER_PARAM * o->pieces + PER_LAYER * layers) * sizeof *t->slice,
                          "the checkpoint's list");
     /* slices must come sorted by tensor: pieces are in the table's order, at most one of a parameter */
     for (int64_t i = 0; i < o->pieces; i++) {
         const piece *q = &o->piece[i];
-        void *data[PER_PARAM] = {q->weight, q->m, q->v};
         for (int what = 0; what < PER_PARAM; what++)
             t->slice[t->slices++] =
-                (ckpt_slice){PER_PARAM * q->param + what, q->offset, q->count, data[what]};
+                (ckpt_slice){PER_PARAM * q->param + what, q->offset, q->count, piece_data(s, q, what, room)};
+        room += q->count;
     }
     for (int64_t l = 0; s->mesh.rank == 0 && l < layers; l++)
         for (int what = 0; what < PER_LAYER; what++) {
@@ -168,6 +187,7 @@ int checkpoint_preflight(const state *s, error *e) {
 
 int checkpoint_start(ckpt_saver *saver, const state *s, const char *tokenizer_digest, error *e) {
     json_t *about = describe(s, tokenizer_digest);
+    read_pieces(s);
     ckpt_start(saver, s->step, about, e);
     json_decref(about);
     return e->code;
@@ -191,41 +211,57 @@ json_t *checkpoint_describe_fresh(const config *c, const char *tokenizer_digest)
 
 /* ---- loading ---- */
 
+/* What is to be read, and where it goes: kernels' tables by way of their twins. */
+typedef struct wanted {
+    ckpt *k;
+    const kernels *backend;
+    ckpt_slice *slice;
+    void **table; /* NULL: the slice's data is the host's own */
+    int64_t n;
+} wanted;
+
 /* Appends a slice of a named tensor, checking that the checkpoint has it with this shape. */
-static int want(ckpt *k, ckpt_slice *slices, int64_t *n, const char *name, int type, int rank,
-                const int64_t *shape, int64_t offset, int64_t count, void *data, error *e) {
+static int want(wanted *w, const char *name, int type, int rank, const int64_t *shape, int64_t offset,
+                int64_t count, void *data, error *e) {
     const ckpt_tensor *all;
-    ckpt_tensors(k, &all);
-    int64_t i = ckpt_find(k, name);
+    ckpt_tensors(w->k, &all);
+    int64_t i = ckpt_find(w->k, name);
     if (i < 0)
         return error_set(e, EXIT_CORRUPT, "%s has no tensor %s: it is a checkpoint of another model",
-                         ckpt_path(k), name);
+                         ckpt_path(w->k), name);
     const ckpt_tensor *t = &all[i];
     if (t->type != type || t->rank != rank || memcmp(t->shape, shape, (size_t)rank * sizeof *shape))
-        return error_set(e, EXIT_CORRUPT,
-                         "%s: tensor %s has shape [%lld%s...] and this model wants [%lld...]", ckpt_path(k),
-                         name, (long long)t->shape[0], t->rank > 1 ? ", " : "", (long long)shape[0]);
-    slices[(*n)++] = (ckpt_slice){i, offset, count, data};
+        return error_set(
+            e, EXIT_CORRUPT, "%s: tensor %s has shape [%lld%s...] and this model wants [%lld...]",
+            ckpt_path(w->k), name, (long long)t->shape[0], t->rank > 1 ? ", " : "", (long long)shape[0]);
+    w->slice[w->n++] = (ckpt_slice){i, offset, count, data};
+    return 0;
+}
+
+/* The same for elements of a parameter, its weight or a moment, in the backend's memory. */
+static int want_table(wanted *w, int what, const param *q, int64_t offset, int64_t count, real *table,
+                      error *e) {
+    char name[512];
+    snprintf(name, sizeof name, "%s%s", param_prefix[what], q->name);
+    if (want(w, name, CKPT_F32, q->rank, q->shape, offset, count, NULL, e)) return e->code;
+    w->table[w->n - 1] = table;
+    w->slice[w->n - 1].data = twin_alloc(w->backend, table, (size_t)count * sizeof(real), "a loaded tensor");
     return 0;
 }
 
 /* Every weight that this rank holds, whole. */
-static int want_weights(const state *s, ckpt *k, ckpt_slice *slices, int64_t *n, error *e) {
+static int want_weights(const state *s, wanted *w, error *e) {
     const params *p = &s->model.p;
-    char name[512];
     int code = 0;
     for (int64_t i = 0; i < p->n && !code; i++) {
         const param *q = &p->param[i];
-        const bucket *b = &p->bucket[q->bucket];
-        if (q->offset < 0) continue;
-        real *to = s->model.weights + (q->expert < 0 ? b->dense_offset : b->expert_offset) + q->offset;
-        snprintf(name, sizeof name, "%s%s", param_prefix[WEIGHT], q->name);
-        code = want(k, slices, n, name, CKPT_F32, q->rank, q->shape, 0, q->count, to, e);
+        if (q->offset >= 0)
+            code = want_table(w, WEIGHT, q, 0, q->count, params_weight(p, s->model.weights, q), e);
     }
     return code;
 }
 
-static int want_layers(const state *s, ckpt *k, int from, int to, ckpt_slice *slices, int64_t *n, error *e) {
+static int want_layers(const state *s, wanted *w, int from, int to, error *e) {
     int code = 0;
     for (int64_t l = 0; l < s->c.model.num_layers; l++)
         for (int what = from; what < to && !code; what++) {
@@ -234,34 +270,40 @@ static int want_layers(const state *s, ckpt *k, int from, int to, ckpt_slice *sl
             snprintf(name, sizeof name, "%s%s", layer_prefix[what], bias);
             int64_t count = what == BIAS ? experts_total(&s->c.model) : s->c.model.n_routed_experts;
             int type = what == BIAS ? CKPT_F32 : what == WAITING ? CKPT_I64 : CKPT_F64;
-            code = want(k, slices, n, name, type, 1, &count, 0, count, layer_data(s, l, what), e);
+            code = want(w, name, type, 1, &count, 0, count, layer_data(s, l, what), e);
         }
     return code;
 }
 
-static int want_moments(const state *s, ckpt *k, ckpt_slice *slices, int64_t *n, error *e) {
+static int want_moments(const state *s, wanted *w, error *e) {
     const optimizer *o = &s->optimizer;
-    char name[512];
     int code = 0;
     for (int64_t i = 0; i < o->pieces; i++)
         for (int what = MOMENT_1; what < PER_PARAM && !code; what++) {
             const piece *q = &o->piece[i];
-            const param *w = &o->p->param[q->param];
-            snprintf(name, sizeof name, "%s%s", param_prefix[what], w->name);
-            code = want(k, slices, n, name, CKPT_F32, w->rank, w->shape, q->offset, q->count,
-                        what == MOMENT_1 ? q->m : q->v, e);
+            code = want_table(w, what, &o->p->param[q->param], q->offset, q->count,
+                              what == MOMENT_1 ? q->m : q->v, e);
         }
     return code;
 }
 
 static int load(state *s, ckpt *k, int everything, error *e) {
-    int64_t n = 0, room = s->model.p.n + 2 * s->optimizer.pieces + PER_LAYER * s->c.model.num_layers;
-    ckpt_slice *slices = mem_alloc((size_t)room * sizeof *slices, "the checkpoint's list");
-    int code = want_weights(s, k, slices, &n, e);
-    if (!code) code = want_layers(s, k, BIAS, everything ? PER_LAYER : BIAS + 1, slices, &n, e);
-    if (!code && everything) code = want_moments(s, k, slices, &n, e);
-    if (!code) ckpt_read(k, slices, n, e);
-    mem_free(slices);
+    int64_t room = s->model.p.n + 2 * s->optimizer.pieces + PER_LAYER * s->c.model.num_layers;
+    wanted w = {.k = k,
+                .backend = &s->k,
+                .slice = mem_alloc((size_t)room * sizeof *w.slice, "the checkpoint's list"),
+                .table = mem_alloc((size_t)room * sizeof *w.table, "the checkpoint's list")};
+    int code = want_weights(s, &w, e);
+    if (!code) code = want_layers(s, &w, BIAS, everything ? PER_LAYER : BIAS + 1, e);
+    if (!code && everything) code = want_moments(s, &w, e);
+    if (!code) ckpt_read(k, w.slice, w.n, e);
+    for (int64_t i = 0; i < w.n; i++) {
+        if (!w.table[i]) continue;
+        twin_write(&s->k, w.table[i], w.slice[i].data, (size_t)w.slice[i].count * sizeof(real));
+        twin_free(w.table[i], w.slice[i].data);
+    }
+    mem_free(w.slice);
+    mem_free(w.table);
     return comm_agree(s->mesh.world, e);
 }
 

@@ -33,19 +33,20 @@ enum { LOSS, TOKENS, BYTES, OFFERED, ACCEPTED, SUMS };
 /* Row b of the micro-batch that model_evaluate has just seen. */
 static void sum_row(const state *s, const tokenizer *t, int64_t b, const real *token_loss, double *sum) {
     const model *m = &s->model;
+    const token_rows *r = &m->host_rows;
     int64_t seq = s->c.train.seq_len;
     for (int64_t i = b * seq; i < (b + 1) * seq; i++) {
         size_t bytes = 0;
         sum[LOSS] += (double)token_loss[i];
-        if (m->target_T[i] < 0) continue;
-        tokenizer_token(t, m->target_T[i], &bytes);
+        if (r->target_T[i] < 0) continue;
+        tokenizer_token(t, r->target_T[i], &bytes);
         sum[TOKENS]++;
         sum[BYTES] += (double)bytes;
     }
     for (int64_t i = b * seq; m->mtp_on && i + 1 < (b + 1) * seq; i++) {
-        if (m->target2_T[i] < 0) continue;
+        if (r->target2_T[i] < 0) continue;
         sum[OFFERED]++;
-        sum[ACCEPTED] += m->best2_T[i] == m->best_T[i + 1];
+        sum[ACCEPTED] += r->best2_T[i] == r->best_T[i + 1];
     }
 }
 

@@ -113,6 +113,7 @@ void figures_read(const state *s, step_result *r) {
     double v = (double)s->c.train.micro_batches, layers = (double)c->num_layers;
     double tokens = v * (double)(s->c.train.micro_batch_size * s->c.train.seq_len);
     double *x = s->figure_sum, all = 0, all_sq = 0;
+    size_t router_bytes = (size_t)(n * c->hidden_size) * sizeof(real);
     r->lm = x[LM] / v;
     r->z = x[Z] / v;
     r->mtp = x[MTP] / v;
@@ -134,7 +135,9 @@ void figures_read(const state *s, step_result *r) {
         }
         r->load_max_over_mean[l] = sum > 0 ? most * (double)ffn / sum : 0;
         r->router_grad_ratio[l] = gradient_ratio(s, r->count + l * n, count + n, tokens);
-        r->router_similarity[l] = mean_cosine(s->model.layer[l].router, n, c->hidden_size, s->row_sum);
+        const real *router = s->model.layer[l].router;
+        if (s->router) s->k.to_host(s->k.ctx, s->router, router, router_bytes);
+        r->router_similarity[l] = mean_cosine(s->router ? s->router : router, n, c->hidden_size, s->row_sum);
     }
     r->ffn_mean_all = all / (tokens * layers);
     r->ffn_std_all = deviation(all, all_sq, tokens * layers);

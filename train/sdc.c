@@ -11,19 +11,21 @@
 
 /* ---- the tests' switch ---- */
 
+/* The router's bias that is meant, in host memory; NULL if it is something else. */
+static real *flipped_bias(const state *s) {
+    for (int64_t l = 0; l < s->c.model.num_layers; l++) {
+        char bias[256];
+        snprintf(bias, sizeof bias, "model.layers.%lld.mlp.router.e_score_correction_bias", (long long)l);
+        if (!strcmp(s->sdc.flip.name, bias)) return s->model.router_bias_LE + l * experts_total(&s->c.model);
+    }
+    return NULL;
+}
+
 /* This rank's copy of the tensor that is meant, whole or (moments) from element *first on; NULL if it has
  * none. Sets how many elements that are. */
 static real *flipped_tensor(const state *s, int64_t *first, int64_t *count) {
     const params *p = &s->model.p;
     const char *name = s->sdc.flip.name;
-    int64_t all = experts_total(&s->c.model);
-    *first = 0;
-    for (int64_t l = 0; l < s->c.model.num_layers; l++) {
-        char bias[256];
-        snprintf(bias, sizeof bias, "model.layers.%lld.mlp.router.e_score_correction_bias", (long long)l);
-        *count = all;
-        if (!strcmp(name, bias)) return s->model.router_bias_LE + l * all;
-    }
     for (int64_t i = 0; i < s->optimizer.pieces; i++) {
         const piece *q = &s->optimizer.piece[i];
         *first = q->offset;
@@ -41,6 +43,11 @@ static void flip_weight(const state *s) {
     bit_flip f = s->sdc.flip;
     int64_t first, count;
     if (f.kind != FLIP_WEIGHT || f.step != f.now) return;
+    real *bias = flipped_bias(s);
+    if (bias) {
+        flip_strike_in(&f, f.name, bias, experts_total(&s->c.model), sizeof *bias);
+        return;
+    }
     real *w = flipped_tensor(s, &first, &count);
     if (!w || f.index < first || f.index >= first + count) {
         fprintf(stderr, "caracal: rank %d: nothing flipped: it has no %s [%lld]\n", f.rank, f.name,
@@ -48,7 +55,7 @@ static void flip_weight(const state *s) {
         return;
     }
     f.index -= first;
-    flip_strike(&f, f.name, w, count, sizeof(real));
+    context_flip(&s->model.x, &f, f.name, w, count);
 }
 
 /* ---- a step ---- */

@@ -55,6 +55,12 @@ static void training_create(state *s) {
     s->figure_sum = mem_alloc((size_t)s->figures * sizeof(double), "figures");
     s->row_sum = mem_alloc((size_t)c->model.hidden_size * sizeof(double), "figures");
     s->sample_loss = mem_alloc((size_t)stages_most_samples(c) * sizeof(double), "losses of samples");
+    if (!s->k.host_memory) {
+        s->router =
+            mem_alloc((size_t)(experts_total(&c->model) * c->model.hidden_size) * sizeof(real), "figures");
+        s->pieces =
+            mem_alloc_pages((size_t)(3 * s->gradients.owned_count) * sizeof(real), "the state on the host");
+    }
     s->figure_all = mem_alloc((size_t)(s->figures * s->mesh.ranks) * sizeof(double), "figures");
 }
 
@@ -105,6 +111,8 @@ void state_destroy(state *s) {
     mem_free(s->row_sum);
     mem_free(s->sample_loss);
     spikes_free(&s->spikes);
+    mem_free(s->router);
+    mem_free(s->pieces);
     optimizer_destroy(&s->optimizer);
     gradients_destroy(&s->gradients);
     model_destroy(&s->model);
@@ -114,7 +122,8 @@ void state_destroy(state *s) {
 
 void state_initialise(state *s) {
     init_config init = transfer_init(&s->c.transfer, s->c.model.hidden_size, &s->c.init);
-    init_weights(&s->model.p, &init, (uint64_t)s->c.train.seed, s->model.weights, s->c.kernels.threads);
+    init_weights(&s->model.p, &init, (uint64_t)s->c.train.seed, &s->k, s->model.weights,
+                 s->c.kernels.threads);
 }
 
 void state_reset(state *s) {

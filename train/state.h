@@ -28,6 +28,9 @@ typedef struct state {
     int64_t figures;
     double *figure, *figure_all, *figure_sum; /* [n], [P][n], [n] */
     double *row_sum;                          /* scratch [H] */
+    /* where the backend's memory is not the host's: a layer's router, and what a checkpoint takes from the
+     * device, [3][owned] weights and moments of the optimizer's pieces; NULL elsewhere */
+    real *router, *pieces;
 } state;
 
 /* Opens backend, mesh and model for `c`; weights are zero, biases and history too.  eos: from the tokenizer.
