@@ -12,7 +12,6 @@
 #include "launch/message.h"
 
 enum {
-    REQUESTS = 32,   /* exchanges under way at one time in one group */
     PIECE = 1 << 30, /* MPI counts in int: longer parts travel in pieces of this size */
     TAGS = 30000,    /* below the least MPI_TAG_UB that the standard allows */
     SPINS = 200,     /* polls before a waiting rank offers its core to another */
@@ -26,6 +25,7 @@ typedef struct comm_shared {
     int checked;          /* digests travel with messages */
     error corruption;     /* the first message that was not what its sender sent */
     const bit_flip *flip; /* tests only */
+    trace *trace;         /* NULL: none is taken */
 } comm_shared;
 
 struct comm_request {
@@ -33,6 +33,7 @@ struct comm_request {
     const char *operation;
     uint64_t sequence;
     int64_t layer;
+    double began; /* for the trace */
     int in_use, checked, damaged, n, capacity;
     size_t digests, digest_capacity; /* of all its messages */
     uint64_t *digest;
@@ -44,10 +45,11 @@ struct comm_request {
 struct comm {
     MPI_Comm mpi; /* MPI_COMM_NULL in a group of one */
     int rank, size;
+    int number;      /* among the world's groups */
     int *world_rank; /* [size] */
     uint64_t sequence;
     comm_shared *shared;
-    comm_request request[REQUESTS];
+    comm_request request[COMM_REQUESTS];
 };
 
 double comm_clock(void) {
@@ -79,8 +81,8 @@ static comm *comm_new(MPI_Comm mpi, int rank, int size, comm_shared *shared) {
     c->rank = rank;
     c->size = size;
     c->shared = shared;
-    shared->references++;
-    for (int i = 0; i < REQUESTS; i++) c->request[i].owner = c;
+    c->number = shared->references++;
+    for (int i = 0; i < COMM_REQUESTS; i++) c->request[i].owner = c;
     c->world_rank = mem_alloc((size_t)size * sizeof *c->world_rank, "a communicator");
     c->world_rank[rank] = shared->world_rank;
     if (mpi != MPI_COMM_NULL) MPI_Comm_set_errhandler(mpi, MPI_ERRORS_RETURN);
@@ -114,7 +116,7 @@ int comm_open(comm **world, double wait_timeout, error *e) {
 
 void comm_free(comm *c) {
     if (!c) return;
-    for (int i = 0; i < REQUESTS; i++) {
+    for (int i = 0; i < COMM_REQUESTS; i++) {
         free(c->request[i].mpi);
         free(c->request[i].status);
         free(c->request[i].what);
@@ -147,6 +149,21 @@ int comm_size(const comm *c) {
 double comm_exposed_seconds(const comm *c) {
     return c->shared->exposed;
 }
+double comm_timeout(const comm *c) {
+    return c->shared->timeout;
+}
+int comm_overlaps(const comm *c) {
+    return c->shared->overlap;
+}
+void comm_add_exposed(comm *c, double seconds) {
+    c->shared->exposed += seconds;
+}
+void comm_set_trace(comm *c, trace *t) {
+    c->shared->trace = t;
+}
+trace *comm_trace(const comm *c) {
+    return c->shared->trace;
+}
 void comm_at_layer(comm *c, int64_t layer) {
     c->shared->layer = layer;
 }
@@ -176,9 +193,9 @@ comm *comm_split(comm *c, int color, int key) {
 
 static comm_request *take(comm *c, const char *operation, int messages, size_t digests) {
     comm_request *r = NULL;
-    for (int i = 0; i < REQUESTS && !r; i++)
+    for (int i = 0; i < COMM_REQUESTS && !r; i++)
         if (!c->request[i].in_use) r = &c->request[i];
-    if (!r) FAULT(70, "%s: %d exchanges are under way already", operation, REQUESTS);
+    if (!r) FAULT(70, "%s: %d exchanges are under way already", operation, COMM_REQUESTS);
     if (r->capacity < messages) {
         r->capacity = messages;
         r->mpi = mem_grow(r->mpi, (size_t)messages * sizeof *r->mpi, "message requests");
@@ -192,6 +209,7 @@ static comm_request *take(comm *c, const char *operation, int messages, size_t d
     r->operation = operation;
     r->sequence = ++c->sequence;
     r->layer = c->shared->layer;
+    r->began = trace_begin(c->shared->trace);
     r->checked = digests > 0;
     r->in_use = 1;
     r->n = 0;
@@ -250,6 +268,10 @@ static void finish(comm_request *r) {
                   (unsigned long long)r->sequence, c->rank, r->what[i].bytes, r->what[i].peer, came);
     }
     c->shared->exposed += comm_clock() - start;
+    trace_wait(c->shared->trace, r->operation, r->layer, start);
+    if (r->began > 0)
+        trace_span(c->shared->trace, TRACE_EXCHANGES + COMM_REQUESTS * c->number + (int)(r - c->request),
+                   r->operation, r->layer, r->began, comm_clock());
     r->in_use = 0;
 }
 
@@ -397,24 +419,6 @@ void comm_all_gather(comm *c, const char *operation, void *receive, const void *
     run(c, r, MPI_Iallgather(MPI_IN_PLACE, 0, MPI_BYTE, receive, (int)bytes, MPI_BYTE, c->mpi, r->mpi));
 }
 
-int comm_ranges(const comm *c, void *data, const size_t *offset, comm_part *send, comm_part *receive) {
-    int n = 0;
-    for (int step = 1; step < c->size; step++) { /* every rank starts with another neighbour */
-        int to = (c->rank + step) % c->size, from = (c->rank - step + c->size) % c->size;
-        send[n] = (comm_part){to, (char *)data + offset[c->rank], offset[c->rank + 1] - offset[c->rank]};
-        receive[n++] = (comm_part){from, (char *)data + offset[from], offset[from + 1] - offset[from]};
-    }
-    return n;
-}
-
-void comm_all_gather_ranges(comm *c, const char *operation, void *data, const size_t *offset) {
-    if (c->size == 1) return;
-    comm_part *part = mem_alloc(2 * (size_t)c->size * sizeof *part, "message parts");
-    int n = comm_ranges(c, data, offset, part, part + c->size);
-    comm_wait(c, comm_exchange(c, operation, n, part, n, part + c->size));
-    mem_free(part);
-}
-
 static void sum(comm *c, const char *operation, void *data, size_t n, MPI_Datatype type) {
     const size_t limit = 1 << 24;
     for (size_t at = 0; c->size > 1 && at < n; at += limit) {
@@ -440,16 +444,4 @@ int64_t comm_max_i64(comm *c, const char *operation, int64_t value) {
     comm_request *r = collective(c, operation);
     run(c, r, MPI_Iallreduce(MPI_IN_PLACE, &value, 1, MPI_INT64_T, MPI_MAX, c->mpi, r->mpi));
     return value;
-}
-
-int comm_agree(comm *c, error *e) {
-    if (c->size == 1) return e->code;
-    int32_t mine = e->code, *all = mem_alloc((size_t)c->size * sizeof *all, "exit codes");
-    comm_all_gather(c, "agree", all, &mine, sizeof mine);
-    int first = 0;
-    while (first < c->size && !all[first]) first++;
-    mem_free(all);
-    if (first == c->size) return 0;
-    comm_broadcast(c, "agree", e, sizeof *e, first);
-    return e->code;
 }

@@ -12,6 +12,9 @@
 
 #include "launch/error.h"
 #include "launch/flip.h"
+#include "launch/trace.h"
+
+enum { COMM_REQUESTS = 32 }; /* exchanges under way at one time in one group */
 
 typedef struct comm comm;
 
@@ -39,7 +42,16 @@ int comm_rank(const comm *c);
 int comm_size(const comm *c);
 /* Seconds spent inside waits and blocking calls of this group and all groups split from the same world. */
 double comm_exposed_seconds(const comm *c);
+/* For messages that travel by other means than this group's: how long to wait, whether exchanges are to last,
+ * and seconds that were waited. */
+double comm_timeout(const comm *c);
+int comm_overlaps(const comm *c);
+void comm_add_exposed(comm *c, double seconds);
 double comm_clock(void); /* a monotonic clock, in seconds */
+
+/* Exchanges and waits of all groups of this world show in t from now on; NULL: in none. */
+void comm_set_trace(comm *c, trace *t);
+trace *comm_trace(const comm *c);
 
 /* Which layer is at work (-1: none), for messages about messages; of all groups of this world, as are: */
 void comm_at_layer(comm *c, int64_t layer);

@@ -61,6 +61,15 @@ static inline void context_enter_layer(context *x, int64_t l) {
     comm_at_layer(x->mesh->world, l);
 }
 
+/* A call, and a span of the timeline where one is taken (launch/trace.h). */
+#define TRACED(x, name, call)                                                                                \
+    do {                                                                                                     \
+        trace *timeline = comm_trace((x)->mesh->world);                                                      \
+        double span_began = trace_begin(timeline);                                                           \
+        call;                                                                                                \
+        trace_end(timeline, name, (x)->layer, span_began);                                                   \
+    } while (0)
+
 static inline int64_t attention_rank(const model_config *c) {
     return c->q_lora_rank + c->kv_lora_rank + c->qk_rope_head_dim;
 }

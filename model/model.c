@@ -242,8 +242,9 @@ static void forward(model *m) {
     for (int64_t l = 0; l < layers; l++) {
         real *out = l + 1 < layers ? m->saved[l + 1].x_TH : m->hidden_TH;
         context_enter_layer(x, l);
-        layer_forward(x, &m->saved[l], &m->layer[l], m->bias_LE + l * experts_total(&x->c), m->loss_scale,
-                      out);
+        TRACED(x, "layer",
+               layer_forward(x, &m->saved[l], &m->layer[l], m->bias_LE + l * experts_total(&x->c),
+                             m->loss_scale, out));
     }
     context_enter_layer(x, -1);
     norm_forward(x, m->final_TH, m->rstd_final_T, m->hidden_TH, m->head.norm);
@@ -375,7 +376,9 @@ void model_head_backward(model *m, real *embedding, real *head, real *mtp) {
 void model_layer_backward(model *m, int64_t l, real *dense, real *const *class_grad, const int *class_of) {
     layer_tensors g = params_layer(&m->p, dense, NULL);
     context_enter_layer(&m->x, l);
-    layer_backward(&m->x, &m->saved[l], &m->layer[l], &g, class_grad, class_of, m->dhidden_TH, m->d_TH);
+    TRACED(
+        &m->x, "layer",
+        layer_backward(&m->x, &m->saved[l], &m->layer[l], &g, class_grad, class_of, m->dhidden_TH, m->d_TH));
 }
 
 void model_embedding_backward(model *m, real *embedding) {

@@ -41,24 +41,25 @@ static void ffn_1(context *x, layer_saved *s, const layer_tensors *w, real *out)
 
 void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const real *bias, double loss_scale,
                    real *out) {
+    moe_saved *m = &s->moe;
     if (x->c.moe_input == MOE_SHORTCUT) {
-        attention_0(x, s, w);
-        moe_route(x, &s->moe, w->router, bias, s->y_TH[0], loss_scale); /* counts travel */
-        ffn_0(x, s, w);
-        moe_dispatch(x, &s->moe, s->y_TH[0]); /* tokens travel */
-        attention_1(x, s, w);
-        moe_experts(x, &s->moe, w); /* answers travel */
-        ffn_1(x, s, w, out);
-        moe_combine(x, &s->moe, out, w, s->y_TH[0]);
+        TRACED(x, "attention 0", attention_0(x, s, w));
+        TRACED(x, "route", moe_route(x, m, w->router, bias, s->y_TH[0], loss_scale)); /* counts travel */
+        TRACED(x, "FFN 0", ffn_0(x, s, w));
+        TRACED(x, "dispatch", moe_dispatch(x, m, s->y_TH[0])); /* tokens travel */
+        TRACED(x, "attention 1", attention_1(x, s, w));
+        TRACED(x, "experts", moe_experts(x, m, w)); /* answers travel */
+        TRACED(x, "FFN 1", ffn_1(x, s, w, out));
+        TRACED(x, "combine", moe_combine(x, m, out, w, s->y_TH[0]));
     } else {
-        attention_0(x, s, w);
-        ffn_0(x, s, w);
-        attention_1(x, s, w);
-        moe_route(x, &s->moe, w->router, bias, s->y_TH[1], loss_scale);
-        ffn_1(x, s, w, out); /* all that the counts can hide behind */
-        moe_dispatch(x, &s->moe, s->y_TH[1]);
-        moe_experts(x, &s->moe, w);
-        moe_combine(x, &s->moe, out, w, s->y_TH[1]);
+        TRACED(x, "attention 0", attention_0(x, s, w));
+        TRACED(x, "FFN 0", ffn_0(x, s, w));
+        TRACED(x, "attention 1", attention_1(x, s, w));
+        TRACED(x, "route", moe_route(x, m, w->router, bias, s->y_TH[1], loss_scale));
+        TRACED(x, "FFN 1", ffn_1(x, s, w, out)); /* all that the counts can hide behind */
+        TRACED(x, "dispatch", moe_dispatch(x, m, s->y_TH[1]));
+        TRACED(x, "experts", moe_experts(x, m, w));
+        TRACED(x, "combine", moe_combine(x, m, out, w, s->y_TH[1]));
     }
 }
 
@@ -80,20 +81,24 @@ void layer_backward(context *x, layer_saved *s, const layer_tensors *w, layer_te
     real *dout = d[0], *dy = d[1], *dn = x->s.dn_TH;
     k->copy(k->ctx, n, dout, dx); /* dx becomes dx3, dx2, ... while the MoE still needs dout */
 
-    if (x->c.recompute) recompute(x, s, w);
-    moe_backward_dispatch(x, &s->moe, dout);
-    ffn_backward(x, dy, &g->ffn[1], s->gate_up_T2F[1], &w->ffn[1], s->y_TH[1], dout);
-    moe_backward_experts(x, &s->moe, w, class_grad, class_of);
+    if (x->c.recompute) TRACED(x, "recomputation", recompute(x, s, w));
+    TRACED(x, "dispatch", moe_backward_dispatch(x, &s->moe, dout));
+    TRACED(x, "FFN 1", ffn_backward(x, dy, &g->ffn[1], s->gate_up_T2F[1], &w->ffn[1], s->y_TH[1], dout));
+    TRACED(x, "experts", moe_backward_experts(x, &s->moe, w, class_grad, class_of));
     if (recheck_due(x)) moe_recheck(x, &s->moe, w);
-    if (!shortcut) moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[1], dout);
+    if (!shortcut)
+        TRACED(x, "combine",
+               moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[1], dout));
     norm_backward(x, dx, dx, g->post_norm[1], dy, s->x3_TH, s->rstd_y_T[1], w->post_norm[1]); /* dx3 */
-    mla_backward(x, dn, &g->mla[1], &s->mla[1], &w->mla[1], s->n_TH[1], dx);
+    TRACED(x, "attention 1", mla_backward(x, dn, &g->mla[1], &s->mla[1], &w->mla[1], s->n_TH[1], dx));
     if (recheck_due(x)) mla_recheck(x, 1, &s->mla[1]);
     norm_backward(x, dx, dx, g->input_norm[1], dn, s->x2_TH, s->rstd_n_T[1], w->input_norm[1]); /* dx2 */
-    ffn_backward(x, dy, &g->ffn[0], s->gate_up_T2F[0], &w->ffn[0], s->y_TH[0], dx);
-    if (shortcut) moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[0], dout);
+    TRACED(x, "FFN 0", ffn_backward(x, dy, &g->ffn[0], s->gate_up_T2F[0], &w->ffn[0], s->y_TH[0], dx));
+    if (shortcut)
+        TRACED(x, "combine",
+               moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[0], dout));
     norm_backward(x, dx, dx, g->post_norm[0], dy, s->x1_TH, s->rstd_y_T[0], w->post_norm[0]); /* dx1 */
-    mla_backward(x, dn, &g->mla[0], &s->mla[0], &w->mla[0], s->n_TH[0], dx);
+    TRACED(x, "attention 0", mla_backward(x, dn, &g->mla[0], &s->mla[0], &w->mla[0], s->n_TH[0], dx));
     if (recheck_due(x)) mla_recheck(x, 0, &s->mla[0]);
     norm_backward(x, dx, dx, g->input_norm[0], dn, s->x_TH, s->rstd_n_T[0], w->input_norm[0]);
 }

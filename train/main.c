@@ -33,7 +33,8 @@ static const struct command {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"train",
-     "CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] [--exit-after=DURATION] [--section.key=value ...]",
+     "CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] [--exit-after=DURATION] [--trace=STEPS] "
+     "[--section.key=value ...]",
      train_command},
     {"sweep", "CONFIG --over=KEY=VALUE,VALUE,... [--trials=N] [--target=CONFIG --out=FILE]", sweep_command},
     {"evaluate", "CKPT [--samples=N | --choices=FILE.jsonl]", evaluate_command},

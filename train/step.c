@@ -10,6 +10,7 @@
 /* Forward and backward of one micro-batch on every rank; gradients are on their way when it returns. */
 static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
     model *m = &s->model;
+    context *x = &m->x;
     gradients *g = &s->gradients;
     const config *c = &s->c;
     int64_t layers = c->model.num_layers;
@@ -20,13 +21,16 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
             &s->mesh, mesh_micro_batch(&s->mesh, turn, s->mesh.group * s->mesh.expert_parallel + i));
 
     m->x.accumulate = gradients_accumulate(g, turn);
-    model_forward(m, tokens, c->train.micro_batch_size, c->train.seq_len,
-                  1.0 / (double)c->train.micro_batches);
+    TRACED(x, "forward",
+           model_forward(m, tokens, c->train.micro_batch_size, c->train.seq_len,
+                         1.0 / (double)c->train.micro_batches));
 
+    trace *spans = comm_trace(s->mesh.world);
+    double began = trace_begin(spans);
     s->sdc.recheck.layer = sdc_layer(s, turn); /* its backward is computed twice and compared */
     real *embedding = gradients_buffer(g, BUCKET_EMBEDDING), *head = gradients_buffer(g, bucket_head(&m->p));
     real *mtp = m->mtp_on ? gradients_buffer(g, bucket_mtp(&m->p)) : NULL;
-    model_head_backward(m, embedding, head, mtp);
+    TRACED(x, "head", model_head_backward(m, embedding, head, mtp));
     gradients_fold(g, bucket_head(&m->p), turn);
     if (mtp) gradients_fold(g, bucket_mtp(&m->p), turn);
     for (int64_t l = layers - 1; l >= 0; l--) {
@@ -36,6 +40,7 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
     }
     model_embedding_backward(m, embedding);
     gradients_fold(g, BUCKET_EMBEDDING, turn);
+    trace_end(spans, "backward", -1, began);
 
     int64_t samples = c->train.micro_batch_size, v = mesh_micro_batch(&s->mesh, turn, s->mesh.rank);
     memcpy(s->sample_loss + v * samples, m->sample_loss, (size_t)samples * sizeof *m->sample_loss);
@@ -61,6 +66,7 @@ static void control_lb_alpha(state *s, const step_result *r) {
 
 void step_run(state *s, const int32_t *tokens, step_result *r) {
     const config *c = &s->c;
+    const context *x = &s->model.x; /* for the timeline */
     int64_t stride = c->train.micro_batch_size * (c->train.seq_len + 2);
 
     sdc_begin(s); /* is the state what the last step left? */
@@ -71,13 +77,14 @@ void step_run(state *s, const int32_t *tokens, step_result *r) {
     const kernels *k = &s->k;
     k->hold(k->ctx, s->model.p.weights, s->model.weights); /* until the update */
     for (int64_t turn = 0; turn < s->mesh.turns; turn++) {
-        turn_run(s, turn, tokens + turn * stride);
+        TRACED(x, "micro-batch", turn_run(s, turn, tokens + turn * stride));
         figures_fold(s);
     }
     k->hold(k->ctx, 0, NULL);
-    gradients_end_step(&s->gradients);
+    TRACED(x, "last folds", gradients_end_step(&s->gradients));
 
-    gradient_figures f = optimizer_gradient(&s->optimizer);
+    gradient_figures f;
+    TRACED(x, "gradient norm", f = optimizer_gradient(&s->optimizer));
     figures_read(s, r);
     r->grad_norm = f.norm;
     r->grad_rms_min = f.rms_min;
@@ -86,7 +93,7 @@ void step_run(state *s, const int32_t *tokens, step_result *r) {
     r->lr = optimizer_learning_rate(&c->optim, s->step);
     r->finite = f.finite && isfinite(r->loss);
     if (r->finite) {
-        optimizer_update(&s->optimizer, r->lr, f.norm);
+        TRACED(x, "optimizer", optimizer_update(&s->optimizer, r->lr, f.norm));
         control_biases(s, r);
         control_lb_alpha(s, r);
     }

@@ -30,6 +30,7 @@ typedef struct trainer {
     metrics out; /* rank 0 */
     live *live;  /* rank 0 */
     console console;
+    timeline timeline; /* that is asked for, or being taken */
     deadline deadline; /* of --exit-after: rank 0's clock decides for all */
     int signals;
     int held;                      /* rank 0: what keeps other runs out of run.dir, -1: nothing */
@@ -188,6 +189,8 @@ static int told(trainer *t, const ckpt_outcome *o) {
         not_written(t, o->step, &o->failure);
         return o->failure.code;
     }
+    double now = comm_clock();
+    trace_span(comm_trace(t->x.world), TRACE_SAVE, "save", o->step, now - o->seconds, now);
     t->from.saved = o->step;
     t->deadline.save = o->seconds;
     t->deadline.saved = 0;
@@ -352,6 +355,8 @@ static int loop(trainer *t, error *e) {
     while (s->step < c->steps) {
         double began = comm_clock(), waited = comm_exposed_seconds(t->x.world);
         step_timing timing;
+        timeline_before(&t->timeline, t->x.world, s->step + 1);
+        double step_began = trace_begin(comm_trace(t->x.world));
         enter_step(t);
         load_tokens(t);
         step_run(s, t->tokens, &t->r);
@@ -363,10 +368,13 @@ static int loop(trainer *t, error *e) {
         write_records(t, &timing);
         if (!t->r.finite && nonfinite(t, e)) return e->code;
         int last = s->step == c->steps;
-        if (validates(t, s->step)) validate(t);
+        if (validates(t, s->step)) TRACED(&s->model.x, "validation", validate(t));
         if (saves(t, last || asked) && sdc_before_save(s, &passed, e) && corrupted(t, passed, e))
             return e->code;
-        int code = checkpoint(t, last || asked, &timing);
+        int code;
+        TRACED(&s->model.x, "checkpoint", code = checkpoint(t, last || asked, &timing));
+        trace_end(comm_trace(t->x.world), "step", s->step, step_began);
+        timeline_after(&t->timeline, t->x.world, s->step, t->x.c.run_dir);
         if (s->mesh.rank == 0) {
             metrics_timing(&t->out, s->step, &timing);
             live_step(t->live, s->step, console_left(&t->console, s));
@@ -383,7 +391,8 @@ int train_run(comm *world, const train_job *job, error *e) {
     trainer t = {.from = {job->resume, job->init_from, -1},
                  .signals = job->signals,
                  .held = -1,
-                 .deadline.at = job->until};
+                 .deadline.at = job->until,
+                 .timeline = job->timeline};
     int code = session_open_on(&t.x, world, job->config_path, job->overrides, job->override,
                                SESSION_TRAIN | SESSION_VALID, e);
     if (code) return code;
@@ -403,13 +412,15 @@ int train_run(comm *world, const train_job *job, error *e) {
 int train_command(int argc, char **argv) {
     train_job job = {.resume = "auto", .until = INFINITY};
     const char *exit_after = NULL;
+    const char *steps = NULL;
     double began = comm_clock(), seconds = INFINITY;
     const option known[] = {{"resume", .text = &job.resume},
                             {"init-from", .text = &job.init_from},
                             {"exit-after", .text = &exit_after},
+                            {"trace", .text = &steps},
                             {0}};
     options o = {.usage = "usage: caracal train CONFIG [--resume=auto|none|PATH] [--init-from=CKPT] "
-                          "[--exit-after=DURATION] [--section.key=value ...]\n",
+                          "[--exit-after=DURATION] [--trace=STEPS] [--section.key=value ...]\n",
                  .known = known,
                  .min_words = 1,
                  .max_words = 1,
@@ -421,6 +432,7 @@ int train_command(int argc, char **argv) {
     error e = {0};
     if (exit_after && config_seconds(exit_after, "exit-after", &seconds, &e))
         return options_refuse(&o, "%s", e.text);
+    if (steps && timeline_read(&job.timeline, steps, &e)) return options_refuse(&o, "%s", e.text);
     job.config_path = o.word[0];
     job.overrides = o.overrides;
     job.override = o.override;

@@ -2,7 +2,7 @@
 #ifndef CARACAL_TRAIN_TRAINER_H
 #define CARACAL_TRAIN_TRAINER_H
 
-#include "launch/comm.h"
+#include "train/timeline.h"
 
 /* A run of training as its command line says it; what it points to stays the caller's. */
 typedef struct train_job {
@@ -10,6 +10,7 @@ typedef struct train_job {
     int overrides;
     char **override;
     const char *resume, *init_from; /* "auto", "none" or a path; init_from may be NULL */
+    timeline timeline;              /* --trace, of no step if all zero */
     double until;                   /* --exit-after on comm_clock, or INFINITY */
     int signals;                    /* of signals_open */
 } train_job;
