@@ -60,7 +60,7 @@ LIB    := $(filter-out $B/obj/train/main.o,$(OBJ))
 # The program with the cuda backend on the emulator (tests/emulate): what knows of CUDA is compiled once more.
 KNOWS  := $(shell grep -l CARACAL_CUDA $(SRC))
 EMULATED := $(filter-out $(KNOWS:%.c=$B/obj/%.o),$(OBJ)) $(KNOWS:%.c=$B/emulated/%.o) \
-          $(CU:%.cu=$B/emulated/%.o) $B/emulated/tests/emulate/block.o $B/obj/tests/emulate/emulate.o
+          $(CU:%.cu=$B/emulated/%.o) $(patsubst %,$B/emulated/tests/emulate/%.o,block nccl) $B/obj/tests/emulate/emulate.o
 F64LIB := $(F64SRC:%.c=$B/f64/%.o)
 # the program and replay once more, with the cpu backend in memory that only kernels can reach
 FAR    := $B/tests/far/caracal $B/tests/far/tests/replay
@@ -105,6 +105,10 @@ $B/emulated/%.o: %.cu
 	@echo '  CXX  $@'
 	$(Q)g++ -x c++ -std=c++17 -O2 -g -march=x86-64-v3 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti \
 	    -Wall -Wextra -Werror -Wno-unknown-pragmas -Itests/emulate -I. $(SANFLAGS) -MMD -MP -c -o $@ $<
+$B/emulated/%.o: %.cc
+	@mkdir -p $(@D)
+	@echo '  CXX  $@'
+	$(Q)g++ -std=c++17 -O2 -g -fno-exceptions -fno-rtti -Wall -Wextra -Werror -Itests/emulate -I. $(SANFLAGS) -MMD -MP -c -o $@ $<
 $B/emulated/%.o: %.c
 	@mkdir -p $(@D)
 	@echo '  CC   $@'

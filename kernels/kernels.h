@@ -78,6 +78,9 @@ typedef struct kernels {
     const char *name; /* "ref", "cpu-avx2", "cpu-avx512", ... */
     kernel_context *ctx;
     kernels_dtype dtype;
+    const struct wires
+        *wires; /* how its memory travels without the host (kernels/wire.h); NULL: it does not */
+    size_t (*left)(kernel_context *); /* bytes that alloc could still give; NULL: nobody can say */
     int host_memory; /* alloc's memory is the process's own: host code may read and write it in place */
 
     /* ---- memory ---- */
@@ -231,6 +234,7 @@ typedef struct kernels_config {
     char isa[16];    /* auto | avx2 | avx512, for cpu */
     int threads;     /* of this rank */
     int dtype;       /* a kernels_dtype */
+    int local_rank;  /* among the ranks of this host: which GPU it takes */
 } kernels_config;
 
 struct error;

@@ -15,6 +15,7 @@ typedef struct parallel_config {
     int64_t expert_replicas; /* R */
     int rank_invariant;      /* 1: the same bits whatever the number of ranks (docs/determinism.md) */
     int64_t chunks;          /* token chunks of an exchange */
+    int transport;           /* how device memory travels (model/transport.h) */
     int overlap;             /* 0: exchanges are waited for where they start */
     int64_t threads;         /* per rank; 0: the cores divided by the ranks of this host */
     double expert_capacity;  /* room for received rows, in multiples of the expected load */

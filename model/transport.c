@@ -1,13 +1,18 @@
 #include "model/transport.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "kernels/wire.h"
 #include "launch/memory.h"
 
-enum { REQUESTS = 32 }; /* as many as a group has */
+enum { REQUESTS = COMM_REQUESTS }; /* as many as a group has */
 
 struct transport_request {
     int in_use;
+    const char *operation;
+    uint64_t sequence;
+    double began; /* for the trace */
     comm_request *messages;
     /* staged: what came, and where it belongs */
     int receives, parts;       /* parts: how many there is room for */
@@ -19,18 +24,72 @@ struct transport_request {
 struct transport {
     comm *group;
     const kernels *k;
+    wire *wire; /* NULL: messages travel by MPI */
+    uint64_t sequence;
     transport_request request[REQUESTS];
 };
+
+/* ---- which way ---- */
+
+/* Do two ranks have the same device?  *a and *b: the first such pair. */
+static int shared_device(kernels *k, comm *world, int *a, int *b) {
+    int n = comm_size(world), found = 0;
+    char mine[WIRE_NAME], *all = mem_alloc((size_t)n * WIRE_NAME, "names of devices");
+    k->wires->device(k->ctx, mine);
+    comm_all_gather(world, "devices", all, mine, WIRE_NAME);
+    for (int i = 0; i < n && !found; i++)
+        for (int j = i + 1; j < n && !found; j++)
+            if (!memcmp(all + i * WIRE_NAME, all + j * WIRE_NAME, WIRE_NAME)) found = 1, *a = i, *b = j;
+    mem_free(all);
+    return found;
+}
+
+int transport_choose(kernels *k, comm *world, transport_kind kind, char text[TRANSPORT_TEXT], error *e) {
+    char name[WIRE_NAME] = "";
+    error why = {0};
+    int a, b;
+    text[0] = 0;
+    if (k->host_memory || comm_size(world) == 1) return 0;
+    if (!k->wires) error_set(&why, EXIT_USAGE, "%s has no other way", k->name);
+    else if (kind == TRANSPORT_HOST) error_set(&why, EXIT_USAGE, "parallel.transport: host");
+    else k->wires->load(k->ctx, name, &why);
+    if (!comm_agree(world, &why) && shared_device(k, world, &a, &b))
+        error_set(
+            &why, EXIT_USAGE,
+            "ranks %d and %d share a GPU, and NCCL wants one for each rank: start as many ranks as there are "
+            "GPUs, or use parallel.transport: host",
+            a, b);
+    if (why.code && kind == TRANSPORT_NCCL)
+        return error_set(e, why.code, "parallel.transport: nccl: %s", why.text);
+    if (why.code) k->wires = NULL;
+    if (why.code) snprintf(text, TRANSPORT_TEXT, "staged through the host (%.200s)", why.text);
+    else snprintf(text, TRANSPORT_TEXT, "%s", name);
+    return 0;
+}
+
+static wire *open_wire(comm *group, const kernels *k) {
+    char id[WIRE_ID] = {0};
+    error e = {0};
+    wire *w = NULL;
+    if (comm_rank(group) == 0) k->wires->identify(k->ctx, id, &e);
+    if (comm_agree(group, &e)) FAULT(e.code, "%s", e.text);
+    comm_broadcast(group, "an id for NCCL", id, sizeof id, 0);
+    if (k->wires->open(k->ctx, &w, id, comm_size(group), comm_rank(group), comm_timeout(group), &e))
+        FAULT(e.code, "rank %d of %d: %s", comm_rank(group), comm_size(group), e.text);
+    return w;
+}
 
 transport *transport_open(comm *group, const kernels *k) {
     transport *t = mem_alloc(sizeof *t, "a transport");
     t->group = group;
     t->k = k;
+    if (k->wires && comm_size(group) > 1) t->wire = open_wire(group, k);
     return t;
 }
 
 void transport_close(transport *t) {
     if (!t) return;
+    if (t->wire) t->k->wires->close(t->wire);
     for (int i = 0; i < REQUESTS; i++) {
         mem_free(t->request[i].part);
         mem_free(t->request[i].staging);
@@ -43,6 +102,9 @@ static transport_request *take(transport *t, const char *operation) {
     for (int i = 0; i < REQUESTS; i++)
         if (!t->request[i].in_use) {
             t->request[i].in_use = 1;
+            t->request[i].operation = operation;
+            t->request[i].sequence = ++t->sequence;
+            t->request[i].began = trace_begin(comm_trace(t->group));
             return &t->request[i];
         }
     FAULT(70, "%s: %d exchanges are under way already", operation, REQUESTS);
@@ -86,20 +148,58 @@ static void unstage(transport *t, transport_request *r) {
             t->k->to_device(t->k->ctx, r->part[i].data, r->staging[i].data, r->part[i].bytes);
 }
 
-/* ---- */
+/* ---- by wire ---- */
+
+static void wire_start(transport *t, transport_request *r, int sends, const comm_part *send, int receives,
+                       const comm_part *receive) {
+    error e = {0};
+    if (t->k->wires->start(t->wire, (int)(r - t->request), sends, send, receives, receive,
+                           comm_timeout(t->group), &e))
+        FAULT(e.code, "rank %d of %d, %s #%llu: %s", comm_rank(t->group), comm_size(t->group), r->operation,
+              (unsigned long long)r->sequence, e.text);
+}
+
+static void wire_wait(transport *t, const transport_request *r) {
+    double began = comm_clock(), seconds = comm_timeout(t->group);
+    error e = {0};
+    for (int over = 0; !over;) {
+        over = t->k->wires->done(t->wire, (int)(r - t->request), &e);
+        if (!over && comm_clock() - began > seconds)
+            error_set(
+                &e, EXIT_TIMED_OUT,
+                "waited %.0f s and its messages never came; a rank is stuck, stopped or gone (wait_timeout "
+                "sets how long to wait)",
+                seconds);
+        if (e.code)
+            FAULT(e.code, "rank %d of %d, %s #%llu: %s", comm_rank(t->group), comm_size(t->group),
+                  r->operation, (unsigned long long)r->sequence, e.text);
+    }
+    trace *timeline = comm_trace(t->group);
+    comm_add_exposed(t->group, comm_clock() - began);
+    trace_wait(timeline, r->operation, -1, began);
+    if (r->began > 0)
+        trace_span(timeline, TRACE_EXCHANGES + (int)(r - t->request), r->operation, -1, r->began,
+                   comm_clock());
+}
+
+/* ---- all ways ---- */
 
 transport_request *transport_exchange(transport *t, const char *operation, int sends, const comm_part *send,
                                       int receives, const comm_part *receive) {
     transport_request *r = take(t, operation);
     if (t->k->host_memory) r->messages = comm_exchange(t->group, operation, sends, send, receives, receive);
+    else if (t->wire) wire_start(t, r, sends, send, receives, receive);
     else stage(t, r, operation, sends, send, receives, receive);
+    if (t->wire && !comm_overlaps(t->group)) wire_wait(t, r);
     return r;
 }
 
 int transport_wait(transport *t, transport_request *r) {
     if (!r) return 0;
-    int damaged = comm_wait(t->group, r->messages);
-    if (!t->k->host_memory) unstage(t, r);
+    int damaged = 0;
+    if (t->wire) wire_wait(t, r);
+    else damaged = comm_wait(t->group, r->messages);
+    if (!t->wire && !t->k->host_memory) unstage(t, r);
     r->in_use = 0;
     return damaged;
 }

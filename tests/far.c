@@ -148,6 +148,7 @@ static void wrap(kernels *k) {
     close(pages);
     *k = (kernels){
         .name = k->name,
+        .dtype = k->dtype,
         .ctx = x,
         .alloc = far_alloc,
         .free = far_free,

@@ -122,6 +122,8 @@ const config_key config_keys[] = {
     INT(parallel.expert_replicas, 1, 65536, "1", DECIDES, "copies of the experts that a run may use"),
     BOOL(parallel.rank_invariant, "true", DECIDES, "false: faster, and the number of ranks decides bits"),
     INT(parallel.chunks, 1, 64, "2", FREE, "pieces in which tokens travel to the experts"),
+    ENUM(parallel.transport, "auto|nccl|host", "auto", FREE,
+         "how a GPU's memory travels between ranks; auto: nccl where each has a GPU of its own"),
     BOOL(parallel.overlap, "true", FREE, "false: every exchange is waited for where it starts"),
     {"parallel.expert_capacity", KEY_REAL, FIELD(parallel.expert_capacity), 0.01, 1e6, NULL, "1.5", FREE,
      "room for received rows, in multiples of the expected load; more goes in further rounds"},

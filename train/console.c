@@ -87,6 +87,7 @@ void console_header(const session *x) {
            (long long)c->train.micro_batches, (long long)c->train.micro_batch_size,
            (long long)c->train.seq_len,
            console_count(a, (double)(c->train.micro_batches * c->train.micro_batch_size * c->train.seq_len)));
+    if (s->transport[0]) printf("exchange  %s\n", s->transport);
     printf("memory    a rank: weights %s, moments %s, gradients %s, activations %s (room for %.2g x the "
            "expected expert load; "
            "worst case of dropless routing %s), snapshot for checkpoints %s\n",

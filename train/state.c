@@ -64,6 +64,44 @@ static void training_create(state *s) {
     s->figure_all = mem_alloc((size_t)(s->figures * s->mesh.ranks) * sizeof(double), "figures");
 }
 
+/* Which of this host's ranks this is: as Open MPI, Slurm or PMI launchers say it. */
+static int local_rank(void) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "MPI_LOCALRANKID"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i])) return atoi(getenv(names[i]));
+    return 0;
+}
+
+/* Before anything is allocated: a device that has too little memory says so at once, and how much is missing.
+ * The sums are those of `caracal plan`, and buffers for gradients on their way. */
+static int enough_memory(state *s, int64_t eos, int training, error *e) {
+    const config *c = &s->c;
+    const mesh *m = &s->mesh;
+    params p;
+    if (!s->k.left) return 0;
+    params_create(&p, &c->model, c->loss.mtp_coef > 0, m->expert_parallel, m->expert_rank);
+    double dense = 0, experts = 0, buffers = 0;
+    for (int64_t b = 0; b < p.buckets; b++) {
+        dense += (double)p.bucket[b].dense_count;
+        experts += (double)p.bucket[b].expert_count;
+        if (b <= BUCKET_LAYER_0 || b >= bucket_head(&p)) buffers += (double)p.bucket[b].dense_count;
+    }
+    if (m->ranks > 1) buffers = 2 * (buffers + (double)p.bucket[BUCKET_LAYER_0].dense_count);
+    params_free(&p);
+    double owned = dense / m->ranks + experts / m->groups, classes = (double)m->replica_classes / m->groups;
+    model_config_all all = state_model_config(c, eos);
+    double need = (double)model_activation_bytes(&all, &s->k, m) + sizeof(real) * (dense + experts);
+    if (training) need += sizeof(real) * (3 * owned + classes * experts + buffers);
+    double left = (double)s->k.left(s->k.ctx);
+    if (need <= left) return 0;
+    return error_set(
+        e, EXIT_NO_MEMORY,
+        "rank %d: %s has %.2f GiB free, and %.2f GiB are needed: %.2f GiB are missing; "
+        "model.recompute: true, a smaller train.micro_batch_size or train.seq_len, or more ranks, each "
+        "with a GPU of its own, need less (`caracal plan` shows what takes how much)",
+        m->rank, s->k.name, left / 0x1p30, need / 0x1p30, (need - left) / 0x1p30);
+}
+
 int state_create(state *s, const config *c, comm *world, int64_t eos, int training, error *e) {
     *s = (state){.run = c, .c = *c};
     int code = stages_check(c, comm_size(world), e);
@@ -72,12 +110,22 @@ int state_create(state *s, const config *c, comm *world, int64_t eos, int traini
                          c->model.n_routed_experts, e);
     if (code) return code;
     s->c.kernels.threads = state_threads(c, world);
+    s->c.kernels.local_rank = local_rank();
     code = kernels_open(&s->k, &s->c.kernels, e);
-    if (code) {
+    if (comm_agree(world, e)) {
+        if (!code) kernels_close(&s->k);
+        mesh_close(&s->mesh);
+        return e->code;
+    }
+    if (!training) s->c.model.recompute = 1; /* no backward pass: layers may share one layer's memory */
+    if (!transport_choose(&s->k, world, (transport_kind)c->parallel.transport, s->transport, e))
+        enough_memory(s, eos, training, e);
+    if (comm_agree(world, e)) {
+        code = e->code;
+        kernels_close(&s->k);
         mesh_close(&s->mesh);
         return code;
     }
-    if (!training) s->c.model.recompute = 1; /* no backward pass: layers may share one layer's memory */
     model_config_all m = state_model_config(&s->c, eos);
     model_create(&s->model, &m, &s->k, &s->mesh);
     if (training) training_create(s);

@@ -15,6 +15,7 @@ typedef struct state {
     int64_t stage;
     mesh mesh;
     kernels k;
+    char transport[TRANSPORT_TEXT]; /* how device memory travels between ranks, in words */
     model model;
     gradients gradients;
     optimizer optimizer;

@@ -33,6 +33,11 @@ enum { CUDA_SCRATCH = 32 << 20 };
                   cudaGetErrorName(cuda_code));                                                              \
     } while (0)
 
+/* device.cu: the GPU of this rank, an error where there is none; what its memory still has. */
+int cuda_choose(const kernels_config *c, int *device, error *e);
+size_t cuda_left(kernel_context *ctx);
+extern "C" const struct wires cuda_wires; /* nccl.cu */
+
 /* The table's operations, each in the file that its name suggests. */
 #define CUDA_OPERATION(name) extern __typeof__(*((kernels *)0)->name) cuda_##name
 extern "C" {

@@ -16,17 +16,11 @@ static void destroy(kernels *k) {
 }
 
 extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
-    int count = 0;
-    cudaError_t code = cudaGetDeviceCount(&count);
-    if (code != cudaSuccess || count == 0)
-        return error_set(
-            e, EXIT_USAGE,
-            "device \"%s\": no NVIDIA GPU can be used here (%s); use device: cpu, or look whether "
-            "nvidia-smi finds GPU and driver",
-            c->device, code != cudaSuccess ? cudaGetErrorString(code) : "none found");
+    int chosen;
+    if (cuda_choose(c, &chosen, e)) return e->code;
     kernel_context *ctx = (kernel_context *)mem_alloc(sizeof *ctx, "the cuda backend");
     cudaDeviceProp device;
-    CUDA_OK(cudaSetDevice(ctx->device));
+    ctx->device = chosen;
     CUDA_OK(cudaGetDeviceProperties(&device, ctx->device));
     snprintf(ctx->name, sizeof ctx->name, "cuda (%.50s)", device.name);
     CUDA_OK(cudaStreamCreateWithFlags(&ctx->stream, cudaStreamNonBlocking));
@@ -39,6 +33,8 @@ extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
     *k = kernels{};
     k->name = ctx->name;
     k->ctx = ctx;
+    k->wires = &cuda_wires;
+    k->left = cuda_left;
     k->alloc = cuda_alloc;
     k->free = cuda_free;
     k->dtype = (kernels_dtype)c->dtype;

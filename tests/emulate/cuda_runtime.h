@@ -5,7 +5,9 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <tuple>
 
@@ -186,7 +188,12 @@ double atomicAdd(double *, double) = delete;
 
 /* ---- the runtime ---- */
 
-typedef enum { cudaSuccess, cudaErrorMemoryAllocation = 2 } cudaError_t;
+typedef enum {
+    cudaSuccess,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorNotReady = 600
+} cudaError_t;
 typedef struct emulate_stream *cudaStream_t;
 typedef struct emulate_event *cudaEvent_t;
 typedef enum {
@@ -201,6 +208,9 @@ struct cudaDeviceProp {
     char name[256];
     size_t totalGlobalMem, sharedMemPerBlockOptin;
     int major, minor, multiProcessorCount, l2CacheSize;
+    struct {
+        char bytes[16];
+    } uuid;
 };
 
 static inline const char *cudaGetErrorName(cudaError_t e) {
@@ -228,7 +238,8 @@ static inline cudaError_t cudaSetDevice(int) {
     return cudaSuccess;
 }
 static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
-    *p = {"emulated", (size_t)16 << 30, 227 << 10, 9, 0, 4, 1 << 20};
+    *p = {"emulated", (size_t)16 << 30, 227 << 10, 9, 0, 4, 1 << 20, {}};
+    snprintf(p->uuid.bytes, sizeof p->uuid.bytes, "%ld", (long)getpid()); /* a GPU for each rank */
     return cudaSuccess;
 }
 static inline cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
@@ -271,6 +282,14 @@ static inline cudaError_t cudaMemsetAsync(void *p, int v, size_t n, cudaStream_t
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
+    *s = NULL;
+    return cudaSuccess;
+}
+static inline cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
+    *least = *greatest = 0;
+    return cudaSuccess;
+}
+static inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned, int) {
     *s = NULL;
     return cudaSuccess;
 }
