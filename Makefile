@@ -11,6 +11,7 @@
 #   make crash-storm     1,000 kills, power losses, damage, failing disks (docs/reliability.md)
 #   make CUDA=1          the same with the cuda backend, by nvcc (in build/cuda)
 #   make CUDA=1 WGMMA=0  with mma.sync on Hopper, too, to compare with (in build/cuda-mma)
+#   make CUDA=1 bundle   a folder that trains on a machine with no packages;   make CUDA=1 test-gpu   what needs a GPU
 #   make SAN=1 check     the fast tests under AddressSanitizer and UBSan (in build/asan)
 #   make format          clang-format the sources;   make lint   style, warnings, include order
 #   make ulp             the error of every operation in units of the last place (docs/numerics.md)
@@ -105,10 +106,6 @@ $B/emulated/%.o: %.cu
 	@echo '  CXX  $@'
 	$(Q)g++ -x c++ -std=c++17 -O2 -g -march=x86-64-v3 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti \
 	    -Wall -Wextra -Werror -Wno-unknown-pragmas -Itests/emulate -I. $(SANFLAGS) -MMD -MP -c -o $@ $<
-$B/emulated/%.o: %.cc
-	@mkdir -p $(@D)
-	@echo '  CXX  $@'
-	$(Q)g++ -std=c++17 -O2 -g -fno-exceptions -fno-rtti -Wall -Wextra -Werror -Itests/emulate -I. $(SANFLAGS) -MMD -MP -c -o $@ $<
 $B/emulated/%.o: %.c
 	@mkdir -p $(@D)
 	@echo '  CC   $@'
@@ -125,6 +122,10 @@ $(filter $B/tests/test_cuda_%,$(BINS)): $B/tests/%: $B/obj/tests/%.o $(filter-ou
 	@echo '  LINK $@'
 	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka
 $B/tests/replay_cuda: $B/obj/tests/tool_replay.o $(filter-out $B/obj/train/main.o,$(ONCUDA))
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$(Q)$(CC) -o $@ $^ $(LDLIBS)
+$B/tests/transport: $B/obj/tests/tool_transport.o $(filter-out $B/obj/train/main.o,$(ONCUDA))
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
@@ -221,6 +222,15 @@ promises: all
 
 promises-cost: all
 	@tests/promises_cost.sh
+
+# a folder for machines without packages: docs/gpu.md
+.PHONY: bundle test-gpu
+bundle: all
+	@launch/bundle.sh $B $B/bundle
+
+# on a machine with a GPU
+test-gpu: bundle
+	@tests/gpu.sh $B/bundle
 
 lint:
 	@tests/lint.sh

@@ -251,8 +251,10 @@ static void assert_greatest(const subject *s, const real *final_H, int32_t best)
 static void check_choices(const subject *s) {
     int64_t width = s->c.model.hidden_size;
     for (int64_t t = 0; t < s->c.batch * s->c.seq && s->m.mtp_on; t++) {
-        if (s->m.target_T[t] >= 0) assert_greatest(s, s->m.final_TH + t * width, s->m.best_T[t]);
-        if (s->m.target2_T[t] >= 0) assert_greatest(s, s->m.mtp_saved.final_TH + t * width, s->m.best2_T[t]);
+        if (s->m.host_rows.target_T[t] >= 0)
+            assert_greatest(s, s->m.final_TH + t * width, s->m.host_rows.best_T[t]);
+        if (s->m.host_rows.target2_T[t] >= 0)
+            assert_greatest(s, s->m.mtp_saved.final_TH + t * width, s->m.host_rows.best2_T[t]);
     }
 }
 

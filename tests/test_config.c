@@ -161,7 +161,7 @@ static void refuses_wrong_types_and_ranges(void **state) {
     expect_refusal(*state, good, "--model.moe_input=short",
                    "command line: model.moe_input = short: must be shortcut or sequential");
     expect_refusal(*state, good, "--device=gpu",
-                   "command line: device = gpu: must be ref, cpu, check:cpu or check:ref");
+                   "command line: device = gpu: must be ref, cpu, cuda, check:cpu, check:ref or check:cuda");
     expect_refusal(
         *state, good, "--parallel.threads=many",
         "command line: parallel.threads = many: must be auto or an integer, at least 0 and at most 4096");

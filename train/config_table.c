@@ -32,8 +32,8 @@ enum { FREE = KEY_FREE, DECIDES = KEY_DECIDES, JOINED = KEY_JOINED };
 /* Keys of one section stand together: config_write prints them in this order. */
 const config_key config_keys[] = {
     {"run.dir", KEY_TEXT, FIELD(run_dir), 0, 0, NULL, KEY_REQUIRED, FREE, "where the run writes everything"},
-    {"device", KEY_WORD, FIELD(kernels.device), 0, 0, "ref|cpu|check:cpu|check:ref", "cpu", FREE,
-     "ref: plain loops; cpu: fast; check:cpu: both, compared at every operation"},
+    {"device", KEY_WORD, FIELD(kernels.device), 0, 0, "ref|cpu|cuda|check:cpu|check:ref|check:cuda", "cpu",
+     FREE, "ref: plain loops; cpu: fast; check:cpu: both, compared at every operation"},
     {"isa", KEY_WORD, FIELD(kernels.isa), 0, 0, "auto|avx2|avx512", "auto", FREE,
      "vector instructions of the cpu device; all give the same bits"},
     {"dtype", KEY_ENUM, FIELD(kernels.dtype), 0, 0, "float32|bf16", "float32", JOINED,

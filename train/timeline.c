@@ -27,10 +27,10 @@ void timeline_before(timeline *t, comm *world, int64_t step) {
     comm_set_trace(world, t->taken);
 }
 
-void timeline_after(timeline *t, comm *world, int64_t step, const char *dir) {
+void timeline_after(timeline *t, comm *world, int64_t step, int ends, const char *dir) {
     char path[4096];
     error e = {0};
-    if (!t->taken || step < t->last) return;
+    if (!t->taken || (step < t->last && !ends)) return;
     comm_set_trace(world, NULL);
     snprintf(path, sizeof path, "%s/trace-%lld-%lld.json", dir, (long long)t->first, (long long)t->last);
     trace_write(t->taken, world, path, &e);

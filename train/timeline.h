@@ -13,9 +13,9 @@ typedef struct timeline {
 int timeline_read(timeline *t, const char *steps, error *e);
 
 /* Before and after step `step` (from 1) and all that follows it; the second writes the file under `dir` when
- * it was the last to be traced, and says where it is.  A file that cannot be written is reported, and the run
- * goes on. Collective. */
+ * it was the last to be traced, or the run ends with it, and says where it is.  A file that cannot be written
+ * is reported, and the run goes on. Collective. */
 void timeline_before(timeline *t, comm *world, int64_t step);
-void timeline_after(timeline *t, comm *world, int64_t step, const char *dir);
+void timeline_after(timeline *t, comm *world, int64_t step, int ends, const char *dir);
 
 #endif

@@ -374,7 +374,7 @@ static int loop(trainer *t, error *e) {
         int code;
         TRACED(&s->model.x, "checkpoint", code = checkpoint(t, last || asked, &timing));
         trace_end(comm_trace(t->x.world), "step", s->step, step_began);
-        timeline_after(&t->timeline, t->x.world, s->step, t->x.c.run_dir);
+        timeline_after(&t->timeline, t->x.world, s->step, last || asked, t->x.c.run_dir);
         if (s->mesh.rank == 0) {
             metrics_timing(&t->out, s->step, &timing);
             live_step(t->live, s->step, console_left(&t->console, s));
