@@ -12,3 +12,14 @@ check "a rank to itself by NCCL" sends 1 nccl "^1 ranks"
 check "2 ranks by NCCL" sends 2 nccl "^2 ranks, NCCL 2"
 check "3 ranks by NCCL" sends 3 nccl "^3 ranks, NCCL 2"
 check "3 ranks through the host" sends 3 host "^3 ranks, staged through the host (parallel.transport: host)"
+
+golden() { # ranks, folder, options...: a golden case on the cuda backend, within its bounds
+    local folder=$2 replay=${transport%/*}/replay_cuda
+    if [ "$1" = 1 ]; then "$replay" "$top/tests/golden/mtp_pid" "$folder" --device=cuda "${@:3}"
+    else "$top/launch/run" -np "$1" "$replay" "$top/tests/golden/mtp_pid" "$folder" --device=cuda "${@:3}"; fi &&
+        "${transport%/*}/golden" "$top/tests/golden/mtp_pid" "$folder"
+}
+check "training on the cuda backend, 1 rank" golden 1 alone
+check "2 ranks by NCCL" golden 2 nccl --transport=nccl
+check "2 ranks through the host" golden 2 host --transport=host
+check "the same bits" eval "diff -r alone nccl && diff -r alone host"

@@ -1,6 +1,6 @@
 /* replay CASE_DIR OUT_DIR [--device=ref|cpu|check:cpu] [--isa=..] [--threads=N] [--chunks=N]
  * [--expert-parallel=N]
- *        [--replicas=N] [--recompute] [--expert-capacity=X]
+ *        [--replicas=N] [--recompute] [--expert-capacity=X] [--transport=nccl|host]
  *
  * Runs a golden case (tests/golden/NAME, made by an independent float64 program) through the production
  * training step and writes OUT_DIR/steps.json (shaped like the case's expected.json), grads.safetensors (the
@@ -209,6 +209,8 @@ static void read_options(config *c, int argc, char **argv) {
         else if (option(argv[i], "--replicas", &v)) c->parallel.expert_replicas = atoi(v);
         else if (option(argv[i], "--expert-capacity", &v)) c->parallel.expert_capacity = atof(v);
         else if (option(argv[i], "--rank-invariant", &v)) c->parallel.rank_invariant = atoi(v);
+        else if (option(argv[i], "--transport", &v))
+            c->parallel.transport = strcmp(v, "host") ? TRANSPORT_NCCL : TRANSPORT_HOST;
         else if (option(argv[i], "--recompute", &v)) c->model.recompute = 1;
         else FAULT(EXIT_USAGE, "unknown option %s", argv[i]);
     }
