@@ -18,12 +18,12 @@ typedef struct bench {
     double copy[BENCH_VARIANTS]; /* bytes/s, read and written, likewise */
     double *limit[2][BENCH_VARIANTS]; /* what bench_limits saw, of which these are the medians */
     int64_t limits;
+    float *copied[2]; /* what the copies of bench_limits go between */
     double budget;    /* seconds for a line */
     const char *only; /* sections and operations whose name holds this; NULL: all */
     json_t *root;
 } bench;
 
-double bench_seconds(void); /* a monotonic clock */
 int bench_wants(const bench *b, const char *name);
 /* The median over calls that last about b->budget seconds together (at least three). */
 double bench_median(const bench *b, void (*run)(void *), void *what);

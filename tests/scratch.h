@@ -91,4 +91,15 @@ static inline char *scratch_read(const char *path, size_t *bytes) {
     return data;
 }
 
+/* The text of a page or picture that the test made, to be freed: something, and less than a mebibyte. */
+static inline char *scratch_text(scratch *s, const char *name) {
+    size_t bytes;
+    char *text = scratch_read(scratch_path(s, name), &bytes);
+    if (bytes < 1 || bytes > (1 << 20) - 2) {
+        fprintf(stderr, "%s: %zu bytes\n", name, bytes);
+        abort();
+    }
+    return text;
+}
+
 #endif

@@ -95,21 +95,12 @@ static int compare(scratch *s, const char *first, const char *second) {
     return compare_command(4, (char *[]){"compare", word[0], word[1], out, NULL});
 }
 
-static char *written(scratch *s, const char *name) {
-    FILE *f = fopen(scratch_path(s, name), "rb");
-    assert_non_null(f);
-    char *text = calloc(1, 1 << 20);
-    assert_in_range(fread(text, 1, (1 << 20) - 1, f), 1, (1 << 20) - 2);
-    fclose(f);
-    return text;
-}
-
 static void two_runs(void **state) {
     scratch *s = *state;
     write_run(s, "one", 100, 0, "");
     write_run(s, "other", 80, -0.25, "{\"step\":81,\"lm_lo"); /* killed while it wrote */
     assert_int_equal(compare(s, "one", "other"), 0);
-    char *page = written(s, "page.html"), *picture = written(s, "page.svg");
+    char *page = scratch_text(s, "page.html"), *picture = scratch_text(s, "page.svg");
     assert_non_null(strstr(page, "<h1>one and other</h1>"));
     assert_non_null(strstr(page, "<td>-0.2500</td>"));
     assert_non_null(strstr(page, "over 10 steps"));
@@ -163,7 +154,7 @@ static void what_losses_do_not_say(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_config(s, "other", cases[i].vocab, cases[i].tokenizer, cases[i].weight);
         assert_int_equal(compare(s, "one", "other"), 0);
-        char *page = written(s, "page.html");
+        char *page = scratch_text(s, "page.html");
         assert_int_equal(strstr(page, "read different text") != NULL, cases[i].text);
         assert_int_equal(strstr(page, "different tokenizers") != NULL, cases[i].tokenizers);
         free(page);
@@ -179,7 +170,7 @@ static void twins(void **state) {
     write_run(s, "a/run", 30, 0, "");
     write_run(s, "b/run", 30, 0, "");
     assert_int_equal(compare(s, "a/run", "b/run"), 0);
-    page = written(s, "page.html");
+    page = scratch_text(s, "page.html");
     assert_non_null(strstr(page, "<h1>a/run and b/run</h1>"));
     free(page);
     comparison *c = calloc(1, sizeof *c);
@@ -228,7 +219,7 @@ static void a_picture_elsewhere(void **state) {
     snprintf(word[2], sizeof word[2], "--out=%s/page.html", s->directory);
     snprintf(word[3], sizeof word[3], "--picture=%s/figure.svg", s->directory);
     assert_int_equal(compare_command(5, (char *[]){"compare", word[0], word[1], word[2], word[3], NULL}), 0);
-    char *picture = written(s, "figure.svg");
+    char *picture = scratch_text(s, "figure.svg");
     assert_non_null(strstr(picture, "Loss minus that of one"));
     free(picture);
     assert_int_not_equal(access(scratch_path(s, "page.svg"), F_OK), 0);

@@ -9,7 +9,6 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 #include "tests/emulate/block.h"
 #include "tests/emulate/emulate.h"
@@ -60,11 +59,7 @@ static void wide_combine(bench *b) {
     int32_t *row_of = permutation(b, slots, slots);
     for (int64_t i = 0; i < slots; i++)
         if (draw(b) % 3 == 0) row_of[i] = -1;
-    real *out = values(b, tokens * h), *rows = values(b, slots * h), *weight = values(b, slots);
-    real *y = values(b, tokens * h), *dy = values(b, tokens * h), *dweight = values(b, slots);
-    real *dw_rows = values(b, slots);
-    b->k->combine_forward(b->k->ctx, tokens, h, topk, out, rows, row_of, weight, y);
-    b->k->combine_backward(b->k->ctx, tokens, h, topk, dy, dweight, out, rows, dw_rows, row_of, weight, y);
+    combine(b, tokens, h, topk, row_of);
 }
 
 static void wide_router(bench *b) {
@@ -166,10 +161,7 @@ static void test_same_bits_in_any_order(void **state) {
 }
 
 int main(void) {
-    const char *again = getenv("CARACAL_TEST_SEED");
-    if (again) base_seed = strtoull(again, NULL, 0);
-    else if (getrandom(&base_seed, sizeof base_seed, 0) != sizeof base_seed) return 1;
-    print_message("the same inputs again: CARACAL_TEST_SEED=%#lx\n", (unsigned long)base_seed);
+    if (!choose_seed(&base_seed)) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_ref),
         cmocka_unit_test(test_same_bits_in_any_order),

@@ -8,7 +8,6 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 #include "tests/emulate/block.h"
 #include "tests/emulate/emulate.h"
@@ -378,10 +377,7 @@ static void test_dtype_of_other_devices(void **state) {
 }
 
 int main(void) {
-    const char *again = getenv("CARACAL_TEST_SEED");
-    if (again) base_seed = strtoull(again, NULL, 0);
-    else if (getrandom(&base_seed, sizeof base_seed, 0) != sizeof base_seed) return 1;
-    print_message("the same inputs again: CARACAL_TEST_SEED=%#lx\n", (unsigned long)base_seed);
+    if (!choose_seed(&base_seed)) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_float_against_ref),
         cmocka_unit_test(test_bf16_against_ref),

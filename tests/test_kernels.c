@@ -8,7 +8,6 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -268,10 +267,7 @@ static void test_open(void **state) {
 }
 
 int main(void) {
-    const char *again = getenv("CARACAL_TEST_SEED");
-    if (again) base_seed = strtoull(again, NULL, 0);
-    else if (getrandom(&base_seed, sizeof base_seed, 0) != sizeof base_seed) return 1;
-    print_message("the same inputs again: CARACAL_TEST_SEED=%#lx\n", (unsigned long)base_seed);
+    if (!choose_seed(&base_seed)) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check_finds), /* first: it forks, which a process with OpenMP's threads should
                                                not */

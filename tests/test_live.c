@@ -14,17 +14,8 @@
 #include "train/live.h"
 #include "train/report.h"
 
-static char *text_in(scratch *s, const char *name) {
-    FILE *f = fopen(scratch_path(s, name), "rb");
-    assert_non_null(f);
-    char *text = calloc(1, 1 << 20);
-    assert_in_range(fread(text, 1, (1 << 20) - 1, f), 1, (1 << 20) - 2);
-    fclose(f);
-    return text;
-}
-
 static void assert_says(scratch *s, const char *first, const char *second, int goes_on) {
-    char *page = text_in(s, "report.html");
+    char *page = scratch_text(s, "report.html");
     if (!strstr(page, first) || !strstr(page, second))
         fail_msg("the page does not say \"%s\" and \"%s\"", first, second);
     assert_int_equal(strstr(page, "class=\"status running\"") != NULL, goes_on);
@@ -65,7 +56,7 @@ static void a_run_from_start_to_end(void **state) {
     assert_int_equal(live_close(l, 40, RUN_FINISHED, NULL), 0);
     assert_says(s, "class=\"status finished\"", "<dd>400<small>", 0);
     assert_says(s, "<b>Finished</b>", "step 40 of 40; ", 0);
-    free(text_in(s, "loss.svg"));
+    free(scratch_text(s, "loss.svg"));
 
     /* the same page again, by the command */
     error e = {0};

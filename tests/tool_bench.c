@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "launch/comm.h"
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "tests/bench.h"
@@ -21,12 +21,6 @@
 #include "train/series.h"
 
 enum { COPIED = 16 << 20, MOST_CALLS = 1000, MOST_RUNS = 16 }; /* floats of a copy: past every cache */
-
-double bench_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 int bench_wants(const bench *b, const char *name) {
     return !b->only || strstr(name, b->only);
@@ -47,40 +41,37 @@ double bench_median(const bench *b, void (*run)(void *), void *what) {
     double sample[MOST_CALLS];
     int n = 0, repeat = 1;
     run(what);
-    double begin = bench_seconds();
+    double begin = comm_clock();
     run(what);
-    const double once = bench_seconds() - begin;
+    const double once = comm_clock() - begin;
     if (once < b->budget / MOST_CALLS) repeat = 1 + (int)(b->budget / MOST_CALLS / once);
-    begin = bench_seconds();
-    while (n < 3 || (n < MOST_CALLS && bench_seconds() - begin < b->budget)) {
-        const double start = bench_seconds();
+    begin = comm_clock();
+    while (n < 3 || (n < MOST_CALLS && comm_clock() - begin < b->budget)) {
+        const double start = comm_clock();
         for (int r = 0; r < repeat; r++) run(what);
-        sample[n++] = (bench_seconds() - start) / repeat;
+        sample[n++] = (comm_clock() - start) / repeat;
     }
     return series_quantile(n, sample, 0.5);
 }
 
 static double copy_rate(int threads, float *to, const float *from) {
-    const double start = bench_seconds();
+    const double start = comm_clock();
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < COPIED; i += 8) _mm256_stream_ps(to + i, _mm256_load_ps(from + i));
     _mm_sfence();
-    return 8.0 * COPIED / (bench_seconds() - start);
+    return 8.0 * COPIED / (comm_clock() - start);
 }
 
 void bench_limits(bench *b) {
-    arena a = arena_create("a copy", 2 * sizeof(float) * COPIED + 4096);
-    float *from = arena_alloc(&a, sizeof(float) * COPIED), *to = arena_alloc(&a, sizeof(float) * COPIED);
     for (int v = 0; v < b->variants; v++) {
         const double seen[2] = {kernels_measure_peak(b->isa, b->threads[v]),
-                                copy_rate(b->threads[v], to, from)};
+                                copy_rate(b->threads[v], b->copied[0], b->copied[1])};
         for (int i = 0; i < 2; i++) {
             b->limit[i][v] = mem_grow(b->limit[i][v], sizeof(double) * (size_t)(b->limits + 1), "limits");
             b->limit[i][v][b->limits] = seen[i];
         }
     }
     b->limits++;
-    arena_destroy(&a);
 }
 
 /* The medians of what was seen. */
@@ -91,9 +82,15 @@ static void settle_limits(bench *b) {
     }
 }
 
+/* The list of that name, begun if need be. */
+static json_t *section_of(const bench *b, const char *name) {
+    json_t *list = json_object_get(b->root, name);
+    if (!list) json_object_set_new(b->root, name, list = json_array());
+    return list;
+}
+
 void bench_add(bench *b, const char *section, json_t *entry, int variant, double work, double seconds) {
-    json_t *list = json_object_get(b->root, section);
-    if (!list) json_object_set_new(b->root, section, list = json_array());
+    json_t *list = section_of(b, section);
     const char *unit = strcmp(section, "memory_bound") ? "gflops" : "gbps";
     json_object_set_new(entry, "threads", json_integer(b->threads[variant]));
     json_object_set_new(entry, unit, json_real(1e-9 * work / seconds));
@@ -154,8 +151,7 @@ static int add_step(bench *b, const char *what, error *e) {
     }
     if (!code) {
         tokens = series_quantile(n, rate, 0.5);
-        json_t *list = json_object_get(b->root, "step");
-        if (!list) json_object_set_new(b->root, "step", list = json_array());
+        json_t *list = section_of(b, "step");
         const double peak = ranks * threads > 1 ? b->peak[b->variants - 1] : b->peak[0];
         json_array_append_new(
             list, json_pack("{ss si si ss sf sf}", "config", strrchr(dir, '/') ? strrchr(dir, '/') + 1 : dir,
@@ -224,6 +220,8 @@ int main(int argc, char **argv) {
         b.threads[v] = v ? cores : 1;
         (strcmp(b.isa, "avx2") ? kernels_cpu_avx512 : kernels_cpu_avx2)(&b.kernel[v], b.threads[v]);
     }
+    arena copies = arena_create("copies", 2 * sizeof(float) * COPIED);
+    for (int i = 0; i < 2; i++) b.copied[i] = arena_alloc(&copies, sizeof(float) * COPIED);
     bench_limits(&b);
     bench_gemm(&b);
     if (bench_wants(&b, "attention")) bench_attention(&b);
@@ -249,6 +247,7 @@ int main(int argc, char **argv) {
         error_set(&e, EXIT_IO, "%s cannot be written", o.word[0]);
     if (e.code) fprintf(stderr, "bench: %s\n", e.text);
     json_decref(b.root);
+    arena_destroy(&copies);
     for (int v = 0; v < b.variants; v++) {
         kernels_close(&b.kernel[v]);
         for (int i = 0; i < 2; i++) mem_free(b.limit[i][v]);

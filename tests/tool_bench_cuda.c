@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "kernels/kernels.h"
+#include "launch/comm.h"
 #include "launch/error.h"
 #include "launch/memory.h"
 
@@ -33,12 +33,6 @@ typedef struct machine {
     const char *only;
     int lines;
 } machine;
-
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Everything that was started is done. */
 static void settle(const machine *x) {
@@ -80,16 +74,16 @@ static double median_seconds(const machine *x, const line *l) {
     double sample[SAMPLES];
     for (int i = 0; i < 2; i++) run(x, l);
     settle(x);
-    double start = seconds();
+    double start = comm_clock();
     run(x, l);
     settle(x);
-    double once = seconds() - start;
+    double once = comm_clock() - start;
     int calls = once > x->budget / SAMPLES ? 1 : (int)(x->budget / SAMPLES / once) + 1;
     for (int i = 0; i < SAMPLES; i++) {
-        start = seconds();
+        start = comm_clock();
         for (int c = 0; c < calls; c++) run(x, l);
         settle(x);
-        sample[i] = (seconds() - start) / calls;
+        sample[i] = (comm_clock() - start) / calls;
     }
     qsort(sample, SAMPLES, sizeof *sample, by_value);
     return sample[SAMPLES / 2];
