@@ -161,7 +161,7 @@ static void find_ranges(picture *f) {
 }
 
 static void draw_curve(chart *c, const curve *v, int color, double most) {
-    char class[8];
+    char class[16];
     double *seen = mem_alloc((size_t)v->n * sizeof *seen, "a curve");
     int64_t best = -1;
     snprintf(class, sizeof class, "c%d", color);
