@@ -186,7 +186,7 @@ static void targets(void **state) {
     sweep_space space = searched();
     config proxy = load_proxy(s, NULL, NULL);
     for (size_t i = 0; i < sizeof head / sizeof *head; i++) {
-        char text[2048], edited[64];
+        char text[2048], edited[PATH_MAX];
         snprintf(text, sizeof text, "%s%s", model, head[i]);
         char *at = strstr(text, "hidden_size: 48");
         memcpy(at, "hidden_size: 96", strlen("hidden_size: 96"));
