@@ -14,8 +14,8 @@ from transformers import LongcatFlashConfig, LongcatFlashForCausalLM
 
 MICRO_BATCHES, BATCH, LENGTH, STEPS, WARM_UP = 8, 2, 256, int(sys.argv[1]) if len(sys.argv) > 1 else 8, 2
 SIZES = dict(vocab_size=8192, hidden_size=256, num_layers=4, num_attention_heads=4, q_lora_rank=128, kv_lora_rank=64,
-             qk_nope_head_dim=48, qk_rope_head_dim=16, v_head_dim=64, ffn_hidden_size=512, expert_ffn_hidden_size=128,
-             n_routed_experts=16, zero_expert_num=8, moe_topk=6, routed_scaling_factor=2.5)
+             qk_nope_head_dim=48, qk_rope_head_dim=16, head_dim=16, v_head_dim=64, ffn_hidden_size=512,
+             expert_ffn_hidden_size=128, n_routed_experts=16, zero_expert_num=8, moe_topk=6, routed_scaling_factor=2.5)
 
 
 def speed(attention, fused):
