@@ -148,7 +148,7 @@ $B/f64/ulp_exact.o: $(ULPF64)
 	$(Q)$(CC) -r -nostdlib -o $@ $^
 	$(Q)objcopy --keep-global-symbol=ulp_exact $@
 $B/tests/ulp $B/tests/test_ulp: $B/obj/tests/ulp_cases.o $B/f64/ulp_exact.o
-$B/tests/bench: $B/obj/tests/bench_gemm.o $B/obj/tests/bench_ops.o
+$B/tests/bench: $(patsubst %,$B/obj/tests/%.o,bench_gemm bench_ops bench_step timed)
 $B/tests/%: $B/obj/tests/tool_%.o $(LIB)
 	@mkdir -p $(@D)
 	@echo '  LINK $@'

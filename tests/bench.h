@@ -40,5 +40,9 @@ float *bench_buffer(struct arena *a, int64_t n);
 void bench_gemm(bench *b);
 void bench_attention(bench *b);
 void bench_memory(bench *b);
+/* Some steps of that config on all cores, operation by operation; what stands in the root's "roofline"
+ * becomes fractions and a table when the limits are known. */
+int bench_roofline(bench *b, const char *config, struct error *e);
+void bench_roofline_finish(const bench *b);
 
 #endif

@@ -24,9 +24,11 @@ step() { # name, ranks, threads
     "${command[@]}" >"$work/$1.log" 2>&1 || { tail -n 5 "$work/$1.log" >&2; exit 1; }
     runs+=("$work/$1,$2,$3")
 }
+roofline=()
 if [ -e build/demo/tokenizer.json ]; then
     step 1x1 1 1
     [ "$cores" = 1 ] || { step "1x$cores" 1 "$cores"; step "${cores}x1" "$cores" 1; }
+    roofline=(--roofline=configs/bench.yaml)
 else
     echo "no training steps: there is no text (make demo)" >&2
 fi
@@ -36,6 +38,6 @@ if [ -x "$build/peers/gemm" ]; then
     cat "$build/peers/steps.jsonl" >>"$work/peers.jsonl" 2>/dev/null || true
     peers=("--peers=$work/peers.jsonl")
 fi
-"$build/tests/bench" "$build/bench.json" "$@" ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}
+"$build/tests/bench" "$build/bench.json" "$@" ${roofline[@]+"${roofline[@]}"} ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}
 echo
 echo "$build/bench.json"

@@ -101,7 +101,7 @@ static void run_attention_backward(void *what) {
 
 /* One line for each number of threads; work in FLOP or bytes. */
 static void line(bench *b, const char *section, json_t *entry, void (*run)(void *), call c, double work) {
-    if (bench_wants(b, json_string_value(json_object_get(entry, "op")))) {
+    if (bench_wants(b, section) || bench_wants(b, json_string_value(json_object_get(entry, "op")))) {
         for (int v = 0; v < b->variants; v++) {
             bench_limits(b);
             c.k = &b->kernel[v];

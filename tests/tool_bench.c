@@ -2,7 +2,8 @@
  * that are measured in the same run, on one thread and on all cores, and the training steps of runs that were
  * made just before.  A table on the output, and a JSON file.
  *
- *     bench OUT.json [--seconds=0.1] [--only=TEXT] [--peers=FILE.jsonl] [RUN,RANKS,THREADS ...]
+ *     bench OUT.json [--seconds=0.1] [--only=TEXT] [--peers=FILE.jsonl] [--roofline=CONFIG]
+ *           [RUN,RANKS,THREADS ...]
  *
  * Figures are medians.  The limits are the best seen while the run lasts: of 12 independent chains of
  * multiply-adds, and of copying with stores that go past the caches. */
@@ -203,13 +204,14 @@ static int add_peers(bench *b, const char *path, error *e) {
 int main(int argc, char **argv) {
     bench b = {
         .isa = __builtin_cpu_supports("avx512vl") ? "avx512" : "avx2", .budget = 0.1, .root = json_object()};
-    const char *peers = NULL;
+    const char *peers = NULL, *config = NULL;
     const option known[] = {{"seconds", .real = &b.budget, .min = 1e-3, .max = 60},
                             {"only", .text = &b.only},
                             {"peers", .text = &peers},
+                            {"roofline", .text = &config},
                             {0}};
     options o = {.usage = "usage: bench OUT.json [--seconds=0.1] [--only=TEXT] [--peers=FILE.jsonl] "
-                          "[RUN,RANKS,THREADS ...]\n",
+                          "[--roofline=CONFIG] [RUN,RANKS,THREADS ...]\n",
                  .known = known,
                  .min_words = 1,
                  .max_words = 1 + MOST_RUNS};
@@ -226,10 +228,11 @@ int main(int argc, char **argv) {
     bench_gemm(&b);
     if (bench_wants(&b, "attention")) bench_attention(&b);
     bench_memory(&b);
+    error e = {0};
+    if (config) bench_roofline(&b, config, &e);
     fprintf(stderr, "\n");
 
     settle_limits(&b);
-    error e = {0};
     const int last = b.variants - 1;
     printf("%s, %d cores: %.1f GFLOP/s of multiply-adds (%.1f on one), %.1f GB/s of copying (%.1f on one)\n",
            b.isa, cores, 1e-9 * b.peak[last], 1e-9 * b.peak[0], 1e-9 * b.copy[last], 1e-9 * b.copy[0]);
@@ -240,6 +243,7 @@ int main(int argc, char **argv) {
     finish_section(&b, "gemm", "gflops", b.peak);
     finish_section(&b, "attention", "gflops", b.peak);
     finish_section(&b, "memory_bound", "gbps", b.copy);
+    bench_roofline_finish(&b);
     for (int i = 1; i < o.words && !e.code; i++) add_step(&b, o.word[i], &e);
     print_steps(&b);
     if (!e.code && peers) add_peers(&b, peers, &e);
