@@ -2,6 +2,10 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vec.h"
 
+enum {
+    WIDE = 4
+}; /* vectors of a row that are summed side by side, so that a slot is looked at once for all */
+
 /* Sum of the weights of a token's identity experts, in order of slots; *any says whether there are some. */
 static float identity_weight(int64_t topk, const int32_t *row_of, const float *weight, int *any) {
     float sum = 0;
@@ -14,22 +18,54 @@ static float identity_weight(int64_t topk, const int32_t *row_of, const float *w
     return sum;
 }
 
+/* What is added to columns c .. of one token: sum over slots of weight (NULL: 1) * their rows, and then
+ * identity * y where any.  Vectors that `left` elements do not fill are masked.  Asks for the rows of
+ * `later`, a token to come, for they lie anywhere. */
+VEC void sum_columns(int vectors, int64_t left, int64_t c, int64_t h, int64_t topk, float *out,
+                     const float *rows, const int32_t *row, const int32_t *later, const float *weight,
+                     int any, float identity, const float *y) {
+    vf sum[WIDE];
+    for (int v = 0; v < vectors; v++) sum[v] = vf_zero();
+    for (int64_t k = 0; k < topk; k++) {
+        for (int v = 0; v < vectors && later[k] >= 0; v++) vf_fetch(rows + later[k] * h + c + v * LANES);
+        if (row[k] < 0) continue;
+        const float *x = rows + row[k] * h + c;
+        for (int v = 0; v < vectors; v++) {
+            vf x_v = vf_load_n(x + v * LANES, left - v * LANES);
+            sum[v] = weight ? vf_fma(vf_set1(weight[k]), x_v, sum[v]) : vf_add(sum[v], x_v);
+        }
+    }
+    for (int v = 0; v < vectors; v++) {
+        const int64_t at = c + v * LANES, n = left - v * LANES;
+        if (any) sum[v] = vf_fma(vf_set1(identity), vf_load_n(y + at, n), sum[v]);
+        vf_store_n(out + at, vf_add(vf_load_n(out + at, n), sum[v]), n);
+    }
+}
+
+VEC void sum_token(int64_t h, int64_t topk, float *out, const float *rows, const int32_t *row,
+                   const int32_t *later, const float *weight, int any, float identity, const float *y) {
+    int64_t c = 0;
+    for (; c + WIDE * LANES <= h; c += WIDE * LANES)
+        sum_columns(WIDE, WIDE * LANES, c, h, topk, out, rows, row, later, weight, any, identity, y);
+    for (; c < h; c += LANES)
+        sum_columns(1, h - c, c, h, topk, out, rows, row, later, weight, any, identity, y);
+}
+
+/* The slots of the token whose rows are asked for while this one is summed: two ahead. */
+static const int32_t *later_than(int64_t t, int64_t tokens, int64_t topk, const int32_t *row) {
+    return t + 2 < tokens ? row + 2 * topk : row;
+}
+
 void CPU_(combine_forward)(kernel_context *ctx, int64_t tokens, int64_t h, int64_t topk, float *out,
                            const float *rows, const int32_t *row_of, const float *weight, const float *y) {
 #pragma omp parallel for num_threads(threads_for(ctx, tokens *h *(topk + 1))) schedule(static)
     for (int64_t t = 0; t < tokens; t++) {
         const int32_t *row = row_of + t * topk;
-        const float *w = weight + t * topk, *y_t = y + t * h;
-        float *out_t = out + t * h;
+        const float *w = weight + t * topk;
         int any;
         float identity = identity_weight(topk, row, w, &any);
-        for (int64_t c = 0; c < h; c += LANES) {
-            vf sum = vf_zero();
-            for (int64_t k = 0; k < topk; k++)
-                if (row[k] >= 0) sum = vf_fma(vf_set1(w[k]), vf_load_n(rows + row[k] * h + c, h - c), sum);
-            if (any) sum = vf_fma(vf_set1(identity), vf_load_n(y_t + c, h - c), sum);
-            vf_store_n(out_t + c, vf_add(vf_load_n(out_t + c, h - c), sum), h - c);
-        }
+        sum_token(h, topk, out + t * h, rows, row, later_than(t, tokens, topk, row), w, any, identity,
+                  y + t * h);
     }
 }
 
@@ -46,18 +82,11 @@ void CPU_(combine_backward)(kernel_context *ctx, int64_t tokens, int64_t h, int6
 #pragma omp parallel for num_threads(threads_for(ctx, tokens *h *(topk + 1))) schedule(static)
     for (int64_t t = 0; t < tokens; t++) {
         const int32_t *row = row_of + t * topk;
-        const float *d_t = dout + t * h;
-        float *dy_t = dy + t * h;
         int any;
         float identity = identity_weight(topk, row, weight + t * topk, &any);
-        float d_identity = any ? dot(h, d_t, y + t * h) : 0;
-        for (int64_t c = 0; c < h; c += LANES) {
-            vf sum = vf_zero();
-            for (int64_t k = 0; k < topk; k++)
-                if (row[k] >= 0) sum = vf_add(sum, vf_load_n(drows + row[k] * h + c, h - c));
-            if (any) sum = vf_fma(vf_set1(identity), vf_load_n(d_t + c, h - c), sum);
-            vf_store_n(dy_t + c, vf_add(vf_load_n(dy_t + c, h - c), sum), h - c);
-        }
+        float d_identity = any ? dot(h, dout + t * h, y + t * h) : 0;
+        sum_token(h, topk, dy + t * h, drows, row, later_than(t, tokens, topk, row), NULL, any, identity,
+                  dout + t * h);
         for (int64_t k = 0; k < topk; k++) dweight[t * topk + k] = row[k] < 0 ? d_identity : dw_rows[row[k]];
     }
 }

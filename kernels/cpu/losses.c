@@ -4,6 +4,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vmath.h"
 #include "kernels/math.h"
+#include "launch/error.h"
 
 static vf masked(vf x, int64_t left, vf otherwise) {
     return left >= LANES ? x : vf_select(vm_first(left), x, otherwise);
@@ -38,10 +39,12 @@ static double sum_exp(int64_t n, const float *x, float top) {
     return vd_sum(sum);
 }
 
-/* The same, leaving exp(x - top) in x. */
+/* The same, leaving exp(x - top) in x.  It asks for the row behind x meanwhile, so that memory works while
+ * this computes. */
 static double sum_exp_in_place(int64_t n, float *x, float top) {
     vd sum = vd_zero();
     for (int64_t c = 0; c < n; c += LANES) {
+        vf_fetch(x + n + c);
         vf e = vf_exp(vf_sub(vf_load_n(x + c, n - c), vf_set1(top)));
         vf_store_n(x + c, e, n - c);
         sum = vd_add(sum, vd_from(masked(e, n - c, vf_zero())));
@@ -80,9 +83,11 @@ void CPU_(cross_entropy)(kernel_context *ctx, int64_t rows, int64_t vocab, doubl
 
 void CPU_(hidden_z)(kernel_context *ctx, int64_t rows, int64_t h, double scale, float *loss, float *sum_sq,
                     float *max_abs, float *dx, const float *x) {
+    REQUIRE(h * (int64_t)sizeof(float) <= THREAD_SCRATCH);
 #pragma omp parallel for num_threads(threads_for(ctx, rows *h)) schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         const float *z = x + r * h;
+        float *e_H = thread_scratch(ctx); /* exp(|z| - top) */
         vf squares = vf_zero(), top = vf_zero();
         for (int64_t c = 0; c < h; c += LANES) {
             vf v = vf_load_n(z + c, h - c);
@@ -94,7 +99,10 @@ void CPU_(hidden_z)(kernel_context *ctx, int64_t rows, int64_t h, double scale, 
         top = vf_set1(max_abs[r]);
         vd sum = vd_zero();
         for (int64_t c = 0; c < h; c += LANES) {
+            vf_fetch(z + c + AHEAD);
+            if (dx) vf_fetch(dx + r * h + c + AHEAD);
             vf e = vf_exp(vf_sub(vf_abs(vf_load_n(z + c, h - c)), top));
+            vf_store_n(e_H + c, e, h - c);
             sum = vd_add(sum, vd_from(masked(e, h - c, vf_zero())));
         }
         double total = vd_sum(sum), lse = max_abs[r] + fixed_log(total);
@@ -103,7 +111,7 @@ void CPU_(hidden_z)(kernel_context *ctx, int64_t rows, int64_t h, double scale, 
         /* d loss / dx = 2 lse softmax(|x|) sign(x) */
         vf factor = vf_set1((float)(scale * 2 * lse / total)), zero = vf_zero();
         for (int64_t c = 0; c < h; c += LANES) {
-            vf v = vf_load_n(z + c, h - c), d = vf_mul(factor, vf_exp(vf_sub(vf_abs(v), top)));
+            vf v = vf_load_n(z + c, h - c), d = vf_mul(factor, vf_load_n(e_H + c, h - c));
             d = vf_select(vf_less(v, zero), vf_sub(zero, d), vf_select(vf_equal(v, zero), zero, d));
             float *dx_c = dx + r * h + c;
             vf_store_n(dx_c, vf_add(vf_load_n(dx_c, h - c), d), h - c);

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/stream.h"
 #include "launch/memory.h"
 
 void *CPU_(alloc)(kernel_context *ctx, size_t bytes, const char *what) {
@@ -15,35 +15,52 @@ void CPU_(free)(kernel_context *ctx, void *p) {
     mem_free(p);
 }
 
-/* Elements that one thread takes at a time.  Large, so that memcpy sees a large copy and streams past the
- * caches where that is faster. */
-enum { PIECE = 1 << 22 };
-
-static int64_t piece_of(const kernel_context *ctx, int64_t n) {
-    int64_t share = (n + ctx->threads - 1) / ctx->threads;
-    share = (share / LANES + 1) * LANES;
-    return share < PIECE ? share : PIECE;
-}
-
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 /* Operands are read as they are. */
 void CPU_(hold)(kernel_context *ctx, int64_t n, const float *x) {
     (void)ctx, (void)n, (void)x;
 }
 
+/* Pieces of so many elements: copied by the C library where they are to stay in the cache. */
+enum { PIECE = 1 << 10 };
+
+static int64_t piece_at(int64_t n, int64_t i) {
+    return n - i < PIECE ? n - i : PIECE;
+}
+
 void CPU_(zero)(kernel_context *ctx, int64_t n, float *x) {
-    int64_t piece = piece_of(ctx, n);
-#pragma omp parallel for num_threads(threads_for(ctx, n)) schedule(static)
-    for (int64_t i = 0; i < n; i += piece) memset(x + i, 0, (size_t)smaller(piece, n - i) * sizeof *x);
+    const int stream = stream_wanted(n * (int64_t)sizeof *x, x, LANES);
+#pragma omp parallel num_threads(threads_for(ctx, n))
+    {
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < n; i += PIECE) {
+            if (!stream) memset(x + i, 0, (size_t)piece_at(n, i) * sizeof *x);
+            else
+                for (int64_t j = 0; j < piece_at(n, i); j += LANES)
+                    vf_put_n(x + i + j, vf_zero(), n - i - j, 1);
+        }
+        stream_end(stream);
+    }
+}
+
+/* y = x, of n elements; asks for `next` [n] meanwhile */
+VEC void copy_streamed(int64_t n, float *y, const float *x, const float *next) {
+    for (int64_t i = 0; i < n; i += LANES) {
+        vf_fetch(next + i);
+        vf_put_n(y + i, vf_load_n(x + i, n - i), n - i, 1);
+    }
 }
 
 void CPU_(copy)(kernel_context *ctx, int64_t n, float *y, const float *x) {
-    int64_t piece = piece_of(ctx, n);
-#pragma omp parallel for num_threads(threads_for(ctx, n)) schedule(static)
-    for (int64_t i = 0; i < n; i += piece) memcpy(y + i, x + i, (size_t)smaller(piece, n - i) * sizeof *x);
+    const int stream = stream_wanted(2 * n * (int64_t)sizeof *x, y, LANES);
+#pragma omp parallel num_threads(threads_for(ctx, n))
+    {
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < n; i += PIECE) {
+            if (stream) copy_streamed(piece_at(n, i), y + i, x + i, x + i + AHEAD);
+            else memcpy(y + i, x + i, (size_t)piece_at(n, i) * sizeof *x);
+        }
+        stream_end(stream);
+    }
 }
 
 void CPU_(add)(kernel_context *ctx, int64_t n, float *y, const float *x) {
@@ -54,10 +71,21 @@ void CPU_(add)(kernel_context *ctx, int64_t n, float *y, const float *x) {
 
 void CPU_(copy_rows)(kernel_context *ctx, int64_t n, int64_t cols, float *dst, const int32_t *dst_row,
                      const float *src, const int32_t *src_row) {
-#pragma omp parallel for num_threads(threads_for(ctx, n *cols)) schedule(static)
-    for (int64_t i = 0; i < n; i++)
-        memcpy(dst + (dst_row ? dst_row[i] : i) * cols, src + (src_row ? src_row[i] : i) * cols,
-               (size_t)cols * sizeof *dst);
+    const int64_t ahead = AHEAD / cols + 1; /* rows in no order are no stream that the hardware would see */
+    const int stream = stream_wanted(2 * n * cols * (int64_t)sizeof *dst, dst, cols);
+#pragma omp parallel num_threads(threads_for(ctx, n *cols))
+    {
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t later = i + ahead < n ? i + ahead : i;
+            float *to = dst + (dst_row ? dst_row[i] : i) * cols;
+            const float *from = src + (src_row ? src_row[i] : i) * cols;
+            const float *next = src + (src_row ? src_row[later] : later) * cols;
+            if (stream) copy_streamed(cols, to, from, next);
+            else memcpy(to, from, (size_t)cols * sizeof *dst);
+        }
+        stream_end(stream);
+    }
 }
 
 void CPU_(to_host)(kernel_context *ctx, void *host, const void *device, size_t bytes) {

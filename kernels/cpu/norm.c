@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/stream.h"
 #include "launch/error.h"
 
 /* In double: squares of a diverging run's hidden states leave float's range long before the states do, and
@@ -17,34 +17,46 @@ static double sum_squares_wide(int64_t n, const float *x) {
     return vd_sum(sum);
 }
 
+/* y = scale * w * x / sqrt(mean(x^2) + eps) of one row; returns 1 / sqrt(...). */
+VEC float forward_row(int64_t cols, double eps, double scale, float *y, const float *x, const float *w,
+                      int stream) {
+    vf sum = vf_zero();
+    for (int64_t c = 0; c < cols; c += LANES) {
+        vf_fetch(x + c + AHEAD);
+        vf v = vf_load_n(x + c, cols - c);
+        sum = vf_fma(v, v, sum);
+    }
+    double squares = vf_sum(sum);
+    if (isinf(squares)) squares = sum_squares_wide(cols, x);
+    double inverse = 1 / sqrt(squares / (double)cols + eps);
+    vf factor = vf_set1((float)(scale * inverse));
+    for (int64_t c = 0; c < cols; c += LANES) {
+        vf v = vf_mul(vf_mul(vf_load_n(x + c, cols - c), factor), vf_load_n(w + c, cols - c));
+        vf_put_n(y + c, v, cols - c, stream);
+    }
+    return (float)inverse;
+}
+
 void CPU_(rms_norm_forward)(kernel_context *ctx, int64_t rows, int64_t cols, double eps, double scale,
                             float *y, int64_t ldy, float *rstd, const float *x, int64_t ldx, const float *w) {
-#pragma omp parallel for num_threads(threads_for(ctx, rows *cols)) schedule(static)
-    for (int64_t r = 0; r < rows; r++) {
-        const float *x_r = x + r * ldx;
-        vf sum = vf_zero();
-        for (int64_t c = 0; c < cols; c += LANES) {
-            vf v = vf_load_n(x_r + c, cols - c);
-            sum = vf_fma(v, v, sum);
-        }
-        double squares = vf_sum(sum);
-        if (isinf(squares)) squares = sum_squares_wide(cols, x_r);
-        double inverse = 1 / sqrt(squares / (double)cols + eps);
-        rstd[r] = (float)inverse;
-        vf factor = vf_set1((float)(scale * inverse));
-        for (int64_t c = 0; c < cols; c += LANES) {
-            vf v = vf_mul(vf_mul(vf_load_n(x_r + c, cols - c), factor), vf_load_n(w + c, cols - c));
-            vf_store_n(y + r * ldy + c, v, cols - c);
-        }
+    const int stream = stream_wanted(2 * rows * cols * (int64_t)sizeof *y, y, ldy);
+#pragma omp parallel num_threads(threads_for(ctx, rows *cols))
+    {
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < rows; r++)
+            rstd[r] = forward_row(cols, eps, scale, y + r * ldy, x + r * ldx, w, stream);
+        stream_end(stream);
     }
 }
 
 /* One row: dx = d + rstd * (g - u * mean(g * u)) with g = scale * w * dy and u = x * rstd, and the row's part
  * of the weight's gradient, dw += scale * dy * u. */
-static void backward_row(int64_t cols, float scale, float rstd, float *dx, const float *d, float *dw,
-                         const float *dy, const float *x, const float *w) {
+VEC void backward_row(int64_t cols, float scale, float rstd, float *dx, const float *d, float *dw,
+                      const float *dy, const float *x, const float *w, int stream) {
     vf sum = vf_zero();
     for (int64_t c = 0; c < cols; c += LANES) {
+        vf_fetch(dy + c + AHEAD), vf_fetch(x + c + AHEAD);
+        if (d) vf_fetch(d + c + AHEAD);
         vf g = vf_mul(vf_load_n(w + c, cols - c), vf_load_n(dy + c, cols - c));
         sum = vf_fma(g, vf_load_n(x + c, cols - c), sum);
     }
@@ -57,14 +69,14 @@ static void backward_row(int64_t cols, float scale, float rstd, float *dx, const
         vf_store_n(dw + c, vf_fma(dy_c, x_c, vf_load_n(dw + c, left)), left);
         vf v = vf_fnma(x_c, by_x, vf_mul(vf_load_n(w + c, left), dy_c));
         if (d) v = vf_add(vf_load_n(d + c, left), v);
-        vf_store_n(dx + c, v, left);
+        vf_put_n(dx + c, v, left, stream);
     }
 }
 
 /* dw [cols] = or += the sum of part [blocks, cols] */
-static void sum_blocks(int threads, int64_t blocks, int64_t cols, int accumulate, float *dw,
+static void sum_blocks(kernel_context *ctx, int64_t blocks, int64_t cols, int accumulate, float *dw,
                        const float *part) {
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(threads_for(ctx, blocks *cols)) schedule(static)
     for (int64_t c = 0; c < cols; c += LANES) {
         vf sum = accumulate ? vf_load_n(dw + c, cols - c) : vf_zero();
         for (int64_t b = 0; b < blocks; b++) sum = vf_add(sum, vf_load_n(part + b * cols + c, cols - c));
@@ -79,19 +91,25 @@ void CPU_(rms_norm_backward)(kernel_context *ctx, int64_t rows, int64_t cols, do
     float *part = (float *)ctx->shared;
     int64_t room = SHARED_SCRATCH / (int64_t)sizeof *part / cols * GEMM_K_BLOCK; /* rows */
     int threads = threads_for(ctx, rows * cols);
+    /* what is added to in place has its lines in the cache already */
+    int stream = dx != d && stream_wanted(3 * rows * cols * (int64_t)sizeof *dx, dx, lddx);
     REQUIRE(room > 0);
     if (!rows) CPU_(zero)(ctx, cols, dw);
     for (int64_t start = 0; start < rows; start += room) {
         int64_t end = rows - start < room ? rows : start + room;
         int64_t blocks = (end - start + GEMM_K_BLOCK - 1) / GEMM_K_BLOCK;
-#pragma omp parallel for num_threads(threads) schedule(static)
-        for (int64_t b = 0; b < blocks; b++) {
-            float *dw_b = part + b * cols;
-            memset(dw_b, 0, (size_t)cols * sizeof *dw_b);
-            for (int64_t r = start + b * GEMM_K_BLOCK; r < end && r < start + (b + 1) * GEMM_K_BLOCK; r++)
-                backward_row(cols, (float)scale, rstd[r], dx + r * lddx, d ? d + r * lddx : NULL, dw_b,
-                             dy + r * lddy, x + r * ldx, w);
+#pragma omp parallel num_threads(threads)
+        {
+#pragma omp for schedule(static)
+            for (int64_t b = 0; b < blocks; b++) {
+                float *dw_b = part + b * cols;
+                memset(dw_b, 0, (size_t)cols * sizeof *dw_b);
+                for (int64_t r = start + b * GEMM_K_BLOCK; r < end && r < start + (b + 1) * GEMM_K_BLOCK; r++)
+                    backward_row(cols, (float)scale, rstd[r], dx + r * lddx, d ? d + r * lddx : NULL, dw_b,
+                                 dy + r * lddy, x + r * ldx, w, stream);
+            }
+            stream_end(stream);
         }
-        sum_blocks(threads, blocks, cols, start > 0, dw, part);
+        sum_blocks(ctx, blocks, cols, start > 0, dw, part);
     }
 }

@@ -51,6 +51,7 @@ void CPU_(sum_squares)(kernel_context *ctx, int64_t n, double *out, const float 
         int64_t size = block_size(n, start);
         vd sum = vd_zero();
         for (int64_t i = 0; i < size; i += LANES) {
+            vf_fetch(x + start + i + AHEAD);
             vd v = vd_from(vf_load_n(x + start + i, size - i));
             sum = vd_fma(v, v, sum);
         }

@@ -31,6 +31,10 @@ VEC vf vf_load(const float *p) {
 VEC void vf_store(float *p, vf x) {
     _mm512_storeu_ps(p, x);
 }
+/* past the caches, to an address of 64 bytes' alignment: see stream.h */
+VEC void vf_stream(float *p, vf x) {
+    _mm512_stream_ps(p, x);
+}
 VEC vf vf_add(vf a, vf b) {
     return _mm512_add_ps(a, b);
 }
@@ -158,6 +162,10 @@ VEC vf vf_load(const float *p) {
 VEC void vf_store(float *p, vf x) {
     _mm256_storeu_ps(p, x.lo);
     _mm256_storeu_ps(p + 8, x.hi);
+}
+VEC void vf_stream(float *p, vf x) {
+    _mm256_stream_ps(p, x.lo);
+    _mm256_stream_ps(p + 8, x.hi);
 }
 VEC vf vf_add(vf a, vf b) {
     return (vf){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
@@ -291,10 +299,13 @@ VEC vf vf_zero(void) {
 }
 
 /* Asks for what will be read soon, where the hardware does not guess it: a stream that is cut into rows
- * begins anew with each of them.  Any address will do. */
+ * begins anew with each of them, and every stream at the end of a page.  Any address will do. */
 VEC void vf_fetch(const float *p) {
     __builtin_prefetch(p, 0, 2);
 }
+
+/* Elements ahead of a stream's reader at which to ask: a page, more than memory takes to answer. */
+enum { AHEAD = 1024 };
 
 /* The first n lanes (all 16 when n is more); the others read as zero and are not written. */
 VEC vf vf_load_n(const float *p, int64_t n) {
