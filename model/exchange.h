@@ -60,6 +60,7 @@ typedef struct exchange {
     comm_request *counts;
     transport_request **outward, **homeward; /* [C] each */
     const real *rows, *weight;               /* what is being dispatched */
+    const real *answer_SH, *answer_weight_S; /* what came back: send_*, or where a rank alone has it */
 } exchange;
 
 /* a: for what kernels work on; host: for what the host does.  transport: among the ranks of the group. */
@@ -77,8 +78,9 @@ void exchange_plan_finish(exchange *x, exchange_plan *p, const int32_t *index);
 /* The life of one piece (round r, chunk c), in this order.  Pieces of one round may overlap.
  * dispatch: starts sending rows [T,H] (and, if not NULL, weights [T,K]) of the chunk's tokens.
  * arrive:   waits; rows_QH (weight_Q) = the received rows at their places in the window.
- * give_back: starts returning rows_QH (and weight_Q, a number per row) the same way.
- * collect:  waits; x->send_SH (send_weight_S) hold the answers in sending order, for row_of. */
+ * give_back: starts returning rows_QH (and weight_Q, a number per row) the same way.  They stay the caller's
+ *           until the answers were used.
+ * collect:  waits; x->answer_SH (answer_weight_S) hold the answers in sending order, for row_of. */
 void exchange_dispatch(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_TH,
                        const real *weight_TK);
 void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, real *rows_QH,

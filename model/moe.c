@@ -126,6 +126,13 @@ static void router_backward(context *x, moe_saved *s, real *dy, real *router_gra
 
 /* ---- expert FFNs ---- */
 
+/* The rows of segments that lie side by side, from segment *i on, are one run; *i becomes the next one. */
+static segment next_run(int64_t n, const segment *seg, int64_t *i) {
+    segment run = seg[(*i)++];
+    for (; *i < n && seg[*i].row == run.row + run.rows; ++*i) run.rows += seg[*i].rows;
+    return run;
+}
+
 /* gate, up and output of the rows of `n` segments. */
 static void experts_forward(const context *x, const layer_tensors *w, int64_t n, const segment *seg, real *y,
                             real *gate_up, const real *rows) {
@@ -136,8 +143,10 @@ static void experts_forward(const context *x, const layer_tensors *w, int64_t n,
         context_flip(x, x->flip, "the experts' gate and up", gate_up + seg[0].row * 2 * f,
                      seg[0].rows * 2 * f);
     if (!y) return;
-    for (int64_t i = 0; i < n; i++)
-        k->swiglu_forward(k->ctx, seg[i].rows, f, x->s.h_QF + seg[i].row * f, gate_up + seg[i].row * 2 * f);
+    for (int64_t i = 0; i < n;) {
+        segment run = next_run(n, seg, &i);
+        k->swiglu_forward(k->ctx, run.rows, f, x->s.h_QF + run.row * f, gate_up + run.row * 2 * f);
+    }
     k->grouped_gemm(k->ctx, GEMM_NT, n, seg, h, f, y, x->s.h_QF, w->experts.down, w->expert_stride);
 }
 
@@ -147,10 +156,11 @@ static void experts_backward(const context *x, const layer_tensors *w, int64_t n
     const model_scratch *s = &x->s;
     int64_t h = x->c.hidden_size, f = x->c.expert_ffn_hidden_size;
     k->grouped_gemm(k->ctx, GEMM_NN, n, seg, f, h, s->dh_QF, s->dy_QH, w->experts.down, w->expert_stride);
-    for (int64_t i = 0; i < n; i++) {
-        int64_t at = seg[i].row;
-        k->swiglu_backward(k->ctx, seg[i].rows, f, s->dgu_Q2F + at * 2 * f, s->h_QF + at * f,
-                           s->dweight_Q + at, s->dh_QF + at * f, gate_up + at * 2 * f, weight + at);
+    for (int64_t i = 0; i < n;) {
+        segment run = next_run(n, seg, &i);
+        int64_t at = run.row;
+        k->swiglu_backward(k->ctx, run.rows, f, s->dgu_Q2F + at * 2 * f, s->h_QF + at * f, s->dweight_Q + at,
+                           s->dh_QF + at * f, gate_up + at * 2 * f, weight + at);
     }
     k->grouped_gemm(k->ctx, GEMM_NN, n, seg, h, 2 * f, s->dx_QH, s->dgu_Q2F, w->experts.gate_up,
                     w->expert_stride);
@@ -202,7 +212,7 @@ void moe_combine(context *x, moe_saved *s, real *out, const layer_tensors *w, co
             piece_forward(x, s, r, i, w, x->s.over_x_QH, x->s.over_weight_Q, x->s.over_gate_up_Q2F);
         for (int64_t i = 0; i < chunks; i++) exchange_collect(&x->exchange, i);
     }
-    k->combine_forward(k->ctx, x->tokens, c->hidden_size, c->moe_topk, out, x->exchange.send_SH,
+    k->combine_forward(k->ctx, x->tokens, c->hidden_size, c->moe_topk, out, x->exchange.answer_SH,
                        s->plan.row_of, s->weight_TK, y);
 }
 
@@ -281,7 +291,7 @@ void moe_backward_combine(context *x, moe_saved *s, real *dy, real *router_grad,
     for (int64_t i = 0; i < x->exchange.shape.chunks; i++) exchange_collect(&x->exchange, i);
     for (int64_t r = 1; r < s->plan.rounds; r++) backward_round(x, s, r, w, class_grad, class_of, y, dout);
     k->combine_backward(k->ctx, x->tokens, c->hidden_size, c->moe_topk, dy, x->s.dweight_TK, dout,
-                        x->exchange.send_SH, x->exchange.send_weight_S, s->plan.row_of, s->weight_TK, y);
+                        x->exchange.answer_SH, x->exchange.answer_weight_S, s->plan.row_of, s->weight_TK, y);
     router_backward(x, s, dy, router_grad, w, y);
 }
 
