@@ -32,6 +32,7 @@ typedef struct router_config {
     double grad_ratio_limit;     /* R_g that is warned of; 0: none */
     int controller;              /* enum controller */
     double bias_rate, bias_kp, bias_ki, bias_kd;
+    double bias_budget_gain;      /* factor on what the moves of all FFN experts have in common; 1: none */
     double bias_clamp;            /* no bias beyond +- this; 0: no bound */
     int64_t bias_decay_steps;     /* cosine to zero over so many steps; 0: held */
     int64_t bias_update_interval; /* counts of so many steps are gathered before a move */

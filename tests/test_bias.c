@@ -36,6 +36,7 @@ static router_config gains(double kp, double ki, double kd) {
                            .bias_kp = kp,
                            .bias_ki = ki,
                            .bias_kd = kd,
+                           .bias_budget_gain = 1,
                            .bias_update_interval = 1};
 }
 
@@ -98,6 +99,26 @@ static void the_rate_decays_to_nothing(void **unused) {
     assert_float_equal(f.bias[0], held, 1e-7);
 }
 
+/* What the moves of all experts have in common counts eight times, what sets them apart once. */
+static void a_gain_for_the_budget(void **unused) {
+    (void)unused;
+    fixture f;
+    router_config c = gains(0, 1, 0);
+    c.bias_budget_gain = 8;
+    begin(&f);
+    step(&f, &c, 8, 4); /* e = -1/4, 0: -1/8 in common, and -1/8, 1/8 apart */
+    is(&f, 0.5 * (8 * -0.125 - 0.125), 0.5 * (8 * -0.125 + 0.125));
+    begin(&f);
+    step(&f, &c, 8, 0); /* e = -1/4, 1/4: the budget is kept, so the gain does nothing */
+    is(&f, -0.125, 0.125);
+    begin(&f);
+    c.bias_kp = 2;
+    step(&f, &c, 2, 2); /* e = 1/8 in both */
+    is(&f, 0.5 * 8 * 3 * 0.125, 0.5 * 8 * 3 * 0.125);
+    step(&f, &c, 4, 4); /* e = 0: the proportional part goes */
+    is(&f, 0.5 * 8 * 0.125, 0.5 * 8 * 0.125);
+}
+
 /* However long a bias has stood at its bound, it leaves with the first error of the other sign. */
 static void a_clamped_bias_winds_nothing_up(void **unused) {
     (void)unused;
@@ -128,6 +149,7 @@ int main(void) {
         cmocka_unit_test(the_reports_rule),
         cmocka_unit_test(all_three_gains),
         cmocka_unit_test(a_move_for_several_steps),
+        cmocka_unit_test(a_gain_for_the_budget),
         cmocka_unit_test(the_rate_decays_to_nothing),
         cmocka_unit_test(a_clamped_bias_winds_nothing_up),
         cmocka_unit_test(the_sign_rule),

@@ -67,6 +67,7 @@ static void read_config(config *c, const json_t *j) {
                                 .bias_ki = number(j, "bias_ki", 0),
                                 .bias_kd = number(j, "bias_kd", 0),
                                 .bias_decay_steps = whole(j, "bias_decay_steps", 0),
+                                .bias_budget_gain = 1,
                                 .bias_update_interval = 1};
     c->loss =
         (loss_config){.hidden_z_coef = number(j, "hidden_z_coef", 0), .mtp_coef = number(j, "mtp_coef", 0)};

@@ -42,9 +42,10 @@ static int check_model(const config *c, const config_origin *o, error *e) {
         return refuse(c, o, "router.lb_groups", e, "must divide model.n_routed_experts = %" PRId64,
                       m->n_routed_experts);
     const router_config *r = &c->router;
-    if (r->controller == CONTROLLER_SIGN && (r->bias_kp != 0 || r->bias_kd != 0 || r->bias_ki != 1))
+    if (r->controller == CONTROLLER_SIGN &&
+        (r->bias_kp != 0 || r->bias_kd != 0 || r->bias_ki != 1 || r->bias_budget_gain != 1))
         return refuse(c, o, "router.controller", e,
-                      "has no gains: leave router.bias_kp, bias_ki and bias_kd alone");
+                      "has no gains: leave router.bias_kp, bias_ki, bias_kd and bias_budget_gain alone");
     if (m->qk_rope_head_dim % 2)
         return refuse(c, o, "model.qk_rope_head_dim", e, "must be even: RoPE turns pairs");
     return 0;

@@ -82,6 +82,8 @@ const config_key config_keys[] = {
     REAL(router.bias_kp, 0, ANY, "0", "proportional gain"),
     REAL(router.bias_ki, 0, ANY, "1", "integral gain; (0, 1, 0) is the report's rule"),
     REAL(router.bias_kd, 0, ANY, "0", "derivative gain"),
+    REAL(router.bias_budget_gain, 1, ANY, "1",
+         "factor on the part that all experts' moves share, which keeps K_e; 1: none"),
     REAL(router.bias_clamp, 0, ANY, "0", "no bias beyond +- this; 0: no bound"),
     INT(router.bias_decay_steps, 0, ANY, "0", DECIDES, "cosine of mu to zero; 0: mu is held"),
     INT(router.bias_update_interval, 1, ANY, "1", DECIDES, "steps whose counts make one move"),
