@@ -44,8 +44,8 @@ static void scratch_create(context *x, const places *in) {
 /* Rows for kernels, and their twins. */
 static void rows_create(model *m, const places *a, size_t n) {
     token_rows *r = &m->rows, *host = &m->host_rows;
-    real **table[] = {&r->loss_T, &r->z_T, &r->sum_sq_T, &r->max_T},
-         **twin[] = {&host->loss_T, &host->z_T, &host->sum_sq_T, &host->max_T};
+    real **table[] = {&r->loss_T, &r->z_T, &r->sum_sq_T},
+         **twin[] = {&host->loss_T, &host->z_T, &host->sum_sq_T};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         *table[i] = arena_alloc(a->shared, n * sizeof(real));
         *twin[i] = twin_place(m->x.k, a->host, *table[i], n * sizeof(real));
@@ -232,6 +232,10 @@ static void tell_kernels(const model *m) {
                (size_t)(x->c.num_layers * experts_total(&x->c)) * sizeof *m->bias_LE);
 }
 
+static real *output_of(const model *m, int64_t layer) {
+    return layer + 1 < m->x.c.num_layers ? m->saved[layer + 1].x_TH : m->hidden_TH;
+}
+
 /* From the tokens to m->final_TH. */
 static void forward(model *m) {
     context *x = &m->x;
@@ -240,11 +244,10 @@ static void forward(model *m) {
     tell_kernels(m);
     k->embedding_forward(k->ctx, x->tokens, h, m->saved[0].x_TH, m->embedding_VH, m->rows.ids_T);
     for (int64_t l = 0; l < layers; l++) {
-        real *out = l + 1 < layers ? m->saved[l + 1].x_TH : m->hidden_TH;
         context_enter_layer(x, l);
         TRACED(x, "layer",
                layer_forward(x, &m->saved[l], &m->layer[l], m->bias_LE + l * experts_total(&x->c),
-                             m->loss_scale, out));
+                             m->loss_scale, output_of(m, l)));
     }
     context_enter_layer(x, -1);
     norm_forward(x, m->final_TH, m->rstd_final_T, m->hidden_TH, m->head.norm);
@@ -316,22 +319,25 @@ static void read_stats(model *m) {
     twin_read(x->k, host->loss_T, r->loss_T, bytes);
     twin_read(x->k, host->z_T, r->z_T, bytes);
     twin_read(x->k, host->sum_sq_T, r->sum_sq_T, bytes);
-    twin_read(x->k, host->max_T, r->max_T, bytes);
     m->stats = (model_stats){.lm = mean(host->loss_T, t, m->counted), .z = mean(host->z_T, t, t)};
     if (m->mtp_on) {
         twin_read(x->k, m->mtp_saved.loss_host, m->mtp_saved.loss_T, bytes);
         m->stats.mtp = mean(m->mtp_saved.loss_host, t, m->counted2);
     }
-    for (int64_t i = 0; i < t; i++) {
-        double most = (double)host->max_T[i];
-        m->stats.hidden_l2 += sqrt((double)host->sum_sq_T[i]) / (double)t;
-        if (!(most <= m->stats.hidden_max)) m->stats.hidden_max = most; /* NaN stays */
-    }
+    for (int64_t i = 0; i < t; i++) m->stats.hidden_l2 += sqrt((double)host->sum_sq_T[i]) / (double)t;
     for (int64_t b = 0; b < x->batch; b++) {
         int64_t counted = 0;
         for (int64_t i = b * seq; i < (b + 1) * seq; i++) counted += host->target_T[i] >= 0;
         m->sample_loss[b] = mean(host->loss_T + b * seq, seq, counted);
     }
+}
+
+/* The hidden z-loss of a layer's output, of use only behind the last, and its rows' largest elements. */
+static void watch_output(const model *m, int64_t l, double scale, real *dx) {
+    const context *x = &m->x;
+    const token_rows *r = &m->rows;
+    x->k->hidden_z(x->k->ctx, x->tokens, x->c.hidden_size, scale, r->z_T, r->sum_sq_T, m->saved[l].max_T, dx,
+                   output_of(m, l));
 }
 
 void model_evaluate(model *m, real *loss) {
@@ -344,7 +350,7 @@ void model_evaluate(model *m, real *loss) {
     if (m->mtp_on)
         mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, r->next_T,
                  r->target2_T, 0, m->logits, r->best2_T, NULL, NULL, NULL, NULL);
-    k->hidden_z(k->ctx, x->tokens, x->c.hidden_size, 0, r->z_T, r->sum_sq_T, r->max_T, NULL, m->hidden_TH);
+    watch_output(m, x->c.num_layers - 1, 0, NULL);
     read_stats(m);
     if (m->mtp_on) {
         twin_read(k, m->host_rows.best_T, r->best_T, ids);
@@ -368,14 +374,15 @@ void model_head_backward(model *m, real *embedding, real *head, real *mtp) {
                  dfinal, embedding, g.lm_head, &gm);
     }
     norm_backward(x, m->dhidden_TH, NULL, g.norm, dfinal, m->hidden_TH, m->rstd_final_T, m->head.norm);
-    k->hidden_z(k->ctx, x->tokens, x->c.hidden_size, share(m->loss_scale * x->loss.hidden_z_coef, x->tokens),
-                m->rows.z_T, m->rows.sum_sq_T, m->rows.max_T, m->dhidden_TH, m->hidden_TH);
+    watch_output(m, x->c.num_layers - 1, share(m->loss_scale * x->loss.hidden_z_coef, x->tokens),
+                 m->dhidden_TH);
     read_stats(m);
 }
 
 void model_layer_backward(model *m, int64_t l, real *dense, real *const *class_grad, const int *class_of) {
     layer_tensors g = params_layer(&m->p, dense, NULL);
     context_enter_layer(&m->x, l);
+    if (l + 1 < m->x.c.num_layers) watch_output(m, l, 0, NULL); /* the last one's is the head's to watch */
     TRACED(
         &m->x, "layer",
         layer_backward(&m->x, &m->saved[l], &m->layer[l], &g, class_grad, class_of, m->dhidden_TH, m->d_TH));
@@ -385,7 +392,20 @@ void model_embedding_backward(model *m, real *embedding) {
     const kernels *k = m->x.k;
     context_enter_layer(&m->x, -1);
     k->embedding_backward(k->ctx, m->x.tokens, m->x.c.hidden_size, embedding, m->dhidden_TH, m->rows.ids_T);
-    for (int64_t l = 0; l < m->x.c.num_layers; l++) moe_read_stats(&m->x, &m->saved[l].moe);
+    for (int64_t l = 0; l < m->x.c.num_layers; l++) {
+        layer_saved *s = &m->saved[l];
+        moe_read_stats(&m->x, &s->moe);
+        twin_read(k, s->max_host_T, s->max_T, (size_t)m->x.tokens * sizeof *s->max_T);
+    }
+}
+
+double model_layer_max(const model *m, int64_t layer) {
+    double most = 0;
+    for (int64_t t = 0; t < m->x.tokens; t++) {
+        double x = (double)m->saved[layer].max_host_T[t];
+        if (!(x <= most)) most = x; /* NaN stays: no comparison with it holds */
+    }
+    return most;
 }
 
 void model_logits(model *m, int64_t row, real *logits) {

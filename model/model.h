@@ -23,13 +23,12 @@ typedef struct model_config_all {
 /* Losses of one micro-batch, means over counted targets (MODEL.md), without coefficients. */
 typedef struct model_stats {
     double lm, z, mtp;
-    double hidden_l2;  /* mean over tokens of |z_t|, before the final norm */
-    double hidden_max; /* largest |z| */
+    double hidden_l2; /* mean over tokens of |z_t|, before the final norm */
 } model_stats;
 
 /* What is known of each token of a micro-batch. */
 typedef struct token_rows {
-    real *loss_T, *z_T, *sum_sq_T, *max_T;
+    real *loss_T, *z_T, *sum_sq_T;
     int32_t *ids_T, *next_T, *target_T, *target2_T, *first_key_T;
     int32_t *best_T, *best2_T; /* model_evaluate with an MTP head: its and the trunk's most likely tokens */
 } token_rows;
@@ -99,6 +98,8 @@ void model_layer_backward(model *m, int64_t layer, real *dense, real *const *cla
 /* The trunk's part of the embedding's gradient (+=), and the end of a micro-batch: figures of the layers are
  * the host's now. */
 void model_embedding_backward(model *m, real *embedding);
+/* After it: the largest |element| of a layer's output, NaN if one is. */
+double model_layer_max(const model *m, int64_t layer);
 
 /* Logits [vocab] (host) of one row after model_forward. */
 void model_logits(model *m, int64_t row, real *logits);

@@ -19,6 +19,8 @@ void layer_saved_create(layer_saved *s, const places *a, const context *x) {
     s->x2_TH = arena_alloc(shared, t * h);
     s->x3_TH = arena_alloc(shared, t * h);
     moe_saved_create(&s->moe, a, x);
+    s->max_T = arena_alloc(kept, t);
+    s->max_host_T = twin_place(x->k, a->host, s->max_T, t);
 }
 
 /* The dense path is cut into four parts, so that the MoE's steps can stand between them. */

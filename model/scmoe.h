@@ -21,6 +21,7 @@ typedef struct layer_saved {
     real *y_TH[2], *rstd_y_T[2]; /* y1, y3 */
     real *gate_up_T2F[2];
     moe_saved moe;
+    real *max_T, *max_host_T; /* largest |element| of each row of the layer's output, and the twin */
 } layer_saved;
 
 /* Under recomputation what lies in a->shared may be the same memory for all layers. */

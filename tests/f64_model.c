@@ -258,6 +258,17 @@ static void check_choices(const subject *s) {
     }
 }
 
+/* What a layer hands on is the next one's input, or what the final norm reads. */
+static void check_maxima(const subject *s) {
+    int64_t layers = s->c.model.num_layers, n = s->c.batch * s->c.seq * s->c.model.hidden_size;
+    for (int64_t l = 0; l < layers; l++) {
+        const real *out = l + 1 < layers ? s->m.saved[l + 1].x_TH : s->m.hidden_TH;
+        double most = 0;
+        for (int64_t i = 0; i < n; i++) most = fmax(most, fabs(out[i]));
+        assert_true(most > 0 && model_layer_max(&s->m, l) == most);
+    }
+}
+
 /* Relative error of one gradient element, -1 when the probe moved the selection. */
 static double probe(subject *s, const piece *q, int64_t i, double scale, double h) {
     real was = q->weight[i];
@@ -284,6 +295,7 @@ static void test_gradients(void **unused) {
         subject s;
         subject_create(&s, &d);
         backward(&s);
+        check_maxima(&s);
         gradient_figures f = optimizer_gradient(&s.o);
         assert_true(isfinite(f.norm));
         double scale = 1e-3 * (f.norm + 1e-3); /* below this an element is judged absolutely */

@@ -65,8 +65,9 @@ static void write_step(FILE *f, int step) {
             "{\"step\": %d, \"tokens\": %d, \"loss\": %.17g, \"grad_norm\": %g, \"lr\": 0.001, "
             "\"ffn_experts_mean\": [3.9, 4.0, 4.1], \"expert_load_max_over_mean\": [%g, 2.0, 1.25], "
             "\"router_similarity\": [0.1, 0.2, 0.3], \"router_grad_ratio\": [0.01, 0.02, 0.03], "
+            "\"layer_output_max\": [1, %d, 2], "
             "\"bias_min\": -0.01, \"bias_max\": 0.02}\n",
-            step, step * 1000, x, x / 10, 1 + 1.0 / step);
+            step, step * 1000, x, x / 10, 1 + 1.0 / step, step == 7 ? 777 : 3);
 }
 
 static void write_steps(const run *r, int first, int last) {
@@ -147,6 +148,7 @@ static void a_whole_run_shows_everything(void **state) {
         "Learning rate",       "Load of the busiest expert",
         "Router similarity",   "most 0.3, layer 2",
         "Balance pressure",    "Router bias",
+        "Largest activation",  "most 777, layer 1",
         "unigram entropy 8.5", "validation 7.900",
     };
     const run *r = *state;

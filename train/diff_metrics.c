@@ -22,6 +22,7 @@ static const struct quantity {
     {"ffn_experts_mean", LAYERS_UP},
     {"ffn_experts_std", LAYERS_UP},
     {"expert_load_max_over_mean", LAYERS_UP},
+    {"layer_output_max", LAYERS_UP},
     {"hidden_l2", AT_ONCE},
     {"hidden_max", AT_ONCE},
     {"lm_loss", AT_ONCE},

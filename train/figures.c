@@ -5,10 +5,11 @@
 
 #include "launch/memory.h"
 
-/* One micro-batch's figures: the scalars, then per layer LB, sums of FFN experts, and per expert counts and
- * the gradient that reached its probability.  All are sums over micro-batches but the maximum. */
-enum { LM, Z, MTP, HIDDEN_L2, HIDDEN_MAX, SCALARS };
-enum { LB, FFN_SUM, FFN_SUM_SQ, LAYER_SCALARS };
+/* One micro-batch's figures: the scalars, then per layer LB, sums of FFN experts, the largest element, and
+ * per expert counts and the gradient that reached its probability.  All are summed over micro-batches but the
+ * maxima. */
+enum { LM, Z, MTP, HIDDEN_L2, SCALARS };
+enum { LB, FFN_SUM, FFN_SUM_SQ, OUTPUT_MAX, LAYER_SCALARS };
 
 static int64_t layer_figures(const model_config *c) {
     return LAYER_SCALARS + 2 * experts_total(c);
@@ -24,8 +25,8 @@ static double *layer_at(const model_config *c, double *figure, int64_t l) {
 void step_result_create(step_result *r, const model_config *c) {
     size_t layers = (size_t)c->num_layers;
     *r = (step_result){0};
-    double **vector[] = {&r->ffn_mean, &r->ffn_std, &r->load_max_over_mean, &r->router_similarity,
-                         &r->router_grad_ratio};
+    double **vector[] = {&r->ffn_mean,          &r->ffn_std,           &r->load_max_over_mean,
+                         &r->router_similarity, &r->router_grad_ratio, &r->layer_output_max};
     for (size_t i = 0; i < sizeof vector / sizeof *vector; i++)
         *vector[i] = mem_alloc(layers * sizeof(double), "a step's figures");
     r->count = mem_alloc(layers * (size_t)experts_total(c) * sizeof *r->count, "a step's figures");
@@ -37,7 +38,16 @@ void step_result_destroy(step_result *r) {
     mem_free(r->load_max_over_mean);
     mem_free(r->router_similarity);
     mem_free(r->router_grad_ratio);
+    mem_free(r->layer_output_max);
     mem_free(r->count);
+}
+
+static int is_maximum(const model_config *c, int64_t figure) {
+    return figure >= SCALARS && (figure - SCALARS) % layer_figures(c) == OUTPUT_MAX;
+}
+
+static double larger(double a, double b) {
+    return b > a || isnan(b) ? b : a;
 }
 
 void figures_begin(state *s) {
@@ -52,13 +62,13 @@ void figures_fold(state *s) {
     s->figure[Z] = m->z;
     s->figure[MTP] = m->mtp;
     s->figure[HIDDEN_L2] = m->hidden_l2;
-    s->figure[HIDDEN_MAX] = m->hidden_max;
     for (int64_t l = 0; l < c->num_layers; l++) {
         const moe_stats *e = &s->model.saved[l].moe.stats;
         double *at = layer_at(c, s->figure, l);
         at[LB] = e->lb;
         at[FFN_SUM] = (double)e->ffn_sum;
         at[FFN_SUM_SQ] = (double)e->ffn_sum_sq;
+        at[OUTPUT_MAX] = model_layer_max(&s->model, l);
         for (int64_t i = 0; i < n; i++) {
             at[LAYER_SCALARS + i] = (double)e->count_E[i];
             at[LAYER_SCALARS + n + i] = (double)e->dprob_sum_E[i];
@@ -68,9 +78,8 @@ void figures_fold(state *s) {
                     (size_t)s->figures * sizeof(double));
     for (int64_t k = 0; k < s->mesh.ranks; k++) {
         const double *x = s->figure_all + mesh_rank_of(&s->mesh, k) * s->figures;
-        double most = s->figure_sum[HIDDEN_MAX];
-        for (int64_t i = 0; i < s->figures; i++) s->figure_sum[i] += x[i];
-        s->figure_sum[HIDDEN_MAX] = x[HIDDEN_MAX] > most || isnan(x[HIDDEN_MAX]) ? x[HIDDEN_MAX] : most;
+        for (int64_t i = 0; i < s->figures; i++)
+            s->figure_sum[i] = is_maximum(c, i) ? larger(s->figure_sum[i], x[i]) : s->figure_sum[i] + x[i];
     }
 }
 
@@ -118,12 +127,12 @@ void figures_read(const state *s, step_result *r) {
     r->z = x[Z] / v;
     r->mtp = x[MTP] / v;
     r->hidden_l2 = x[HIDDEN_L2] / v;
-    r->hidden_max = x[HIDDEN_MAX];
     r->lb = 0;
     for (int64_t l = 0; l < c->num_layers; l++) {
         const double *at = layer_at(c, x, l), *count = at + LAYER_SCALARS;
         double most = 0, sum = 0;
         r->lb += at[LB] / v;
+        r->layer_output_max[l] = at[OUTPUT_MAX];
         r->ffn_mean[l] = at[FFN_SUM] / tokens;
         r->ffn_std[l] = deviation(at[FFN_SUM], at[FFN_SUM_SQ], tokens);
         all += at[FFN_SUM];
@@ -141,6 +150,7 @@ void figures_read(const state *s, step_result *r) {
     }
     r->ffn_mean_all = all / (tokens * layers);
     r->ffn_std_all = deviation(all, all_sq, tokens * layers);
+    r->hidden_max = r->layer_output_max[c->num_layers - 1];
     r->lb_alpha = s->c.router.lb_alpha;
     r->loss =
         r->lm + s->c.router.lb_alpha * r->lb + s->c.loss.hidden_z_coef * r->z + s->c.loss.mtp_coef * r->mtp;

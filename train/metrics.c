@@ -137,6 +137,7 @@ void metrics_step(metrics *m, const state *s, const step_result *r, const uint64
     set_layers(j, "expert_load_max_over_mean", r->load_max_over_mean, layers);
     set_layers(j, "router_similarity", r->router_similarity, layers);
     set_layers(j, "router_grad_ratio", r->router_grad_ratio, layers);
+    set_layers(j, "layer_output_max", r->layer_output_max, layers);
     set(j, "hidden_l2", r->hidden_l2);
     set(j, "hidden_max", r->hidden_max);
     set(j, "grad_rms_min", r->grad_rms_min);

@@ -92,6 +92,7 @@ typedef struct spread {
     const char *key, *title, *caption;
     const char *now; /* the headline; NULL: the greatest of the layers */
     int from_zero;
+    int peaks;   /* of each bin the greatest step, not the mean; the headline is of the whole run */
     double rule; /* a reference line where not NaN */
     const char *rule_label;
 } spread;
@@ -103,11 +104,11 @@ static void chart_spread(FILE *out, const series *s, spread p) {
     double greatest = NAN;
     int64_t layer = 0;
     for (int64_t b = 0; b < s->bins; b++) {
-        memcpy(one, v->mean + b * v->width, (size_t)v->width * sizeof *one);
+        memcpy(one, (p.peaks ? v->high : v->mean) + b * v->width, (size_t)v->width * sizeof *one);
         double least = INFINITY, most = -INFINITY;
         chart_range(v->width, one, &least, &most);
         for (int64_t l = 0; l < v->width; l++)
-            if (one[l] == most) layer = l, greatest = most;
+            if (one[l] == most && !(p.peaks && most <= greatest)) layer = l, greatest = most;
         low[b] = isfinite(least) ? least : NAN;
         high[b] = isfinite(most) ? most : NAN;
         middle[b] = series_quantile(v->width, one, 0.5);
@@ -233,10 +234,14 @@ void charts_stability(FILE *out, const run_data *r) {
                           .rule_label = "limit",
                           .caption = "R<sub>g</sub>, the gradient of the load-balance loss over that of the "
                                      "language loss: it should not steer what is learned."});
-    chart_value(out, s,
-                (value_chart){.key = "hidden_max",
-                              .title = "Largest activation",
-                              .caption = "Of the last layer's output, over all tokens of a step."});
+    chart_spread(out, s,
+                 (spread){.key = "layer_output_max",
+                          .title = "Largest activation",
+                          .peaks = 1,
+                          .rule = NAN,
+                          .caption =
+                              "The largest element of what a layer hands on, over all tokens: the line "
+                              "is the middle layer, the band all layers. The headline is the run's."});
     chart_value(out, s,
                 (value_chart){.key = "z_loss",
                               .title = "Hidden z-loss",

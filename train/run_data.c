@@ -114,6 +114,7 @@ static int open_logs(run_data *r, const char *whole, error *e) {
                                           "grad_rms_min",
                                           "lr",
                                           "hidden_max",
+                                          "layer_output_max",
                                           "ffn_experts_mean",
                                           "ffn_experts_std",
                                           "expert_load_max_over_mean",

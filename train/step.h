@@ -16,7 +16,8 @@ typedef struct step_result {
     int finite;                       /* 0: loss or norm is not; nothing was updated */
     double ffn_mean_all, ffn_std_all; /* FFN experts per token over all layers */
     double *ffn_mean, *ffn_std, *load_max_over_mean, *router_similarity, *router_grad_ratio;
-    int64_t *count; /* [layers][N+Z] */
+    double *layer_output_max; /* largest |element| of what a layer hands on */
+    int64_t *count;           /* [layers][N+Z] */
 } step_result;
 
 void step_result_create(step_result *r, const model_config *c);
