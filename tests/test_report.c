@@ -148,7 +148,6 @@ static void a_whole_run_shows_everything(void **state) {
         "Learning rate",       "Load of the busiest expert",
         "Router similarity",   "most 0.3, layer 2",
         "Balance pressure",    "Router bias",
-        "Largest activation",  "most 777, layer 1",
         "unigram entropy 8.5", "validation 7.900",
     };
     const run *r = *state;
@@ -172,6 +171,13 @@ static void a_whole_run_shows_everything(void **state) {
     assert_non_null(strstr(picture, "unigram entropy 8.5"));
     assert_null(read_in(r, "report.html.tmp"));
     free(page), free(picture);
+}
+
+static void a_peak_is_not_averaged_away(void **state) {
+    write_steps(*state, 1, 1000); /* several steps a bin, and the peak is in one of the first */
+    char *page = page_of(*state, NULL);
+    assert_non_null(strstr(page, "most 777, layer 1"));
+    free(page);
 }
 
 static void a_short_run_alone(void **state) {
@@ -361,6 +367,7 @@ int main(void) {
         CASE(an_empty_run_has_a_page),
         CASE(a_run_that_is_not_there_is_an_error),
         CASE(a_whole_run_shows_everything),
+        CASE(a_peak_is_not_averaged_away),
         CASE(a_short_run_alone),
         CASE(a_cut_last_line_is_left_out),
         CASE(a_resumed_run_counts_the_later_lines),
