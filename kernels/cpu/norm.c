@@ -18,11 +18,11 @@ static double sum_squares_wide(int64_t n, const float *x) {
 }
 
 /* y = scale * w * x / sqrt(mean(x^2) + eps) of one row; returns 1 / sqrt(...). */
-VEC float forward_row(int64_t cols, double eps, double scale, float *y, const float *x, const float *w,
-                      int stream) {
+VEC float forward_row(int64_t cols, double eps, double scale, float *y, const float *x, int64_t ahead,
+                      const float *w, int stream) {
     vf sum = vf_zero();
     for (int64_t c = 0; c < cols; c += LANES) {
-        vf_fetch(x + c + AHEAD);
+        vf_fetch(x + c + ahead);
         vf v = vf_load_n(x + c, cols - c);
         sum = vf_fma(v, v, sum);
     }
@@ -39,12 +39,13 @@ VEC float forward_row(int64_t cols, double eps, double scale, float *y, const fl
 
 void CPU_(rms_norm_forward)(kernel_context *ctx, int64_t rows, int64_t cols, double eps, double scale,
                             float *y, int64_t ldy, float *rstd, const float *x, int64_t ldx, const float *w) {
+    const int64_t ahead = rows_ahead(ldx);
     const int stream = stream_wanted(2 * rows * cols * (int64_t)sizeof *y, y, ldy);
 #pragma omp parallel num_threads(threads_for(ctx, rows *cols))
     {
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < rows; r++)
-            rstd[r] = forward_row(cols, eps, scale, y + r * ldy, x + r * ldx, w, stream);
+            rstd[r] = forward_row(cols, eps, scale, y + r * ldy, x + r * ldx, ahead, w, stream);
         stream_end(stream);
     }
 }
@@ -52,10 +53,10 @@ void CPU_(rms_norm_forward)(kernel_context *ctx, int64_t rows, int64_t cols, dou
 /* One row: dx = d + rstd * (g - u * mean(g * u)) with g = scale * w * dy and u = x * rstd, and the row's part
  * of the weight's gradient, dw += scale * dy * u. */
 VEC void backward_row(int64_t cols, float scale, float rstd, float *dx, const float *d, float *dw,
-                      const float *dy, const float *x, const float *w, int stream) {
+                      const float *dy, const float *x, int64_t ahead, const float *w, int stream) {
     vf sum = vf_zero();
     for (int64_t c = 0; c < cols; c += LANES) {
-        vf_fetch(dy + c + AHEAD), vf_fetch(x + c + AHEAD);
+        vf_fetch(dy + c + AHEAD), vf_fetch(x + c + ahead);
         if (d) vf_fetch(d + c + AHEAD);
         vf g = vf_mul(vf_load_n(w + c, cols - c), vf_load_n(dy + c, cols - c));
         sum = vf_fma(g, vf_load_n(x + c, cols - c), sum);
@@ -106,7 +107,7 @@ void CPU_(rms_norm_backward)(kernel_context *ctx, int64_t rows, int64_t cols, do
                 memset(dw_b, 0, (size_t)cols * sizeof *dw_b);
                 for (int64_t r = start + b * GEMM_K_BLOCK; r < end && r < start + (b + 1) * GEMM_K_BLOCK; r++)
                     backward_row(cols, (float)scale, rstd[r], dx + r * lddx, d ? d + r * lddx : NULL, dw_b,
-                                 dy + r * lddy, x + r * ldx, w, stream);
+                                 dy + r * lddy, x + r * ldx, rows_ahead(ldx), w, stream);
             }
             stream_end(stream);
         }

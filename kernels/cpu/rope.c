@@ -8,6 +8,7 @@ void CPU_(rope)(kernel_context *ctx, int64_t rows, int64_t seq, int64_t heads, i
     /* a pair's partner enters with -sin above and +sin below; the transpose exchanges the two */
     float s = backward ? 1 : -1;
     REQUIRE((4 * pairs + 2 * LANES) * (int64_t)sizeof *x <= THREAD_SCRATCH);
+    const int64_t ahead = rows_ahead(ld);
     const float signs[LANES] = {s, -s, s, -s, s, -s, s, -s, s, -s, s, -s, s, -s, s, -s};
 #pragma omp parallel for num_threads(threads_for(ctx, rows *heads *pairs * 2)) schedule(static)
     for (int64_t r = 0; r < rows; r++) {
@@ -20,6 +21,7 @@ void CPU_(rope)(kernel_context *ctx, int64_t rows, int64_t seq, int64_t heads, i
         for (int64_t h = 0; h < heads; h++) {
             float *head = x + r * ld + h * head_stride;
             for (int64_t i = 0; i < 2 * pairs; i += LANES) {
+                vf_fetch(head + i + ahead);
                 vf v = vf_load_n(head + i, 2 * pairs - i);
                 vf turned = vf_fma(v, vf_load(c_r + i), vf_mul(vf_swap_pairs(v), vf_load(s_r + i)));
                 vf_store_n(head + i, turned, 2 * pairs - i);

@@ -306,6 +306,10 @@ VEC void vf_fetch(const float *p) {
 
 /* Elements ahead of a stream's reader at which to ask: a page, more than memory takes to answer. */
 enum { AHEAD = 1024 };
+/* The same in whole rows, `ld` elements apart, for streams that leave out a part of each row. */
+VEC int64_t rows_ahead(int64_t ld) {
+    return (AHEAD / ld + 1) * ld;
+}
 
 /* The first n lanes (all 16 when n is more); the others read as zero and are not written. */
 VEC vf vf_load_n(const float *p, int64_t n) {
