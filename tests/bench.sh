@@ -4,6 +4,8 @@
 # them.  A table on the output and $B/bench.json; some five minutes of a quiet machine (on a busy one it means
 # nothing).  docs/performance.md has results.
 #
+# tests/performance_page.sh makes that page of what this measured.
+#
 #   tests/bench.sh [STEPS=40] [bench's options, such as --only=attention]
 set -eu
 cd "$(dirname "$0")/.."
@@ -38,6 +40,6 @@ if [ -x "$build/peers/gemm" ]; then
     cat "$build/peers/steps.jsonl" >>"$work/peers.jsonl" 2>/dev/null || true
     peers=("--peers=$work/peers.jsonl")
 fi
-"$build/tests/bench" "$build/bench.json" "$@" ${roofline[@]+"${roofline[@]}"} ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}
+GOMP_SPINCOUNT=30000 "$build/tests/bench" "$build/bench.json" "$@" ${roofline[@]+"${roofline[@]}"} ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}
 echo
 echo "$build/bench.json"

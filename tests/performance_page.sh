@@ -1,0 +1,103 @@
+#!/bin/bash
+# docs/performance.md: its tables from $B/bench.json (`make bench`) and docs/results/scaling-*.jsonl (`make scaling`).
+# The sentences around them were written for the figures of the repository's page.
+set -eu
+cd "$(dirname "$0")/.."
+build=${CARACAL_BUILD:-build}
+table() { echo; "$build/tests/bench_page" "$build/bench.json" "$1"; echo; }
+scaling() { # axis: its picture and its table
+    [ -e "docs/results/scaling-$1.jsonl" ] || return 0
+    printf '\n![time and memory over %s](performance/%s.svg)\n\n' "$1" "$1"
+    "$build/tests/scaling" draw "docs/results/scaling-$1.jsonl" "docs/performance/$1.svg"
+    echo
+}
+machine=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+{
+    cat <<END
+# Speed on a CPU
+
+\`make bench\` on $(nproc) cores of an $machine, $(date -r "$build/bench.json" +%F), with nothing else running; medians. Everything is
+measured in one run beside the machine's own limits, which are looked at before every line: twelve independent chains of
+multiply-adds, and copying from memory to memory with stores that go past the caches.
+END
+    table limits
+    cat <<'END'
+The tables are made from `build/bench.json` by `tests/performance_page.sh`. A virtual machine's neighbours show: the same line may
+vary by a tenth between runs, a memory-bound one by a quarter.
+
+## Matrix products
+
+Float32, sums in the fixed order of [docs/determinism.md](determinism.md), packing included. Peers on all cores, on the same matrices
+(`make peers`).
+END
+    table gemm
+    cat <<'END'
+## Attention
+
+Of MLA's shape, causal, forward and backward; FLOPs of the lower triangle only.
+END
+    table attention
+    cat <<'END'
+## Operations that stream memory
+
+Buffers larger than the caches; bytes that the operation cannot avoid to move: every operand and every result once. A line may
+pass 100%: copying with such stores is the limit for as much read as written, and a core reads faster than it writes.
+
+- A result of more than the last-level cache is written past the caches (`kernels/cpu/stream.h`): an ordinary store first reads
+  the line that it changes, a third of all traffic. Smaller results stay in the cache for their readers, as in the steps below.
+- A stream asks for what it will need a page ahead, where the hardware starts anew: at rows, at pages, at rows in no order.
+- On one core an exponential (SwiGLU, cross-entropy, the hidden z-loss) or the choice of experts costs more than its bytes.
+  `router_forward` moves 8 bytes for each expert of each token and looks K times at each of them: it is bound by its
+  comparisons, and is 0.15% of a step.
+END
+    table memory_bound
+    cat <<'END'
+## Training steps
+
+`configs/bench.yaml`; FLOPs as a model's are counted: 6 for each active parameter, and the causal half of attention.
+END
+    table step
+    cat <<'END'
+### Where the time goes
+
+One step on one rank with all cores, each operation timed (`tests/timed.c`), sixteen steps after the router has come to its budget.
+FLOPs are those of matrix products and of the lower triangle of attention. Bytes are of every operand and result once, as if
+nothing lay in a cache, so that an operation on what the one before it left there may pass the limit of copying. The limit is
+whichever of the two takes longer. `build/tests/bench OUT.json --only=none --roofline=CONFIG` repeats it.
+END
+    table roofline
+    cat <<'END'
+Products and attention take about 85% of the time. Of the rest SwiGLU, the norms, and adding up gradients (`add`) are the largest. A
+micro-batch has 512 rows: an operation on its 512 KB is over in 10 to 50 microseconds, of which gathering the threads is a part, and
+half of what it reads lies in the other core's cache. That is why RoPE and the norms stand far below the limit here, and at it with
+large buffers.
+
+## As work grows
+
+Runs of `tests/scaling.yaml` (hidden 128, 4 layers, 16 + 8 experts, sequences of 256 tokens) in which one size grows (`make
+scaling`), on one rank with all cores. The second line of the left picture is what the first point would become if time grew as the
+model's FLOPs; that of the right one is the parameters' own: weights, two moments, and two sums of gradients. The rest is activations, and room for
+a snapshot to save from.
+
+### Length of a sequence, 4,096 tokens a micro-batch
+END
+    scaling seq_len
+    cat <<'END'
+Time per token grows no faster than FLOPs; attention's share of them is done at about the same speed. Memory does not depend
+on the length: no matrix of scores is ever stored.
+
+END
+    echo "### Experts, half as many identity experts, 4 active"
+    scaling experts
+    cat <<'END'
+FLOPs hardly grow, and of 32 times the experts a token notices a quarter of its time: products of fewer rows each, and gradients to be
+zeroed and weights to be updated once a step of 8,192 tokens, which are 9 times as many.
+
+END
+    echo "### Layers, 2,048 tokens a micro-batch"
+    scaling layers
+    cat <<'END'
+Both are straight lines: a layer costs the same whether there are 4 or 56. Nothing here grows faster than the FLOPs it is for.
+END
+} >docs/performance.new
+mv docs/performance.new docs/performance.md
