@@ -60,16 +60,17 @@ static void usage(FILE *out) {
         fprintf(out, "  caracal %-10s %s\n", commands[i].name, commands[i].usage);
 }
 
-/* A thread that waits for the others of its rank spins for a moment and then sleeps.  OpenMP's own default
- * spins for milliseconds, which on cores that are shared with anything else costs ten times the step.  The
- * run-time reads this once, before main, so the program starts itself again. */
+/* A thread that waits for the others of its rank spins for a moment, under a millisecond, and then sleeps.
+ * OpenMP's own default spins for many, which on cores that are shared with anything else costs ten times the
+ * step; a third of this moment lets threads sleep hundreds of times a step, and waking them costs some
+ * percent of it.  The run-time reads this once, before main, so the program starts itself again. */
 static void spin_shortly(char **argv) {
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
     char self[4096];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n < 0) return;
     self[n] = 0;
-    setenv("GOMP_SPINCOUNT", "10000", 1);
+    setenv("GOMP_SPINCOUNT", "30000", 1);
     execv(self, argv);
 }
 
