@@ -3,6 +3,7 @@
  *     scaling point RUN AXIS VALUE     a run's figures as one line of JSON: medians of its second half
  *     scaling draw FILE.jsonl OUT.svg  time and memory over the axis, and a table in Markdown on the output
  */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,9 +50,9 @@ static int print_point(const char *run, const char *axis, const char *value, err
                  memory = e->code ? NAN : second_half(path, "peak_memory", e);
     if (!e->code)
         printf("{\"axis\": \"%s\", \"value\": %s, \"flops_per_token\": %.0f, \"seconds_per_token\": %.4g, "
-               "\"peak_memory\": %.0f, \"micro_batch_tokens\": %lld, \"parameters\": %.0f}\n",
+               "\"peak_memory\": %.0f, \"micro_batch_tokens\": %" PRId64 ", \"parameters\": %.0f}\n",
                axis, value, metrics_flops_per_token(&c), 1 / speed, memory,
-               (long long)(c.train.micro_batch_size * c.train.seq_len), params_total(&c.model));
+               c.train.micro_batch_size * c.train.seq_len, params_total(&c.model));
     config_free(&c);
     return e->code;
 }
