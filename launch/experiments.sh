@@ -76,11 +76,17 @@ half=configs/nano-14.yaml
 thin="--model.num_layers=4" # where the question allows it
 
 # english, chinese, c, python and math in equal parts, and then mathematics alone
-change=$runs/change.yaml
-sed '/^checkpoint:/i\
+changed() { # config
+    sed '/^checkpoint:/i\
   stages:\
-    - {after: '"$(part_of 80)"', weights: {english: 0, chinese: 0, c: 0, python: 0, math: 1}}\
-' $half >$change
+    - {after: '"$(part_of 140)"', weights: {english: 0, chinese: 0, c: 0, python: 0, math: 1}}\
+' "$1"
+}
+change=$runs/change.yaml
+changed $half >$change
+change_nano=$runs/change-nano.yaml
+changed $nano >$change_nano
+tuned="--router.bias_budget_gain=24"
 
 list() {
     local seed eps width on gamma z
@@ -89,9 +95,11 @@ list() {
         echo run sequential.$seed $half 120 --train.seed=$seed --model.moe_input=sequential
         echo run no-identity.$seed $half 120 --train.seed=$seed --model.zero_expert_num=0 --model.moe_topk=4
     done
-    echo run router/report $change 160
-    echo run router/tuned $change 160 --router.bias_rate=1 --router.bias_kp=2
-    echo run router/sign $change 160 --router.controller=sign --router.bias_rate=1e-3
+    echo run router/report $change 200
+    echo run router/tuned $change 200 $tuned
+    echo run router/sign $change 200 --router.controller=sign --router.bias_rate=1e-3
+    echo run router/tuned-28 $change_nano 200 $tuned
+    echo run router/pressure $change 200 $tuned --router.grad_ratio_target=0.1 --router.lb_alpha=1e-4
     for eps in 1e-16 1e-4 1e-6 1e-20; do echo run eps/$eps $nano 100 $thin --optim.eps=$eps; done
     for z in 0 1e-3; do echo run z-loss/$z $nano 100 $thin --optim.lr=0.03 --loss.hidden_z_coef=$z; done
     for gamma in 2.5 10; do # every expert cut in four
