@@ -53,6 +53,8 @@ NVFLAGS := -std=c++17 -O3 -lineinfo -I. -ftz=false -prec-div=true -prec-sqrt=tru
           -Xcompiler -Wall,-Wextra,-Wno-unused-parameter,-fno-exceptions,-fno-threadsafe-statics \
           -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a \
           $(if $(filter 0,$(WGMMA)),-DCARACAL_NO_WGMMA)
+# On the emulator, what is read or written where no GPU would do it (a float4 at an odd float) ends the program.
+ALIGNED := $(if $(SAN),,-fsanitize=alignment -fsanitize-undefined-trap-on-error)
 comma  := ,
 # the prerequisites of a recipe may not be installed yet when the Makefile is read
 PKGFLAGS = $(eval PKGFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKGFLAGS)
@@ -108,7 +110,7 @@ $B/emulated/%.o: %.cu
 	@mkdir -p $(@D)
 	@echo '  CXX  $@'
 	$(Q)g++ -x c++ -std=c++17 -O2 -g -march=x86-64-v3 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti \
-	    -Wall -Wextra -Werror -Wno-unknown-pragmas -Itests/emulate -I. $(SANFLAGS) -MMD -MP -c -o $@ $<
+	    -Wall -Wextra -Werror -Wno-unknown-pragmas $(ALIGNED) -Itests/emulate -I. $(SANFLAGS) -MMD -MP -c -o $@ $<
 $B/emulated/%.o: %.c
 	@mkdir -p $(@D)
 	@echo '  CC   $@'

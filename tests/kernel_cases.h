@@ -1,7 +1,8 @@
 /* One call of each operation at an ugly shape, chosen with its inputs by a seed.
  *
- * Every buffer of a case lies in one block, between guard zones, at an odd multiple of 4 bytes; what padding
- * and outputs hold before the call comes from the seed too.  Two backends that should agree in every bit are
+ * Every buffer of a case lies in one block, between guard zones: in half of the cases at odd multiples of 4
+ * bytes, in the others at multiples of 16, where backends may read four numbers at a time.  What padding and
+ * outputs hold before the call comes from the seed too.  Two backends that should agree in every bit are
  * therefore compared by memcmp of two blocks. */
 #ifndef CARACAL_TESTS_KERNEL_CASES_H
 #define CARACAL_TESTS_KERNEL_CASES_H
@@ -26,6 +27,7 @@ typedef struct bench {
     size_t guard[MOST_BUFFERS + 1]; /* offsets of the guard zones */
     int guards;
     uint64_t seed, stream, draws;
+    int aligned; /* buffers lie at multiples of 16 bytes */
 } bench;
 
 /* The seed that CARACAL_TEST_SEED names, or a fresh one; says which.  0: there is none. */
@@ -71,6 +73,7 @@ static void begin_case(bench *b, const kernels *k, uint64_t seed) {
     b->used = 0;
     b->guards = 0;
     b->stream = b->draws = 0;
+    b->aligned = (int)(random_bits(seed, UINT64_MAX, 0) & 1);
     add_guard(b);
 }
 
@@ -83,7 +86,8 @@ static int guards_hold(const bench *b) {
 
 /* A buffer of n elements between guards. */
 static void *buffer(bench *b, int64_t n, size_t size) {
-    if (b->used % 8 == 0 && size == 4) b->used += 4; /* matrices of the model start anywhere */
+    if (b->aligned) b->used = (b->used + 15) / 16 * 16;
+    else if (b->used % 8 == 0 && size == 4) b->used += 4; /* matrices of the model start anywhere */
     if (size == 8) b->used = (b->used + 7) / 8 * 8;
     REQUIRE(b->used + (size_t)n * size <= BLOCK_BYTES);
     void *p = b->block + b->used;

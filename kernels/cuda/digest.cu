@@ -68,7 +68,7 @@ static __global__ void __launch_bounds__(THREADS)
         }
         if (at + full < bytes) acc = (acc ^ acc >> 47 ^ keys.stripe[STRIPES + i]) * 0x9E3779B1u;
     }
-    uint64_t v = bytes ? read64(p + (bytes - STRIPE) / 4, whole) : 0;
+    uint64_t v = bytes ? read64(p + (bytes - STRIPE) / 4, whole && bytes % 8 == 0) : 0;
     acc = accumulate(acc, v, keys.last[i]) ^ keys.merge[i];
     uint64_t other = __shfl_xor_sync(ALL_LANES, acc, 1), sum = acc * other ^ __umul64hi(acc, other);
     sum += __shfl_xor_sync(ALL_LANES, sum, 2);
