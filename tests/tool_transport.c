@@ -80,8 +80,9 @@ static void to_itself(const kernels *k, float *room) {
         in.data = room + PART;
         fill(k, room, 0, 0, round);
         if (k->wires->start(w, round, 1, &out, 1, &in, 30, &e)) FAULT(e.code, "%s", e.text);
-        for (int over = 0; !over; over = k->wires->done(w, round, &e))
-            if (e.code) FAULT(e.code, "%s", e.text);
+        int over = 0;
+        while (!over) over = k->wires->done(w, round, &e);
+        if (over < 0) FAULT(e.code, "%s", e.text);
         check(k, room + PART, 0, 0, round);
     }
     k->wires->close(w);

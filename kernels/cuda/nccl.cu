@@ -189,6 +189,7 @@ static int done(wire *w, int slot, error *e) {
         error_set(e, EXIT_RANK_DIED, "the GPU fails in an exchange: %s", cudaGetErrorString(code));
         return -1;
     }
+    cudaGetLastError(); /* "not ready" is no error, but the next launch would take it for its own */
     if (failed(&w->api, w->comm, w->api.ncclCommGetAsyncError(w->comm, &state), "an exchange", e) ||
         failed(&w->api, w->comm, state, "an exchange", e))
         return -1;

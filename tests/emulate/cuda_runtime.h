@@ -66,6 +66,8 @@ struct dim3 {
 
 /* ---- launches ---- */
 
+inline int emulate_error; /* of the last call that failed, until cudaGetLastError */
+
 template <class... P, class... A>
 static void emulate_launch(const char *name, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...),
                            A... arguments) {
@@ -76,6 +78,8 @@ static void emulate_launch(const char *name, dim3 grid, dim3 block, size_t share
     emulate_run(
         name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared,
         [](void *p) { std::apply(((call *)p)->kernel, ((call *)p)->arguments); }, &c);
+    /* LAUNCH asks on a device, and would take an earlier call's error for the launch's */
+    if (emulate_error) emulate_bad("an earlier call's error was not cleared by cudaGetLastError");
 }
 
 /* ---- collectives ---- */
@@ -220,7 +224,9 @@ static inline const char *cudaGetErrorString(cudaError_t e) {
     return e ? "out of memory" : "no error";
 }
 static inline cudaError_t cudaGetLastError() {
-    return cudaSuccess;
+    int e = emulate_error;
+    emulate_error = 0;
+    return (cudaError_t)e;
 }
 static inline cudaError_t cudaDriverGetVersion(int *v) {
     *v = 13000;
@@ -315,8 +321,12 @@ static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t = NULL) {
 static inline cudaError_t cudaEventSynchronize(cudaEvent_t) {
     return cudaSuccess;
 }
+/* What the event waits for is over when it is asked a second time. */
 static inline cudaError_t cudaEventQuery(cudaEvent_t) {
-    return cudaSuccess;
+    static int times;
+    if (++times % 2 == 0) return cudaSuccess;
+    emulate_error = cudaErrorNotReady;
+    return cudaErrorNotReady;
 }
 static inline cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t) {
     *ms = 0;
