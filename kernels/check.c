@@ -165,8 +165,15 @@ double *check_norms(kernel_context *x, int64_t n, int64_t k, const real *data, i
     return norm;
 }
 
+/* Ref reads and writes in place, so what the backend was asked to do is waited for. */
+static void wait_for(kernel_context *x) {
+    x->inner.to_host(x->inner.ctx, NULL, NULL, 0);
+}
+
 static void *allocate(kernel_context *x, size_t bytes, const char *what) {
-    return x->inner.alloc(x->inner.ctx, bytes, what);
+    void *p = x->inner.alloc(x->inner.ctx, bytes, what);
+    wait_for(x);
+    return p;
 }
 
 static void release(kernel_context *x, void *p) {
@@ -179,6 +186,7 @@ static void to_host(kernel_context *x, void *host, const void *device, size_t by
 
 static void to_device(kernel_context *x, void *device, const void *host, size_t bytes) {
     x->inner.to_device(x->inner.ctx, device, host, bytes);
+    wait_for(x);
 }
 
 static void print_figures(const kernel_context *x) {

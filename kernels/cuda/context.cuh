@@ -18,11 +18,17 @@ struct kernel_context {
     char name[64]; /* "cuda (NVIDIA H100 80GB HBM3)" */
     int device;
     cudaStream_t stream;
-    char *scratch;               /* [CUDA_SCRATCH] on the device, dirty between operations */
+    bool host_reaches; /* device "check:cuda": alloc's memory is the host's, which the GPU reads too */
+    char *scratch;     /* [CUDA_SCRATCH] on the device, dirty between operations */
     struct matrix_state *matrix; /* of matrix products and attention: matrix.cuh */
+    /* What to_device has still to bring: two halves of pinned memory that are filled in turn. */
+    char *outbox; /* [2][CUDA_OUTBOX] */
+    int outbox_half;
+    size_t outbox_used;
+    cudaEvent_t outbox_read[2];
 };
 
-enum { CUDA_SCRATCH = 32 << 20 };
+enum { CUDA_SCRATCH = 32 << 20, CUDA_OUTBOX = 4 << 20 };
 
 /* A call of the runtime that fails ends the program: bad input is found before anything runs. */
 #define CUDA_OK(call)                                                                                        \
@@ -33,6 +39,8 @@ enum { CUDA_SCRATCH = 32 << 20 };
                   cudaGetErrorName(cuda_code));                                                              \
     } while (0)
 
+/* memory.cu: on the device and not zeroed; ends the program (exit 7), naming `what`, if there is none. */
+void *cuda_memory(kernel_context *ctx, size_t bytes, const char *what);
 /* device.cu: the GPU of this rank, an error where there is none; what its memory still has. */
 int cuda_choose(const kernels_config *c, int *device, error *e);
 size_t cuda_left(kernel_context *ctx);

@@ -101,7 +101,7 @@ static void unload(cublas *) {}
 
 #endif
 
-int cublas_open(cublas **out, error *e) {
+int cublas_open(kernel_context *ctx, cublas **out, error *e) {
     cublas *x = (cublas *)mem_alloc(sizeof *x, "cublasLt");
     *out = x;
     int code = load(x, e);
@@ -113,7 +113,7 @@ int cublas_open(cublas **out, error *e) {
             "dtype bf16: cublasLt does not start (%s); it must fit the driver, and needs some free memory on "
             "the GPU",
             x->cublasLtGetStatusName(status));
-    CUDA_OK(cudaMalloc(&x->workspace, WORKSPACE));
+    x->workspace = cuda_memory(ctx, WORKSPACE, "cublasLt's workspace");
     return 0;
 }
 

@@ -1,5 +1,6 @@
 /* Opening the cuda backend, and its table. */
 #include <stdio.h>
+#include <string.h>
 
 #include "kernels/cuda/matrix.cuh"
 
@@ -7,6 +8,8 @@ static void close_context(kernel_context *ctx) {
     CUDA_OK(cudaStreamSynchronize(ctx->stream));
     matrix_close(ctx);
     CUDA_OK(cudaFree(ctx->scratch));
+    CUDA_OK(cudaFreeHost(ctx->outbox));
+    for (int i = 0; i < 2; i++) CUDA_OK(cudaEventDestroy(ctx->outbox_read[i]));
     CUDA_OK(cudaStreamDestroy(ctx->stream));
     mem_free(ctx);
 }
@@ -24,7 +27,11 @@ extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
     CUDA_OK(cudaGetDeviceProperties(&device, ctx->device));
     snprintf(ctx->name, sizeof ctx->name, "cuda (%.50s)", device.name);
     CUDA_OK(cudaStreamCreateWithFlags(&ctx->stream, cudaStreamNonBlocking));
-    CUDA_OK(cudaMalloc(&ctx->scratch, CUDA_SCRATCH));
+    ctx->host_reaches = !strncmp(c->device, "check:", 6);
+    ctx->scratch = (char *)cuda_memory(ctx, CUDA_SCRATCH, "the backend's scratch");
+    CUDA_OK(cudaMallocHost(&ctx->outbox, 2 * CUDA_OUTBOX));
+    for (int i = 0; i < 2; i++)
+        CUDA_OK(cudaEventCreateWithFlags(&ctx->outbox_read[i], cudaEventDisableTiming));
     int failed = matrix_open(ctx, (kernels_dtype)c->dtype, e);
     if (failed) {
         close_context(ctx);

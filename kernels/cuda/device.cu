@@ -1,8 +1,9 @@
 /* Which GPU a rank takes, and what is wrong where it can take none. */
 #include "kernels/cuda/context.cuh"
 
-/* The oldest kind of GPU that the kernels are compiled for. */
-enum { LEAST_MAJOR = 8 };
+/* The kinds of GPU that there is machine code for, and what a block of the bf16 kernels takes at most: an
+ * A100 has as much, an RTX of the same generations has not. */
+enum { LEAST_MAJOR = 8, LAST_MAJOR = 9, BLOCK_SHARED_KIB = 163 };
 
 static int no_gpu(const kernels_config *c, cudaError_t code, error *e) {
     int driver = 0, runtime = 0;
@@ -39,12 +40,18 @@ int cuda_choose(const kernels_config *c, int *device, error *e) {
     if (code != cudaSuccess)
         return error_set(e, EXIT_USAGE, "device \"%s\": GPU %d does not start: %s", c->device, *device,
                          cudaGetErrorString(code));
-    if (p.major < LEAST_MAJOR)
+    if (p.major < LEAST_MAJOR || p.major > LAST_MAJOR)
+        return error_set(e, EXIT_USAGE,
+                         "device \"%s\": GPU %d, %s, is of compute capability %d.%d; this program is "
+                         "compiled for 8.0 (A100) "
+                         "and 9.0 (H100, H200); or use device: cpu",
+                         c->device, *device, p.name, p.major, p.minor);
+    if (c->dtype == DTYPE_BF16 && p.sharedMemPerBlockOptin < (size_t)BLOCK_SHARED_KIB << 10)
         return error_set(
             e, EXIT_USAGE,
-            "device \"%s\": GPU %d, %s, is of compute capability %d.%d; 8.0 (A100) or later is needed, 9.0 "
-            "(H100) preferred; or use device: cpu",
-            c->device, *device, p.name, p.major, p.minor);
+            "device \"%s\": GPU %d, %s, has %zu KiB of shared memory for a block; dtype bf16 needs "
+            "%d (A100, H100, H200); use dtype: float32 or device: cpu",
+            c->device, *device, p.name, p.sharedMemPerBlockOptin >> 10, BLOCK_SHARED_KIB);
     return 0;
 }
 

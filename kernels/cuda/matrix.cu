@@ -7,7 +7,7 @@ int matrix_open(kernel_context *ctx, kernels_dtype dtype, error *e) {
     matrix_state *s = (matrix_state *)mem_alloc(sizeof *s, "the cuda backend");
     s->dtype = dtype;
     ctx->matrix = s;
-    return dtype == DTYPE_BF16 ? cublas_open(&s->cublas, e) : 0;
+    return dtype == DTYPE_BF16 ? cublas_open(ctx, &s->cublas, e) : 0;
 }
 
 void matrix_close(kernel_context *ctx) {
@@ -26,7 +26,7 @@ char *matrix_scratch(kernel_context *ctx, size_t bytes) {
     if (bytes > s->scratch_bytes) {
         CUDA_OK(cudaStreamSynchronize(ctx->stream));
         CUDA_OK(cudaFree(s->scratch));
-        CUDA_OK(cudaMalloc(&s->scratch, bytes));
+        s->scratch = (char *)cuda_memory(ctx, bytes, "operands of matrix products and attention");
         s->scratch_bytes = bytes;
     }
     return s->scratch;
@@ -61,7 +61,8 @@ extern "C" void cuda_hold(kernel_context *ctx, int64_t n, const float *x) {
     if (n > s->held_room) {
         CUDA_OK(cudaStreamSynchronize(ctx->stream));
         CUDA_OK(cudaFree(s->held_copy));
-        CUDA_OK(cudaMalloc(&s->held_copy, (size_t)whole_chunks(n) * sizeof *s->held_copy));
+        s->held_copy = (bf16 *)cuda_memory(ctx, (size_t)whole_chunks(n) * sizeof *s->held_copy,
+                                           "the rounded copy of the weights");
         s->held_room = n;
     }
     round_matrices(ctx, s->held_copy, x, 1, 1, n, n, 0);
@@ -114,11 +115,9 @@ void list_run(product_list *l, int64_t a, int64_t b, int64_t k) {
     l->job[l->jobs - 1].runs++;
 }
 
-/* The host's arrays may be reused at once: the runtime has staged what comes from pageable memory when it
- * returns. */
 device_list list_upload(kernel_context *ctx, const product_list *l, char *room) {
     size_t jobs = (size_t)l->jobs * sizeof *l->job, runs = (size_t)l->runs * sizeof *l->run;
-    CUDA_OK(cudaMemcpyAsync(room, l->job, jobs, cudaMemcpyHostToDevice, ctx->stream));
-    if (runs) CUDA_OK(cudaMemcpyAsync(room + jobs, l->run, runs, cudaMemcpyHostToDevice, ctx->stream));
+    cuda_to_device(ctx, room, l->job, jobs);
+    cuda_to_device(ctx, room + jobs, l->run, runs);
     return device_list{(const product_job *)room, (const product_run *)(room + jobs), l->jobs};
 }

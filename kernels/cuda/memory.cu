@@ -1,4 +1,6 @@
-/* Moving elements about: no arithmetic but the fold's one addition. */
+/* Memory, and moving elements about: no arithmetic but the fold's one addition. */
+#include <string.h>
+
 #include "kernels/cuda/context.cuh"
 #include "kernels/cuda/device.cuh"
 
@@ -9,22 +11,31 @@ static dim3 grid_for(int64_t n) {
     return dim3((unsigned)divide_up(n, 4 * THREADS));
 }
 
-extern "C" void *cuda_alloc(kernel_context *ctx, size_t bytes, const char *what) {
+void *cuda_memory(kernel_context *ctx, size_t bytes, const char *what) {
     void *p = NULL;
     if (cudaMalloc(&p, bytes ? bytes : 1) == cudaErrorMemoryAllocation) {
         size_t left = 0, all = 0;
         CUDA_OK(cudaMemGetInfo(&left, &all));
-        FAULT(EXIT_NO_MEMORY, "%s: no %zu bytes for %s: %zu of %zu are free", ctx->name, bytes, what, left,
-              all);
+        FAULT(EXIT_NO_MEMORY,
+              "%s: no %zu bytes for %s: %zu of %zu are free; model.recompute: true, a smaller "
+              "train.micro_batch_size or train.seq_len, or more ranks, each with a GPU of its own, need less",
+              ctx->name, bytes, what, left, all);
     }
     CUDA_OK(cudaGetLastError());
+    return p;
+}
+
+extern "C" void *cuda_alloc(kernel_context *ctx, size_t bytes, const char *what) {
+    void *p = NULL;
+    if (ctx->host_reaches) CUDA_OK(cudaMallocHost(&p, bytes ? bytes : 1));
+    else p = cuda_memory(ctx, bytes, what);
     CUDA_OK(cudaMemsetAsync(p, 0, bytes, ctx->stream));
     return p;
 }
 
 extern "C" void cuda_free(kernel_context *ctx, void *p) {
     CUDA_OK(cudaStreamSynchronize(ctx->stream)); /* nothing uses it any more */
-    CUDA_OK(cudaFree(p));
+    CUDA_OK(ctx->host_reaches ? cudaFreeHost(p) : cudaFree(p));
 }
 
 extern "C" void cuda_zero(kernel_context *ctx, int64_t n, float *x) {
@@ -32,7 +43,7 @@ extern "C" void cuda_zero(kernel_context *ctx, int64_t n, float *x) {
 }
 
 extern "C" void cuda_copy(kernel_context *ctx, int64_t n, float *y, const float *x) {
-    if (n) CUDA_OK(cudaMemcpyAsync(y, x, (size_t)n * sizeof *x, cudaMemcpyDeviceToDevice, ctx->stream));
+    if (n) CUDA_OK(cudaMemcpyAsync(y, x, (size_t)n * sizeof *x, cudaMemcpyDefault, ctx->stream));
 }
 
 static __global__ void __launch_bounds__(THREADS)
@@ -69,8 +80,23 @@ extern "C" void cuda_to_host(kernel_context *ctx, void *host, const void *device
     CUDA_OK(cudaStreamSynchronize(ctx->stream));
 }
 
-/* The caller may change `host` at once. */
+/* The caller may change `host` at once.  What fits into the outbox is brought from there, and the host goes
+ * on giving the device work meanwhile: a layer's tables come this way. */
 extern "C" void cuda_to_device(kernel_context *ctx, void *device, const void *host, size_t bytes) {
-    if (bytes) CUDA_OK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, ctx->stream));
-    CUDA_OK(cudaStreamSynchronize(ctx->stream));
+    if (!bytes) return;
+    if (bytes > CUDA_OUTBOX) {
+        CUDA_OK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, ctx->stream));
+        CUDA_OK(cudaStreamSynchronize(ctx->stream));
+        return;
+    }
+    if (ctx->outbox_used + bytes > CUDA_OUTBOX) { /* the other half, once it has been read */
+        CUDA_OK(cudaEventRecord(ctx->outbox_read[ctx->outbox_half], ctx->stream));
+        ctx->outbox_half ^= 1;
+        ctx->outbox_used = 0;
+        CUDA_OK(cudaEventSynchronize(ctx->outbox_read[ctx->outbox_half]));
+    }
+    char *from = ctx->outbox + ctx->outbox_half * CUDA_OUTBOX + ctx->outbox_used;
+    memcpy(from, host, bytes);
+    CUDA_OK(cudaMemcpyAsync(device, from, bytes, cudaMemcpyHostToDevice, ctx->stream));
+    ctx->outbox_used += (bytes + 255) / 256 * 256;
 }
