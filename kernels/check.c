@@ -215,6 +215,7 @@ void kernels_check(kernels *k, const kernels *inner, int threads) {
         .name = x->name,
         .ctx = x,
         .dtype = inner->dtype,
+        .head_rows = inner->head_rows,
         .host_memory = inner->host_memory,
         .alloc = allocate,
         .free = release,

@@ -34,7 +34,7 @@ typedef float real;
 enum {
     GEMM_K_BLOCK = 256,       /* never tuned: it decides bits */
     ATTENTION_KEY_BLOCK = 64, /* keys per step of the running softmax, from key 0: decides bits */
-    HEAD_TILE = 128,          /* rows whose logits exist at one time: decides bits of the head's gradient */
+    HEAD_TILE = 128,          /* a processor's head_rows, below */
     SUM_BLOCK = 4096,         /* elements per block of a norm or digest; optimizer shards end at blocks */
 };
 
@@ -81,7 +81,8 @@ typedef struct kernels {
     const struct wires
         *wires; /* how its memory travels without the host (kernels/wire.h); NULL: it does not */
     size_t (*left)(kernel_context *); /* bytes that alloc could still give; NULL: nobody can say */
-    int host_memory; /* alloc's memory is the process's own: host code may read and write it in place */
+    int64_t head_rows; /* rows whose logits exist at one time: decides bits of the head's gradient */
+    int host_memory;   /* alloc's memory is the process's own: host code may read and write it in place */
 
     /* ---- memory ---- */
     /* Zeroed, aligned to 64 bytes at least.  Ends the program (exit 7), naming `what` and the size, if there
@@ -248,7 +249,8 @@ const char *kernels_missing(const kernels *k);
 /* Each backend's own opener, called by kernels_open (and by tests). */
 void kernels_ref(kernels *k, int threads);
 /* Runs `inner` and ref on the same inputs, outputs poisoned first, and ends the program where they differ by
- * more than the operation's tolerance; takes ownership of inner.  Host memory only. */
+ * more than the operation's tolerance; takes ownership of inner.  In memory that both the host and inner
+ * reach: the host's, or what the cuda backend gives where it was opened as "check:cuda". */
 void kernels_check(kernels *k, const kernels *inner, int threads);
 #ifndef CARACAL_F64
 void kernels_cpu_avx2(kernels *k, int threads);

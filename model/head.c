@@ -9,8 +9,8 @@ void head_loss(const context *x, real *loss, int32_t *best, real *dfinal, real *
         k->zero(k->ctx, x->tokens * h, dfinal);
         if (!accumulate) k->zero(k->ctx, v * h, dlm_head);
     }
-    for (int64_t t = 0; t < x->tokens; t += HEAD_TILE) {
-        int64_t rows = x->tokens - t < HEAD_TILE ? x->tokens - t : HEAD_TILE;
+    for (int64_t t = 0; t < x->tokens; t += k->head_rows) {
+        int64_t rows = x->tokens - t < k->head_rows ? x->tokens - t : k->head_rows;
         const real *y = final + t * h;
         k->gemm(k->ctx, GEMM_NT, rows, v, h, logits, v, NULL, y, h, lm_head, h);
         k->cross_entropy(k->ctx, rows, v, backward ? scale : 0, loss + t, best ? best + t : NULL, logits,

@@ -83,7 +83,8 @@ static void lay_out(model *m, const model_config_all *c, const places *a) {
     m->final_TH = arena_alloc(shared, t * h);
     m->dhidden_TH = arena_alloc(shared, t * h);
     for (int i = 0; i < 2; i++) m->d_TH[i] = arena_alloc(shared, t * h);
-    m->logits = arena_alloc(shared, (size_t)(HEAD_TILE * mc->vocab_size) * sizeof(real));
+    size_t rows = n < (size_t)x->k->head_rows ? n : (size_t)x->k->head_rows;
+    m->logits = arena_alloc(shared, rows * (size_t)mc->vocab_size * sizeof(real));
     m->rstd_final_T = arena_alloc(shared, t);
     rows_create(m, a, n);
     size_t biases = (size_t)(mc->num_layers * experts_total(mc)) * sizeof(real);

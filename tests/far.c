@@ -149,6 +149,7 @@ static void wrap(kernels *k) {
     *k = (kernels){
         .name = k->name,
         .dtype = k->dtype,
+        .head_rows = k->head_rows,
         .ctx = x,
         .alloc = far_alloc,
         .free = far_free,

@@ -37,7 +37,7 @@ static int print_memory(const config *c, int64_t ranks, error *e) {
         return e->code;
     int threads = c->parallel.threads ? (int)c->parallel.threads : 1;
     params p;
-    kernels none = {.host_memory = 1};
+    kernels none = {.head_rows = HEAD_TILE, .host_memory = 1};
     char a[32], b[32], d[32], f[32];
     params_create(&p, &c->model, c->loss.mtp_coef > 0, m.expert_parallel, 0);
     double dense = 0, experts = 0;

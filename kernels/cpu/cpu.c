@@ -23,6 +23,7 @@ void CPU_(kernels_cpu)(kernels *k, int threads) {
     *k = (kernels){
         .name = NAME,
         .ctx = ctx,
+        .head_rows = HEAD_TILE,
         .host_memory = 1,
         .alloc = CPU_(alloc),
         .free = CPU_(free),

@@ -4,6 +4,10 @@
 
 #include "kernels/cuda/matrix.cuh"
 
+/* Each tile of the head's logits adds to a float32 gradient of the whole vocabulary: with 128 rows, moving
+ * that to and fro would take longer than the products. */
+enum { HEAD_ROWS = 1024 };
+
 static void close_context(kernel_context *ctx) {
     CUDA_OK(cudaStreamSynchronize(ctx->stream));
     matrix_close(ctx);
@@ -42,6 +46,7 @@ extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
     k->ctx = ctx;
     k->wires = &cuda_wires;
     k->left = cuda_left;
+    k->head_rows = HEAD_ROWS;
     k->alloc = cuda_alloc;
     k->free = cuda_free;
     k->dtype = (kernels_dtype)c->dtype;

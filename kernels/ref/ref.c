@@ -67,6 +67,7 @@ void kernels_ref(kernels *k, int threads) {
     *k = (kernels){
         .name = "ref",
         .ctx = ctx,
+        .head_rows = HEAD_TILE,
         .host_memory = 1,
         .alloc = ref_alloc,
         .free = ref_free,
