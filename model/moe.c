@@ -99,15 +99,6 @@ void moe_route(context *x, moe_saved *s, const real *router, const real *bias, c
     twin_read(k, prob_sum, s->sum_E, n * sizeof *s->sum_E);
     exchange_announce(&x->exchange, &s->plan, s->index_host, x->tokens);
     s->loss_scale = loss_scale;
-    s->stats.lb = lb_loss(x, &s->stats, prob_sum);
-    s->stats.ffn_sum = s->stats.ffn_sum_sq = 0;
-    for (int64_t t = 0; t < x->tokens; t++) {
-        int64_t ffn = 0;
-        for (int64_t i = 0; i < c->moe_topk; i++)
-            ffn += s->index_host[t * c->moe_topk + i] < c->n_routed_experts;
-        s->stats.ffn_sum += ffn;
-        s->stats.ffn_sum_sq += ffn * ffn;
-    }
 }
 
 static void router_backward(context *x, moe_saved *s, real *dy, real *router_grad, const layer_tensors *w,
@@ -182,10 +173,24 @@ static void experts_weight_gradients(const context *x, const moe_saved *s, int64
 
 /* ---- forward ---- */
 
+/* What is watched of the router's choices. */
+static void count_choices(const context *x, moe_saved *s) {
+    int64_t topk = x->c.moe_topk;
+    s->stats.lb = lb_loss(x, &s->stats, s->stats.dprob_sum_E);
+    s->stats.ffn_sum = s->stats.ffn_sum_sq = 0;
+    for (int64_t t = 0; t < x->tokens; t++) {
+        int64_t ffn = 0;
+        for (int64_t i = 0; i < topk; i++) ffn += s->index_host[t * topk + i] < x->c.n_routed_experts;
+        s->stats.ffn_sum += ffn;
+        s->stats.ffn_sum_sq += ffn * ffn;
+    }
+}
+
 void moe_dispatch(context *x, moe_saved *s, const real *y) {
     exchange_plan_finish(&x->exchange, &s->plan, s->index_host);
     for (int64_t c = 0; c < x->exchange.shape.chunks; c++)
         exchange_dispatch(&x->exchange, &s->plan, 0, c, y, s->weight_TK);
+    count_choices(x, s); /* here and not with the routing, after which a device has nothing to do */
 }
 
 static void piece_forward(context *x, moe_saved *s, int64_t r, int64_t c, const layer_tensors *w, real *rows,
