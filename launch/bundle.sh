@@ -25,7 +25,7 @@ cp "$plugins"/mca_*.so "$to/lib/openmpi/"
 cp -r /usr/share/openmpi "$to/share/"
 [ ! -d /usr/share/pmix ] || cp -r /usr/share/pmix "$to/share/"
 cp -r "$top/configs" "$to/"
-for program in "$build"/tests/{golden,replay,timeline} "$build"/tests/test_cuda_*; do
+for program in "$build"/tests/{golden,replay,timeline,transport} "$build"/tests/test_cuda_*; do
     [ ! -x "$program" ] || cp "$program" "$to/bin/"
 done
 cp -r "$top/tests/golden" "$top/tests/tiny.yaml" "$top/tests/gpu.sh" "$to/tests/"
@@ -43,6 +43,10 @@ done
 for program in "$to"/bin/* "$to"/lib/openmpi/*.so "$to"/lib/pmix/*.so; do
     [ -e "$program" ] && libraries "$program"
 done | sort -u | grep -v missing | while read -r library; do cp -L "$library" "$to/lib/"; done
+# what the driver's library, cublasLt and NCCL will ask for: a libc's parts must not come from two machines
+for name in libdl.so.2 libpthread.so.0 librt.so.1 libm.so.6 libresolv.so.2 libgcc_s.so.1 libstdc++.so.6; do
+    cp -L "$(ldconfig -p | awk -v name=$name '$1 == name && /x86-64/ { print $NF; exit }')" "$to/lib/"
+done
 
 # Programs run under the bundle's own loader: the machine's libc may be older.  The caller's LD_LIBRARY_PATH stays
 # behind it, for libcublasLt and libnccl.
