@@ -97,7 +97,7 @@ void moe_route(context *x, moe_saved *s, const real *router, const real *bias, c
     twin_read(k, s->index_host, s->index_TK, choices * sizeof *s->index_TK);
     twin_read(k, s->stats.count_E, s->count_E, n * sizeof *s->count_E);
     twin_read(k, prob_sum, s->sum_E, n * sizeof *s->sum_E);
-    exchange_announce(&x->exchange, &s->plan, s->index_host, x->tokens);
+    if (x->exchange.shape.ranks > 1) exchange_announce(&x->exchange, &s->plan, s->index_host, x->tokens);
     s->loss_scale = loss_scale;
 }
 
@@ -187,6 +187,7 @@ static void count_choices(const context *x, moe_saved *s) {
 }
 
 void moe_dispatch(context *x, moe_saved *s, const real *y) {
+    if (x->exchange.shape.ranks == 1) exchange_announce(&x->exchange, &s->plan, s->index_host, x->tokens);
     exchange_plan_finish(&x->exchange, &s->plan, s->index_host);
     for (int64_t c = 0; c < x->exchange.shape.chunks; c++)
         exchange_dispatch(&x->exchange, &s->plan, 0, c, y, s->weight_TK);

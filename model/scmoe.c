@@ -44,7 +44,17 @@ static void ffn_1(context *x, layer_saved *s, const layer_tensors *w, real *out)
 void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const real *bias, double loss_scale,
                    real *out) {
     moe_saved *m = &s->moe;
-    if (x->c.moe_input == MOE_SHORTCUT) {
+    if (x->c.moe_input == MOE_SHORTCUT && x->exchange.shape.ranks == 1) {
+        /* nothing travels: the host plans while a device has the whole dense path to do */
+        TRACED(x, "attention 0", attention_0(x, s, w));
+        TRACED(x, "route", moe_route(x, m, w->router, bias, s->y_TH[0], loss_scale));
+        TRACED(x, "FFN 0", ffn_0(x, s, w));
+        TRACED(x, "attention 1", attention_1(x, s, w));
+        TRACED(x, "FFN 1", ffn_1(x, s, w, out));
+        TRACED(x, "dispatch", moe_dispatch(x, m, s->y_TH[0]));
+        TRACED(x, "experts", moe_experts(x, m, w));
+        TRACED(x, "combine", moe_combine(x, m, out, w, s->y_TH[0]));
+    } else if (x->c.moe_input == MOE_SHORTCUT) {
         TRACED(x, "attention 0", attention_0(x, s, w));
         TRACED(x, "route", moe_route(x, m, w->router, bias, s->y_TH[0], loss_scale)); /* counts travel */
         TRACED(x, "FFN 0", ffn_0(x, s, w));
