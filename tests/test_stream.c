@@ -26,13 +26,13 @@ typedef struct sheet {
 
 typedef void (*operation)(const sheet *s, int64_t from, int64_t n);
 
+/* the last vector of all is not whole */
 static void zero(const sheet *s, int64_t from, int64_t n) {
-    s->k->zero(s->k->ctx, n * 2 * W - 3, s->out[0] + from * 2 * W); /* the last vector is not whole */
-    memset(s->out[0] + (from + n) * 2 * W - 3, 0, 3 * sizeof(real));
+    s->k->zero(s->k->ctx, n * 2 * W - (from + n == R ? 3 : 0), s->out[0] + from * 2 * W);
 }
 static void copy(const sheet *s, int64_t from, int64_t n) {
-    s->k->copy(s->k->ctx, n * 2 * W - 3, s->out[0] + from * 2 * W, s->in[0] + from * 2 * W);
-    memset(s->out[0] + (from + n) * 2 * W - 3, 0, 3 * sizeof(real));
+    s->k->copy(s->k->ctx, n * 2 * W - (from + n == R ? 3 : 0), s->out[0] + from * 2 * W,
+               s->in[0] + from * 2 * W);
 }
 static void copy_rows_from(const sheet *s, int64_t from, int64_t n) {
     s->k->copy_rows(s->k->ctx, n, W, s->out[0] + from * W, NULL, s->in[0], s->row_R + from);
@@ -103,9 +103,6 @@ static void run_backend(const char *isa) {
         for (int i = 0; i < OUTPUTS; i++) memcpy(want[i], s.out[i], BYTES);
         poison(&s);
         operations[o].run(&s, 0, R);
-        if (operations[o].run == zero || operations[o].run == copy) /* cut off elsewhere */
-            for (int64_t end = PART; end < R; end += PART)
-                memcpy(want[0] + end * 2 * W - 3, s.out[0] + end * 2 * W - 3, 3 * sizeof(real));
         for (int i = 0; i < OUTPUTS; i++) assert_memory_equal(s.out[i], want[i], BYTES);
     }
     for (int i = 0; i < INPUTS; i++) mem_free(s.in[i]);
