@@ -82,14 +82,20 @@ static int has_avx512(void) {
 
 static int open_cpu(kernels *k, const kernels_config *c, error *e) {
     int automatic = !strcmp(c->isa, "auto"), avx512 = !strcmp(c->isa, "avx512");
+    int bf16 = c->dtype == DTYPE_BF16, bf16_dots = has_avx512() && __builtin_cpu_supports("avx512bf16");
     if (!automatic && !avx512 && strcmp(c->isa, "avx2"))
         return error_set(e, EXIT_USAGE, "isa \"%s\": must be auto, avx2 or avx512", c->isa);
-    if (automatic) avx512 = has_avx512();
+    if (automatic) avx512 = bf16 ? bf16_dots : has_avx512();
     if (avx512 ? !has_avx512() : !has_avx2())
         return error_set(e, EXIT_USAGE, "isa \"%s\": this processor has no %s; use %s", c->isa,
                          avx512 ? "AVX-512 (F, BW, CD, DQ, VL)" : "AVX2 with FMA",
                          avx512 ? "isa auto" : "device ref");
-    (avx512 ? kernels_cpu_avx512 : kernels_cpu_avx2)(k, c->threads);
+    if (bf16 && avx512 && !bf16_dots)
+        return error_set(
+            e, EXIT_USAGE,
+            "dtype: bf16 with isa avx512: this processor has no AVX512-BF16; use isa auto, which "
+            "computes the same bits slowly, or dtype float32");
+    (avx512 ? kernels_cpu_avx512 : kernels_cpu_avx2)(k, c->threads, (kernels_dtype)c->dtype);
     return 0;
 }
 
@@ -121,9 +127,10 @@ int kernels_open(kernels *k, const kernels_config *c, error *e) {
         return error_set(e, EXIT_USAGE, "parallel.threads is %d, must be at least 1", c->threads);
     int checked = !strncmp(c->device, "check:", strlen("check:"));
     const char *device = c->device + (checked ? strlen("check:") : 0);
-    if (c->dtype == DTYPE_BF16 && (!strcmp(device, "cpu") || !strcmp(device, "ref")))
+    if (c->dtype == DTYPE_BF16 && !strcmp(device, "ref"))
         return error_set(e, EXIT_USAGE,
-                         "dtype: bf16 is for device cuda; with device \"%s\" it must be float32", c->device);
+                         "dtype: bf16 is for the devices cpu and cuda; with device \"%s\" it must be float32",
+                         c->device);
     int code = open_backend(k, device, c, e);
     if (code) return code;
     const char *missing = kernels_missing(k);

@@ -13,6 +13,8 @@
  * Orders of sums are part of the interface (docs/determinism.md):
  *   - a sum over k of a matrix product is cut into blocks of GEMM_K_BLOCK; each block is one chain of fused
  *     multiply-adds from zero, k ascending; blocks are added to the result in order;
+ *     in bf16 on cpu, k goes by in pairs, of which the second is added first, and what a multiply-add leaves
+ *     below the least normal number is zero;
  *   - a sum over rows (norm weights, mean probability) is cut into blocks of GEMM_K_BLOCK rows likewise;
  *   - a sum over one row runs in 16 lanes (element i in lane i % 16, ascending) and one tree:
  *     lane j + lane j+8, then +4, +2, +1;
@@ -234,7 +236,7 @@ typedef struct kernels_config {
     char device[32]; /* ref | cpu | cuda | check: and one of these */
     char isa[16];    /* auto | avx2 | avx512, for cpu */
     int threads;     /* of this rank */
-    int dtype;       /* a kernels_dtype */
+    int dtype;       /* a kernels_dtype; ref has only float32 */
     int local_rank;  /* among the ranks of this host: which GPU it takes */
 } kernels_config;
 
@@ -253,13 +255,14 @@ void kernels_ref(kernels *k, int threads);
  * reach: the host's, or what the cuda backend gives where it was opened as "check:cuda". */
 void kernels_check(kernels *k, const kernels *inner, int threads);
 #ifndef CARACAL_F64
-void kernels_cpu_avx2(kernels *k, int threads);
-void kernels_cpu_avx512(kernels *k, int threads);
+void kernels_cpu_avx2(kernels *k, int threads, kernels_dtype dtype);
+void kernels_cpu_avx512(kernels *k, int threads, kernels_dtype dtype); /* bf16: with AVX512-BF16 */
 /* In programs of `make CUDA=1`, and in tests on the emulator (tests/emulate).  Returns 0 or an exit code with
  * *e filled: no driver, no GPU.  A failure of the GPU later on is a fault. */
 int kernels_cuda(kernels *k, const kernels_config *c, struct error *e);
-/* The machine's own fused multiply-add peak in FLOP/s with this many threads, measured for about 20 ms. */
-double kernels_measure_peak(const char *isa, int threads);
+/* The machine's own peak in FLOP/s with this many threads, of fused multiply-adds or of bf16's dot products
+ * where isa has them, measured for about 20 ms. */
+double kernels_measure_peak(const char *isa, int threads, kernels_dtype dtype);
 #endif
 
 #endif

@@ -9,8 +9,9 @@
 #include "launch/error.h"
 
 /* Opens one; 0 where the processor lacks it, which only AVX-512 may be. */
-static inline int backend_open(kernels *k, const char *device, const char *isa, int threads) {
-    kernels_config c = {.threads = threads};
+static inline int backend_open(kernels *k, const char *device, const char *isa, int threads,
+                               kernels_dtype dtype) {
+    kernels_config c = {.threads = threads, .dtype = dtype};
     error e;
     strcpy(c.device, device);
     strcpy(c.isa, isa);
@@ -23,7 +24,7 @@ static inline int backend_open(kernels *k, const char *device, const char *isa, 
 #define BACKEND_TESTS(run, threads)                                                                          \
     static void backend_test(const char *device, const char *isa) {                                          \
         kernels k;                                                                                           \
-        if (!backend_open(&k, device, isa, threads)) return;                                                 \
+        if (!backend_open(&k, device, isa, threads, DTYPE_FLOAT32)) return;                                  \
         run(&k);                                                                                             \
         kernels_close(&k);                                                                                   \
     }                                                                                                        \

@@ -7,16 +7,19 @@
 
 #include "kernels/kernels.h"
 
+static const char *const bench_dtype[] = {"float32", "bf16"};
 enum { BENCH_VARIANTS = 2 }; /* one thread, and all cores */
 
 typedef struct bench {
     const char *isa;
     int variants, threads[BENCH_VARIANTS];
     kernels kernel[BENCH_VARIANTS];
-    double peak[BENCH_VARIANTS]; /* FLOP/s, the best seen while the run lasts: what a fraction is a fraction
-                                    of */
-    double copy[BENCH_VARIANTS]; /* bytes/s, read and written, likewise */
-    double *limit[2][BENCH_VARIANTS]; /* what bench_limits saw, of which these are the medians */
+    int dtypes; /* 2 where the processor has bf16's dot products, or 1 */
+    kernels bf16[BENCH_VARIANTS];
+    double peak[2][BENCH_VARIANTS]; /* [dtype] FLOP/s, the best seen while the run lasts: what a fraction is a
+                                    fraction of */
+    double copy[BENCH_VARIANTS];    /* bytes/s, read and written, likewise */
+    double *limit[3][BENCH_VARIANTS]; /* what bench_limits saw, of which these are the medians */
     int64_t limits;
     float *copied[2]; /* what the copies of bench_limits go between */
     double budget;    /* seconds for a line */
@@ -29,8 +32,10 @@ int bench_wants(const bench *b, const char *name);
 double bench_median(const bench *b, void (*run)(void *), void *what);
 /* Looks at the machine's limits: before every line, for they move as the lines do. */
 void bench_limits(bench *b);
-/* Appends `entry` (taken over) to a section; work is FLOP or bytes of one call.  The fraction is worked out
- * when the limits are known, by bench_finish. */
+/* The backend of a dtype. */
+const kernels *bench_kernels(const bench *b, kernels_dtype dtype, int variant);
+/* Appends `entry` (taken over) to a section; its "dtype", if any, says of which peak it is a fraction.  work
+ * is FLOP or bytes of one call.  The fraction is worked out when the limits are known, by bench_finish. */
 void bench_add(bench *b, const char *section, json_t *entry, int variant, double work, double seconds);
 /* n floats between 0.1 and 1.1, never two buffers at the same place of a page; mem_free does not apply: they
  * lie in the arena. */

@@ -65,15 +65,17 @@ static void bench_product(bench *b, const char *op, product *p) {
     p->a = bench_buffer(&memory, a_size);
     p->b = bench_buffer(&memory, b_size);
     p->c = bench_buffer(&memory, c_size);
-    for (int v = 0; v < b->variants; v++) {
+    for (int run = 0; run < b->dtypes * b->variants; run++) {
+        const kernels_dtype dtype = (kernels_dtype)(run / b->variants);
+        const int v = run % b->variants;
         bench_limits(b);
-        p->kernel = &b->kernel[v];
+        p->kernel = bench_kernels(b, dtype, v);
         char name[32];
         strcpy(name, op);
         strcat(name, form[p->form]);
         bench_add(b, "gemm",
-                  json_pack("{ss sI sI sI}", "op", name, "m", (json_int_t)s.m, "n", (json_int_t)s.n, "k",
-                            (json_int_t)s.k),
+                  json_pack("{ss ss sI sI sI}", "op", name, "dtype", bench_dtype[dtype], "m", (json_int_t)s.m,
+                            "n", (json_int_t)s.n, "k", (json_int_t)s.k),
                   v, 2.0 * (double)s.m * (double)s.n * (double)s.k, bench_median(b, multiply, p));
     }
     arena_destroy(&memory);

@@ -87,7 +87,7 @@ int bench_roofline(bench *b, const char *config, error *e) {
 }
 
 void bench_roofline_finish(const bench *b) {
-    const double peak = b->peak[b->variants - 1], copy = b->copy[b->variants - 1];
+    const double peak = b->peak[DTYPE_FLOAT32][b->variants - 1], copy = b->copy[b->variants - 1];
     json_t *list = json_object_get(b->root, "roofline"), *entry;
     const json_t *whole = json_array_get(list, json_array_size(list) - 1);
     size_t i;

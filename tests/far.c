@@ -186,17 +186,17 @@ static void wrap(kernels *k) {
 }
 
 /* The linker's names for what is wrapped, and for what wraps it. */
-void __real_kernels_cpu_avx2(kernels *k, int threads);
-void __real_kernels_cpu_avx512(kernels *k, int threads);
-void __wrap_kernels_cpu_avx2(kernels *k, int threads);
-void __wrap_kernels_cpu_avx512(kernels *k, int threads);
+void __real_kernels_cpu_avx2(kernels *k, int threads, kernels_dtype dtype);
+void __real_kernels_cpu_avx512(kernels *k, int threads, kernels_dtype dtype);
+void __wrap_kernels_cpu_avx2(kernels *k, int threads, kernels_dtype dtype);
+void __wrap_kernels_cpu_avx512(kernels *k, int threads, kernels_dtype dtype);
 
-void __wrap_kernels_cpu_avx2(kernels *k, int threads) {
-    __real_kernels_cpu_avx2(k, threads);
+void __wrap_kernels_cpu_avx2(kernels *k, int threads, kernels_dtype dtype) {
+    __real_kernels_cpu_avx2(k, threads, dtype);
     wrap(k);
 }
 
-void __wrap_kernels_cpu_avx512(kernels *k, int threads) {
-    __real_kernels_cpu_avx512(k, threads);
+void __wrap_kernels_cpu_avx512(kernels *k, int threads, kernels_dtype dtype) {
+    __real_kernels_cpu_avx512(k, threads, dtype);
     wrap(k);
 }

@@ -224,10 +224,10 @@ static void expect_prefix(const kernels *k) {
     free_sheet(&s);
 }
 
-static void test_rows(const char *isa) {
+static void test_rows(const char *isa, kernels_dtype dtype) {
     for (int threads = 1; threads <= 2; threads++) {
         kernels k;
-        if (!backend_open(&k, "cpu", isa, threads)) return;
+        if (!backend_open(&k, "cpu", isa, threads, dtype)) return;
         expect_rows_alone(&k);
         expect_prefix(&k);
         kernels_close(&k);
@@ -236,12 +236,18 @@ static void test_rows(const char *isa) {
 
 static void test_avx2(void **state) {
     (void)state;
-    test_rows("avx2");
+    test_rows("avx2", DTYPE_FLOAT32);
 }
 
 static void test_avx512(void **state) {
     (void)state;
-    test_rows("avx512");
+    test_rows("avx512", DTYPE_FLOAT32);
+}
+
+static void test_bf16(void **state) {
+    (void)state;
+    test_rows("avx2", DTYPE_BF16);
+    test_rows("avx512", DTYPE_BF16);
 }
 
 int main(void) {
@@ -249,6 +255,7 @@ int main(void) {
     if (again) seed = strtoull(again, NULL, 0);
     else if (getrandom(&seed, sizeof seed, 0) != sizeof seed) return 1;
     print_message("the same inputs again: CARACAL_TEST_SEED=%#lx\n", (unsigned long)seed);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_avx2), cmocka_unit_test(test_avx512)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_avx2), cmocka_unit_test(test_avx512),
+                                       cmocka_unit_test(test_bf16)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,7 +56,7 @@ static void test_large_products(void **state) {
     (void)state;
     for (int wide = 0; wide < 2; wide++) {
         kernels k;
-        if (!backend_open(&k, "cpu", wide ? "avx512" : "avx2", 2)) return;
+        if (!backend_open(&k, "cpu", wide ? "avx512" : "avx2", 2, DTYPE_FLOAT32)) return;
         for (gemm_form form = GEMM_NT; form <= GEMM_TN; form++) {
             expect_product(&k, form, 1031, 769, 1111);
             expect_product(&k, form, 67, 2050, 515);
@@ -73,11 +73,13 @@ static void expect_attention(attention_shape s) {
     real *k_rope = values(rows * s.rope, 3), *o = values(heads * s.v, 4), *lse = values(heads, 5);
     real *d_o = values(heads * s.v, 6), *dq = values(heads * (s.nope + s.rope), 7);
     real *dkv = values(heads * (s.nope + s.v), 8), *dk_rope = values(rows * s.rope, 9);
-    kernels k;
-    assert_true(backend_open(&k, "check:cpu", "auto", 2));
-    k.attention_forward(k.ctx, s, o, lse, q, kv, k_rope, s.rope, NULL);
-    k.attention_backward(k.ctx, s, dq, dkv, dk_rope, s.rope, d_o, o, lse, q, kv, k_rope, s.rope, NULL);
-    kernels_close(&k);
+    for (kernels_dtype dtype = DTYPE_FLOAT32; dtype <= DTYPE_BF16; dtype++) {
+        kernels k;
+        assert_true(backend_open(&k, "check:cpu", "auto", 2, dtype));
+        k.attention_forward(k.ctx, s, o, lse, q, kv, k_rope, s.rope, NULL);
+        k.attention_backward(k.ctx, s, dq, dkv, dk_rope, s.rope, d_o, o, lse, q, kv, k_rope, s.rope, NULL);
+        kernels_close(&k);
+    }
     void *all[] = {q, kv, k_rope, o, lse, d_o, dq, dkv, dk_rope};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
 }
@@ -120,7 +122,7 @@ static void expect_rows(const real *far, const real *near, int64_t rows, int64_t
 static void test_far_rows(void **state) {
     (void)state;
     kernels k;
-    assert_true(backend_open(&k, "cpu", "auto", 2));
+    assert_true(backend_open(&k, "cpu", "auto", 2, DTYPE_FLOAT32));
     real *a = values(M * K, 1), *b = values(N * K, 2), *c = values(M * K, 3), *w = values(M * N * K, 4);
     real *far_a = map_far(), *far_c = map_far(), *rstd = values(M, 5), *dw = values(K, 6);
     place(far_a, a, M, K);

@@ -21,8 +21,8 @@ static bench new_bench(void) {
     return (bench){.block = mem_alloc(BLOCK_BYTES, "the buffers of a test")};
 }
 
-static kernels open_device(const char *device, const char *isa, int threads) {
-    kernels_config c = {.threads = threads};
+static kernels open_device(const char *device, const char *isa, int threads, kernels_dtype dtype) {
+    kernels_config c = {.threads = threads, .dtype = dtype};
     kernels k;
     error e;
     snprintf(c.device, sizeof c.device, "%s", device);
@@ -31,8 +31,8 @@ static kernels open_device(const char *device, const char *isa, int threads) {
     return k;
 }
 
-static int has_avx512(void) {
-    kernels_config c = {.device = "cpu", .isa = "avx512", .threads = 1};
+static int has_avx512(kernels_dtype dtype) {
+    kernels_config c = {.device = "cpu", .isa = "avx512", .threads = 1, .dtype = dtype};
     kernels k;
     error e;
     int code = kernels_open(&k, &c, &e);
@@ -42,9 +42,15 @@ static int has_avx512(void) {
 
 /* ---- against ref ---- */
 
+/* Whether its operands are rounded in bf16; all else is as in float32. */
+static int has_dtypes(const char *operation) {
+    return strstr(operation, "gemm") || !strcmp(operation, "attention");
+}
+
 static void run_all_cases(const kernels *k, int threads) {
     bench b = new_bench();
     for (int c = 0; c < CASES; c++) {
+        if (k->dtype != DTYPE_FLOAT32 && !has_dtypes(cases[c].name)) continue;
         for (uint64_t round = 0; round < ROUNDS; round++) {
             begin_case(&b, k, base_seed + round);
             cases[c].run(&b);
@@ -56,25 +62,27 @@ static void run_all_cases(const kernels *k, int threads) {
     mem_free(b.block);
 }
 
-static void expect_ref(const char *device, const char *isa) {
-    kernels k = open_device(device, isa, 2);
+static void expect_ref(const char *device, const char *isa, kernels_dtype dtype) {
+    kernels k = open_device(device, isa, 2, dtype);
     run_all_cases(&k, 2);
     kernels_close(&k);
 }
 
 static void test_ref(void **state) {
     (void)state;
-    expect_ref("check:ref", "auto");
+    expect_ref("check:ref", "auto", DTYPE_FLOAT32);
 }
 
 static void test_avx2(void **state) {
     (void)state;
-    expect_ref("check:cpu", "avx2");
+    expect_ref("check:cpu", "avx2", DTYPE_FLOAT32);
+    expect_ref("check:cpu", "avx2", DTYPE_BF16);
 }
 
 static void test_avx512(void **state) {
     (void)state;
-    if (has_avx512()) expect_ref("check:cpu", "avx512");
+    for (kernels_dtype dtype = DTYPE_FLOAT32; dtype <= DTYPE_BF16; dtype++)
+        if (has_avx512(dtype)) expect_ref("check:cpu", "avx512", dtype);
 }
 
 /* ---- bits ---- */
@@ -87,13 +95,13 @@ static const struct {
 enum { ALIKE = sizeof alike / sizeof *alike };
 
 /* Runs every case on all of them and compares all bytes of all buffers. */
-static void test_same_bits(void **state) {
-    (void)state;
-    int count = has_avx512() ? ALIKE : ALIKE / 2;
+static void expect_same_bits(kernels_dtype dtype) {
+    int count = has_avx512(dtype) ? ALIKE : ALIKE / 2;
     kernels k[ALIKE];
-    for (int i = 0; i < count; i++) k[i] = open_device("cpu", alike[i].isa, alike[i].threads);
+    for (int i = 0; i < count; i++) k[i] = open_device("cpu", alike[i].isa, alike[i].threads, dtype);
     bench first = new_bench(), b = new_bench();
     for (int c = 0; c < CASES; c++) {
+        if (dtype != DTYPE_FLOAT32 && !has_dtypes(cases[c].name)) continue;
         for (uint64_t round = 0; round < ROUNDS; round++) {
             begin_case(&first, &k[0], base_seed + round);
             cases[c].run(&first);
@@ -109,6 +117,12 @@ static void test_same_bits(void **state) {
     for (int i = 0; i < count; i++) kernels_close(&k[i]);
     mem_free(first.block);
     mem_free(b.block);
+}
+
+static void test_same_bits(void **state) {
+    (void)state;
+    expect_same_bits(DTYPE_FLOAT32);
+    expect_same_bits(DTYPE_BF16); /* from AVX2 as from AVX512-BF16 */
 }
 
 /* ---- the check backend finds what is wrong ---- */
@@ -251,17 +265,22 @@ static void test_open(void **state) {
     expect_refusal("check:check:cpu", "auto", 1, "\"check:check:cpu\"");
     expect_refusal("cpu", "sse", 1, "must be auto, avx2 or avx512");
     expect_refusal("cpu", "auto", 0, "at least 1");
-    if (!has_avx512()) expect_refusal("cpu", "avx512", 1, "no AVX-512");
+    if (!has_avx512(DTYPE_FLOAT32)) expect_refusal("cpu", "avx512", 1, "no AVX-512");
 
-    kernels k = open_device("cpu", "auto", 2);
-    assert_string_equal(k.name, has_avx512() ? "cpu-avx512" : "cpu-avx2");
+    kernels k = open_device("cpu", "auto", 2, DTYPE_BF16);
+    assert_string_equal(k.name, has_avx512(DTYPE_BF16) ? "cpu-avx512" : "cpu-avx2");
+    assert_int_equal(k.dtype, DTYPE_BF16);
+    kernels_close(&k);
+    k = open_device("cpu", "auto", 2, DTYPE_FLOAT32);
+    assert_string_equal(k.name, has_avx512(DTYPE_FLOAT32) ? "cpu-avx512" : "cpu-avx2");
+    assert_int_equal(k.dtype, DTYPE_FLOAT32);
     assert_null(kernels_missing(&k));
     kernels hole = k;
     hole.combine_backward = NULL;
     assert_string_equal(kernels_missing(&hole), "combine_backward");
     kernels_close(&k);
 
-    k = open_device("check:cpu", "avx2", 1);
+    k = open_device("check:cpu", "avx2", 1, DTYPE_FLOAT32);
     assert_string_equal(k.name, "check:cpu-avx2");
     kernels_close(&k);
 }

@@ -79,7 +79,7 @@ static void poison(sheet *s) {
 
 static void run_backend(const char *isa) {
     kernels k;
-    if (!backend_open(&k, "cpu", isa, 2)) return;
+    if (!backend_open(&k, "cpu", isa, 2, DTYPE_FLOAT32)) return;
     sheet s = {.k = &k};
     real *want[OUTPUTS];
     for (int i = 0; i < INPUTS; i++) {

@@ -97,7 +97,7 @@ static void test_extremes_have_the_same_bits(void **state) {
     }
     for (int wide = 0; wide < 2; wide++) {
         kernels k;
-        (wide ? kernels_cpu_avx512 : kernels_cpu_avx2)(&k, 1);
+        (wide ? kernels_cpu_avx512 : kernels_cpu_avx2)(&k, 1, DTYPE_FLOAT32);
         h[wide] = mem_alloc(sizeof *gu * N, "results");
         k.swiglu_forward(k.ctx, 1, N, h[wide], gu);
         k.destroy(&k);

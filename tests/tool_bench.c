@@ -65,9 +65,12 @@ static double copy_rate(int threads, float *to, const float *from) {
 
 void bench_limits(bench *b) {
     for (int v = 0; v < b->variants; v++) {
-        const double seen[2] = {kernels_measure_peak(b->isa, b->threads[v]),
-                                copy_rate(b->threads[v], b->copied[0], b->copied[1])};
-        for (int i = 0; i < 2; i++) {
+        const double seen[3] = {
+            kernels_measure_peak(b->isa, b->threads[v], DTYPE_FLOAT32),
+            b->dtypes > 1 ? kernels_measure_peak(b->isa, b->threads[v], DTYPE_BF16) : 0,
+            copy_rate(b->threads[v], b->copied[0], b->copied[1]),
+        };
+        for (int i = 0; i < 3; i++) {
             b->limit[i][v] = mem_grow(b->limit[i][v], sizeof(double) * (size_t)(b->limits + 1), "limits");
             b->limit[i][v][b->limits] = seen[i];
         }
@@ -78,9 +81,14 @@ void bench_limits(bench *b) {
 /* The medians of what was seen. */
 static void settle_limits(bench *b) {
     for (int v = 0; v < b->variants; v++) {
-        b->peak[v] = series_quantile(b->limits, b->limit[0][v], 0.5);
-        b->copy[v] = series_quantile(b->limits, b->limit[1][v], 0.5);
+        for (int dtype = 0; dtype < 2; dtype++)
+            b->peak[dtype][v] = series_quantile(b->limits, b->limit[dtype][v], 0.5);
+        b->copy[v] = series_quantile(b->limits, b->limit[2][v], 0.5);
     }
+}
+
+const kernels *bench_kernels(const bench *b, kernels_dtype dtype, int variant) {
+    return dtype == DTYPE_BF16 ? &b->bf16[variant] : &b->kernel[variant];
 }
 
 /* The list of that name, begun if need be. */
@@ -113,15 +121,22 @@ static void print_entry(const json_t *entry) {
     printf("%-78s", text);
 }
 
-/* A section's rates become fractions of the limit, and lines of the table. */
-static void finish_section(const bench *b, const char *section, const char *unit, const double *limit) {
+static int is_bf16(const json_t *entry) {
+    const char *dtype = json_string_value(json_object_get(entry, "dtype"));
+    return dtype && !strcmp(dtype, bench_dtype[DTYPE_BF16]);
+}
+
+/* A section's rates become fractions of a limit, copying or the peak of the entry's dtype, and lines of the
+ * table. */
+static void finish_section(const bench *b, const char *section, const char *unit) {
     size_t i;
     json_t *entry;
     json_t *list = json_object_get(b->root, section);
     if (json_array_size(list)) printf("\n%s\n", section);
     json_array_foreach(list, i, entry) {
         const int v = json_integer_value(json_object_get(entry, "threads")) != b->threads[0];
-        const double rate = json_real_value(json_object_get(entry, unit)), fraction = 1e9 * rate / limit[v];
+        const double limit = strcmp(unit, "gbps") ? b->peak[is_bf16(entry)][v] : b->copy[v];
+        const double rate = json_real_value(json_object_get(entry, unit)), fraction = 1e9 * rate / limit;
         print_entry(entry);
         json_object_set_new(entry, "fraction", json_real(fraction));
         printf(" %8.1f %s  %5.1f%%\n", rate, unit, 100 * fraction);
@@ -153,11 +168,13 @@ static int add_step(bench *b, const char *what, error *e) {
     if (!code) {
         tokens = series_quantile(n, rate, 0.5);
         json_t *list = section_of(b, "step");
-        const double peak = ranks * threads > 1 ? b->peak[b->variants - 1] : b->peak[0];
-        json_array_append_new(
-            list, json_pack("{ss si si ss sf sf}", "config", strrchr(dir, '/') ? strrchr(dir, '/') + 1 : dir,
-                            "ranks", ranks, "threads", threads, "dtype", "float32", "tokens_per_second",
-                            tokens, "fraction", tokens * metrics_flops_per_token(&c) / peak));
+        const double *peaks = b->peak[c.kernels.dtype];
+        const double peak = ranks * threads > 1 ? peaks[b->variants - 1] : peaks[0];
+        json_array_append_new(list, json_pack("{ss si si ss sf sf}", "config",
+                                              strrchr(dir, '/') ? strrchr(dir, '/') + 1 : dir, "ranks", ranks,
+                                              "threads", threads, "dtype", bench_dtype[c.kernels.dtype],
+                                              "tokens_per_second", tokens, "fraction",
+                                              tokens * metrics_flops_per_token(&c) / peak));
     }
     mem_free(rate);
     jsonl_close(&log);
@@ -218,9 +235,12 @@ int main(int argc, char **argv) {
     if (!options_read(&o, argc, argv)) return o.code;
     const int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
     b.variants = cores > 1 ? 2 : 1;
+    b.dtypes = __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16") ? 2 : 1;
     for (int v = 0; v < b.variants; v++) {
         b.threads[v] = v ? cores : 1;
-        (strcmp(b.isa, "avx2") ? kernels_cpu_avx512 : kernels_cpu_avx2)(&b.kernel[v], b.threads[v]);
+        (strcmp(b.isa, "avx2") ? kernels_cpu_avx512 : kernels_cpu_avx2)(&b.kernel[v], b.threads[v],
+                                                                        DTYPE_FLOAT32);
+        if (b.dtypes > 1) kernels_cpu_avx512(&b.bf16[v], b.threads[v], DTYPE_BF16);
     }
     arena copies = arena_create("copies", 2 * sizeof(float) * COPIED);
     for (int i = 0; i < 2; i++) b.copied[i] = arena_alloc(&copies, sizeof(float) * COPIED);
@@ -235,14 +255,19 @@ int main(int argc, char **argv) {
     settle_limits(&b);
     const int last = b.variants - 1;
     printf("%s, %d cores: %.1f GFLOP/s of multiply-adds (%.1f on one), %.1f GB/s of copying (%.1f on one)\n",
-           b.isa, cores, 1e-9 * b.peak[last], 1e-9 * b.peak[0], 1e-9 * b.copy[last], 1e-9 * b.copy[0]);
-    json_object_set_new(b.root, "fma_peak_gflops", json_real(1e-9 * b.peak[last]));
-    json_object_set_new(b.root, "fma_peak_gflops_one_thread", json_real(1e-9 * b.peak[0]));
+           b.isa, cores, 1e-9 * b.peak[0][last], 1e-9 * b.peak[0][0], 1e-9 * b.copy[last], 1e-9 * b.copy[0]);
+    if (b.dtypes > 1)
+        printf("%.1f GFLOP/s of dot products in bf16 (%.1f on one)\n", 1e-9 * b.peak[1][last],
+               1e-9 * b.peak[1][0]);
+    json_object_set_new(b.root, "fma_peak_gflops", json_real(1e-9 * b.peak[0][last]));
+    json_object_set_new(b.root, "fma_peak_gflops_one_thread", json_real(1e-9 * b.peak[0][0]));
+    json_object_set_new(b.root, "bf16_peak_gflops", json_real(1e-9 * b.peak[1][last]));
+    json_object_set_new(b.root, "bf16_peak_gflops_one_thread", json_real(1e-9 * b.peak[1][0]));
     json_object_set_new(b.root, "copy_gbps", json_real(1e-9 * b.copy[last]));
     json_object_set_new(b.root, "copy_gbps_one_thread", json_real(1e-9 * b.copy[0]));
-    finish_section(&b, "gemm", "gflops", b.peak);
-    finish_section(&b, "attention", "gflops", b.peak);
-    finish_section(&b, "memory_bound", "gbps", b.copy);
+    finish_section(&b, "gemm", "gflops");
+    finish_section(&b, "attention", "gflops");
+    finish_section(&b, "memory_bound", "gbps");
     bench_roofline_finish(&b);
     for (int i = 1; i < o.words && !e.code; i++) add_step(&b, o.word[i], &e);
     print_steps(&b);
@@ -254,7 +279,8 @@ int main(int argc, char **argv) {
     arena_destroy(&copies);
     for (int v = 0; v < b.variants; v++) {
         kernels_close(&b.kernel[v]);
-        for (int i = 0; i < 2; i++) mem_free(b.limit[i][v]);
+        if (b.dtypes > 1) kernels_close(&b.bf16[v]);
+        for (int i = 0; i < 3; i++) mem_free(b.limit[i][v]);
     }
     return e.code;
 }

@@ -37,7 +37,7 @@ const config_key config_keys[] = {
     {"isa", KEY_WORD, FIELD(kernels.isa), 0, 0, "auto|avx2|avx512", "auto", FREE,
      "vector instructions of the cpu device; all give the same bits"},
     {"dtype", KEY_ENUM, FIELD(kernels.dtype), 0, 0, "float32|bf16", "float32", JOINED,
-     "how matrix products and attention read their operands; bf16: rounded, sums in float32 (cuda)"},
+     "how matrix products and attention read their operands; bf16: rounded, sums in float32"},
     {"wait_timeout", KEY_SECONDS, FIELD(wait_timeout), 0.1, 1e6, NULL, "10m", FREE,
      "a rank that waits longer for another ends the run"},
 

@@ -8,9 +8,9 @@
 
 enum { QUERIES = 256 }; /* rows for which a block of keys is packed once; decides no bits */
 
-attention_head CPU_(attention_head_of)(attention_shape s, int64_t b, int64_t h, const float *q,
-                                       const float *kv, const float *k_rope, int64_t ld_k_rope,
-                                       const int32_t *first_key) {
+attention_head CPU_(attention_head_of)(const kernel_context *ctx, attention_shape s, int64_t b, int64_t h,
+                                       const float *q, const float *kv, const float *k_rope,
+                                       int64_t ld_k_rope, const int32_t *first_key) {
     int64_t width = s.nope + s.rope, keys = s.past + s.seq;
     attention_head a = {
         .keys = keys, .past = s.past, .nope = s.nope, .rope = s.rope, .v = s.v, .width = width};
@@ -22,6 +22,7 @@ attention_head CPU_(attention_head_of)(attention_shape s, int64_t b, int64_t h, 
     a.value = a.k + s.nope;
     a.k_rope = k_rope + b * keys * ld_k_rope;
     a.first_key = first_key ? first_key + b * s.seq : NULL;
+    a.dtype = ctx->dtype;
     a.scale = (float)(1 / sqrt((double)width));
     return a;
 }
@@ -32,6 +33,14 @@ typedef struct running {
     float *top;  /* [QUERIES]: largest score so far */
     float *sums; /* [QUERIES, LANES]: sum of exp(score - top), lane by lane */
 } running;
+
+/* A block of keys as operands, and where a tile of queries meets it. */
+typedef struct packed_keys {
+    float *keys;   /* [along(width), KEYS] */
+    float *values; /* [along(KEYS), whole_lanes(v)] */
+    float *scores; /* [TILE_ROWS, KEYS] */
+    float *p;      /* what becomes of them, in pairs */
+} packed_keys;
 
 /* Sets the scores of keys outside of [from, to) to minus infinity; returns the largest score. */
 static float mask_row(float *scores, int64_t computed, int64_t from, int64_t to) {
@@ -71,18 +80,24 @@ static void softmax_tile(int64_t m, float *scores, int64_t computed, const float
             vf_store(r.out + c, vf_mul(vf_load(r.out + c), vf_set1(factor[i])));
 }
 
-/* Rows [row, row + m) of the sequence, a tile, meet the packed block of keys that starts at `key`. */
-static void meet_keys(const attention_head *a, int64_t row, int64_t m, int64_t key, const float *keys,
-                      const float *values, float *scores, running r) {
+/* Rows [row, row + m) of the sequence, a tile, whose queries are q, meet the packed block of keys that starts
+ * at `key`. */
+static void meet_keys(const attention_head *a, int64_t row, int64_t m, const float *q, int64_t ld_q,
+                      int64_t key, const packed_keys *packed, running r) {
     int64_t padded = whole_lanes(a->v);
     int64_t seen = min64(KEYS, row + m - key), computed = whole_lanes(seen); /* by the tile's last row */
     float most[LANES] = {0};
-    tile_product(GEMM_NN, m, computed, a->width, scores, KEYS, 0, a->q + (row - a->past) * a->ld_q, a->ld_q,
-                 keys, KEYS);
+    float *scores = packed->scores;
+    const float *p = scores;
+    tile_product(a, GEMM_NN, m, computed, a->width, scores, KEYS, 0, q, ld_q, packed->keys, KEYS);
     for (int64_t i = 0; i < m; i++)
         most[i] = mask_row(scores + i * KEYS, computed, first_key_of(a, row + i) - key, row + i + 1 - key);
     softmax_tile(m, scores, computed, most, a->scale, padded, r);
-    tile_product(GEMM_NN, m, padded, seen, r.out, padded, 1, scores, KEYS, values, padded);
+    if (a->dtype == DTYPE_BF16) {
+        CPU_(bf16_rows)(packed->p, KEYS, scores, KEYS, m, seen);
+        p = packed->p;
+    }
+    tile_product(a, GEMM_NN, m, padded, seen, r.out, padded, 1, p, KEYS, packed->values, padded);
 }
 
 /* o and lse of the queries whose keys are all met. */
@@ -106,26 +121,34 @@ static void finish(const attention_head *a, int64_t rows, running r, float *o, i
 
 static void forward_queries(const kernel_context *ctx, const attention_head *a, int64_t row, int64_t rows,
                             float *o, int64_t ld_o, float *lse, int64_t ld_lse) {
-    int64_t padded = whole_lanes(a->v);
+    int64_t padded = whole_lanes(a->v), width = whole_lanes(a->width), ld_q = a->ld_q;
     cutter scratch = cut_scratch(ctx);
-    float *keys = cut(&scratch, a->width * KEYS), *values = cut(&scratch, KEYS * padded);
-    float *scores = cut(&scratch, TILE_ROWS * KEYS);
+    packed_keys packed = {cut(&scratch, a->width * KEYS), cut(&scratch, KEYS * padded),
+                          cut(&scratch, TILE_ROWS * KEYS), cut(&scratch, TILE_ROWS * KEYS)};
+    float *room = cut(&scratch, 2 * KEYS * width);
     running r = {cut(&scratch, QUERIES * padded), cut(&scratch, QUERIES), cut(&scratch, QUERIES * LANES)};
+    const float *q = a->q + (row - a->past) * a->ld_q;
+    if (a->dtype == DTYPE_BF16) {
+        float *pairs = cut(&scratch, QUERIES * width);
+        CPU_(bf16_rows)(pairs, width, q, a->ld_q, rows, a->width);
+        q = pairs;
+        ld_q = width;
+    }
     memset(r.out, 0, (size_t)(rows * padded) * sizeof *r.out);
     memset(r.sums, 0, (size_t)(rows * LANES) * sizeof *r.sums);
     for (int64_t i = 0; i < rows; i++) r.top[i] = -FLT_MAX;
 
     for (int64_t key = first_key_of(a, row) / KEYS * KEYS; key < row + rows; key += KEYS) {
         int64_t n = min64(KEYS, a->keys - key);
-        pack_keys(a, key, n, keys);
-        pack_rows(values, n, a->v, a->value + key * a->ld_kv, a->ld_kv);
+        pack_keys(a, key, n, packed.keys, room);
+        rows_operand(a, packed.values, n, a->v, a->value + key * a->ld_kv, a->ld_kv);
         int64_t next = key + KEYS, coming = min64(KEYS, row + rows - next);
         fetch_rows(a->k + next * a->ld_kv, coming, a->nope + a->v, a->ld_kv);
         for (int64_t t = 0; t < tiles_of(rows); t++) {
             row_range at = tile_rows(t, rows);
             if (row + at.end <= key) continue;
             running part = {r.out + at.begin * padded, r.top + at.begin, r.sums + at.begin * LANES};
-            meet_keys(a, row + at.begin, at.end - at.begin, key, keys, values, scores, part);
+            meet_keys(a, row + at.begin, at.end - at.begin, q + at.begin * ld_q, ld_q, key, &packed, part);
         }
     }
     finish(a, rows, r, o, ld_o, lse, ld_lse);
@@ -141,7 +164,7 @@ void CPU_(attention_forward)(kernel_context *ctx, attention_shape s, float *o, f
     for (int64_t i = 0; i < s.batch * s.heads * blocks; i++) {
         int64_t block = blocks - 1 - i / (s.batch * s.heads), head = i % (s.batch * s.heads);
         int64_t b = head / s.heads, h = head % s.heads, row = block * QUERIES;
-        attention_head a = CPU_(attention_head_of)(s, b, h, q, kv, k_rope, ld_k_rope, first_key);
+        attention_head a = CPU_(attention_head_of)(ctx, s, b, h, q, kv, k_rope, ld_k_rope, first_key);
         int64_t at = (b * s.seq + row) * s.heads + h;
         forward_queries(ctx, &a, s.past + row, min64(QUERIES, s.seq - row), o + at * s.v, s.heads * s.v,
                         lse + at, s.heads);

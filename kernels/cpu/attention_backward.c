@@ -24,20 +24,24 @@ typedef struct gradients {
     int64_t ld_lse;
 } gradients;
 
-/* A thread's scratch.  The span's keys and values, both ways round, and their gradients; a block of queries;
- * the squares where it meets a block of keys.  Rows are in whole lanes. */
+/* A thread's scratch.  The span's keys and values as operands, both ways round, and their gradients; a block
+ * of queries; the squares where it meets a block of keys.  Rows are in whole lanes. */
 typedef struct blocks {
-    float *keys_t, *values_t;       /* [SPAN / KEYS][width, KEYS], [SPAN / KEYS][v, KEYS] */
-    float *keys, *d_keys, *d_value; /* [SPAN, width], [SPAN, width], [SPAN, v] */
+    float *keys_t, *values_t;       /* [SPAN / KEYS][along(width), KEYS], [SPAN / KEYS][along(v), KEYS] */
+    float *keys, *d_keys, *d_value; /* [SPAN, width] (of pairs half of it), [SPAN, width], [SPAN, v] */
     float *q, *d_o, *d_q;           /* [QUERIES, width or v] */
     float *minus_lse, *delta;       /* [QUERIES] */
     float *p, *ds;                  /* [QUERIES, KEYS] */
+    /* What products multiply: q, d_o and ds in a sum along their rows, and q, d_o, p and ds in one over the
+     * queries.  In float32 these are the above; in bf16 pairs of them. */
+    float *q_along, *d_o_along, *ds_along, *q_across, *d_o_across, *p_across, *ds_across;
+    float *room; /* [2 * KEYS, width or v] */
 } blocks;
 
 static blocks cut_blocks(const kernel_context *ctx, const attention_head *a) {
     cutter c = cut_scratch(ctx);
     int64_t width = whole_lanes(a->width), v = whole_lanes(a->v);
-    return (blocks){
+    blocks x = {
         .keys_t = cut(&c, SPAN * a->width),
         .values_t = cut(&c, SPAN * a->v),
         .keys = cut(&c, SPAN * width),
@@ -51,6 +55,22 @@ static blocks cut_blocks(const kernel_context *ctx, const attention_head *a) {
         .p = cut(&c, QUERIES * KEYS),
         .ds = cut(&c, QUERIES * KEYS),
     };
+    if (a->dtype == DTYPE_BF16) {
+        x.q_along = cut(&c, QUERIES * row_along(a, a->width));
+        x.d_o_along = cut(&c, QUERIES * row_along(a, a->v));
+        x.ds_along = cut(&c, QUERIES * row_along(a, KEYS));
+        x.q_across = cut(&c, QUERIES / 2 * width);
+        x.d_o_across = cut(&c, QUERIES / 2 * v);
+        x.p_across = cut(&c, QUERIES / 2 * KEYS);
+        x.ds_across = cut(&c, QUERIES / 2 * KEYS);
+        x.room = cut(&c, 2 * KEYS * (width > v ? width : v));
+    } else {
+        x.q_along = x.q_across = x.q;
+        x.d_o_along = x.d_o_across = x.d_o;
+        x.ds_along = x.ds_across = x.ds;
+        x.p_across = x.p;
+    }
+    return x;
 }
 
 /* Block `block` of a span. */
@@ -68,15 +88,16 @@ static blocks block_of(const blocks *x, const attention_head *a, int64_t block) 
 /* The block of n keys from `key`. */
 static void load_keys(const attention_head *a, int64_t key, int64_t n, blocks x) {
     int64_t width = whole_lanes(a->width);
-    pack_keys(a, key, n, x.keys_t);
-    CPU_(pack_transposed)(x.values_t, KEYS, a->value + key * a->ld_kv, a->ld_kv, n, a->v);
+    pack_keys(a, key, n, x.keys_t, x.room);
+    transpose_operand(a, x.values_t, x.room, n, a->v, a->value + key * a->ld_kv, a->ld_kv);
     memset(x.keys, 0, (size_t)(KEYS * width) * sizeof(float));
     memset(x.d_keys, 0, (size_t)(KEYS * width) * sizeof(float));
     memset(x.d_value, 0, (size_t)(KEYS * whole_lanes(a->v)) * sizeof(float));
-    for (int64_t j = 0; j < n; j++) {
-        float *k = x.keys + j * width;
-        memcpy(k, a->k + (key + j) * a->ld_kv, (size_t)a->nope * sizeof *k);
-        memcpy(k + a->nope, a->k_rope + (key + j) * a->ld_k_rope, (size_t)a->rope * sizeof *k);
+    if (a->dtype == DTYPE_BF16) {
+        copy_keys(a, key, n, x.room);
+        rows_operand(a, x.keys, n, a->width, x.room, width);
+    } else {
+        copy_keys(a, key, n, x.keys);
     }
 }
 
@@ -92,6 +113,12 @@ static void load_queries(const attention_head *a, const gradients *g, int64_t ro
         x->delta[i] = vf_sum(sum);
         x->minus_lse[i] = -g->lse[(row + i) * g->ld_lse];
     }
+    if (a->dtype != DTYPE_BF16) return;
+    int64_t width = whole_lanes(a->width), v = whole_lanes(a->v);
+    CPU_(bf16_rows)(x->q_along, row_along(a, a->width), x->q, width, n, a->width);
+    CPU_(bf16_rows)(x->d_o_along, row_along(a, a->v), x->d_o, v, n, a->v);
+    rows_operand(a, x->q_across, n, a->width, x->q, width);
+    rows_operand(a, x->d_o_across, n, a->v, x->d_o, v);
 }
 
 static void fetch_queries(const attention_head *a, const gradients *g, int64_t row, int64_t n) {
@@ -125,23 +152,31 @@ static void gradient_row(float *p, float *ds, int64_t from, int64_t to, int64_t 
 
 /* P and dS of the loaded blocks, and what the queries' gradient gets of them. */
 static void query_side(const attention_head *a, int64_t row, int64_t n, int64_t key, const blocks *x) {
-    int64_t width = whole_lanes(a->width), v = whole_lanes(a->v);
+    int64_t width = whole_lanes(a->width);
+    int64_t q_step = row_along(a, a->width), d_o_step = row_along(a, a->v), ds_step = row_along(a, KEYS);
     for (int64_t t = 0; t < tiles_of(n); t++) {
         row_range at = tile_rows(t, n);
         int64_t m = at.end - at.begin, seen = min64(KEYS, row + at.end - key);
         int64_t computed = seen > 0 ? whole_lanes(seen) : 0;
         float *p = x->p + at.begin * KEYS, *ds = x->ds + at.begin * KEYS;
-        tile_product(GEMM_NN, m, computed, a->width, p, KEYS, 0, x->q + at.begin * width, width, x->keys_t,
-                     KEYS);
-        tile_product(GEMM_NN, m, computed, a->v, ds, KEYS, 0, x->d_o + at.begin * v, v, x->values_t, KEYS);
+        float *ds_along = x->ds_along + at.begin * ds_step;
+        tile_product(a, GEMM_NN, m, computed, a->width, p, KEYS, 0, x->q_along + at.begin * q_step, q_step,
+                     x->keys_t, KEYS);
+        tile_product(a, GEMM_NN, m, computed, a->v, ds, KEYS, 0, x->d_o_along + at.begin * d_o_step, d_o_step,
+                     x->values_t, KEYS);
         for (int64_t i = 0; i < m; i++) {
             int64_t r = row + at.begin + i;
             gradient_row(p + i * KEYS, ds + i * KEYS, first_key_of(a, r) - key, min64(KEYS, r + 1 - key),
                          computed, a->scale, x->minus_lse[at.begin + i], x->delta[at.begin + i]);
         }
-        if (seen > 0)
-            tile_product(GEMM_NN, m, width, seen, x->d_q + at.begin * width, width, 1, ds, KEYS, x->keys,
-                         width);
+        if (seen <= 0) continue;
+        if (a->dtype == DTYPE_BF16) CPU_(bf16_rows)(ds_along, ds_step, ds, KEYS, m, seen);
+        tile_product(a, GEMM_NN, m, width, seen, x->d_q + at.begin * width, width, 1, ds_along, ds_step,
+                     x->keys, width);
+    }
+    if (a->dtype == DTYPE_BF16) {
+        rows_operand(a, x->p_across, n, KEYS, x->p, KEYS);
+        rows_operand(a, x->ds_across, n, KEYS, x->ds, KEYS);
     }
 }
 
@@ -155,10 +190,12 @@ static void key_side(const attention_head *a, int64_t row, int64_t rows, int64_t
                 from = key + at.begin - row; /* no query before sees any of these keys */
         if (from < 0) from = 0;
         if (from >= rows) break;
-        tile_product(GEMM_TN, m, v, rows - from, x->d_value + at.begin * v, v, 1,
-                     x->p + from * KEYS + at.begin, KEYS, x->d_o + from * v, v);
-        tile_product(GEMM_TN, m, width, rows - from, x->d_keys + at.begin * width, width, 1,
-                     x->ds + from * KEYS + at.begin, KEYS, x->q + from * width, width);
+        if (a->dtype == DTYPE_BF16) from -= from % 2; /* whole pairs */
+        int64_t skipped = along(a, from);
+        tile_product(a, GEMM_TN, m, v, rows - from, x->d_value + at.begin * v, v, 1,
+                     x->p_across + skipped * KEYS + at.begin, KEYS, x->d_o_across + skipped * v, v);
+        tile_product(a, GEMM_TN, m, width, rows - from, x->d_keys + at.begin * width, width, 1,
+                     x->ds_across + skipped * KEYS + at.begin, KEYS, x->q_across + skipped * width, width);
     }
 }
 
@@ -238,7 +275,7 @@ void CPU_(attention_backward)(kernel_context *ctx, attention_shape s, float *dq,
 #pragma omp for schedule(dynamic)
             for (int64_t i = 0; i < batch * s.heads; i++) {
                 int64_t b = b0 + i / s.heads, h = i % s.heads, row = b * s.seq;
-                attention_head a = CPU_(attention_head_of)(s, b, h, q, kv, k_rope, ld_k_rope, first_key);
+                attention_head a = CPU_(attention_head_of)(ctx, s, b, h, q, kv, k_rope, ld_k_rope, first_key);
                 gradients g = {.ld_o = s.heads * s.v, .ld_lse = s.heads};
                 g.dq = dq + (a.q - q);
                 g.dk = dkv + (a.k - kv);

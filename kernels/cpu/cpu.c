@@ -15,15 +15,17 @@ static void destroy(kernels *k) {
     mem_free(k->ctx);
 }
 
-void CPU_(kernels_cpu)(kernels *k, int threads) {
+void CPU_(kernels_cpu)(kernels *k, int threads, kernels_dtype dtype) {
     kernel_context *ctx = mem_alloc(sizeof *ctx, "the cpu backend");
     ctx->threads = threads;
+    ctx->dtype = dtype;
     ctx->scratch = mem_alloc((size_t)threads * THREAD_SCRATCH, "scratch of the cpu backend's threads");
     ctx->shared = mem_alloc(SHARED_SCRATCH, "shared scratch of the cpu backend");
     *k = (kernels){
         .name = NAME,
         .ctx = ctx,
         .head_rows = HEAD_TILE,
+        .dtype = dtype,
         .host_memory = 1,
         .alloc = CPU_(alloc),
         .free = CPU_(free),

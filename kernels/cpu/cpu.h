@@ -16,15 +16,16 @@
 #define CPU_(name)            CPU_EXPAND(name, ISA)
 
 enum {
-    THREAD_SCRATCH = 2 << 20, /* bytes for each thread: packed panels, accumulators of attention */
+    THREAD_SCRATCH = 5 << 19, /* bytes for each thread: packed panels, accumulators of attention */
     SHARED_SCRATCH = 8 << 20, /* bytes that the threads of one operation share: panels packed together */
     PARALLEL_WORK = 1 << 15,  /* elements below which an operation that streams memory stays on one thread */
 };
 
 struct kernel_context {
     int threads;
-    char *scratch; /* [threads][THREAD_SCRATCH], 64-byte aligned; dirty between operations */
-    char *shared;  /* [SHARED_SCRATCH], likewise */
+    kernels_dtype dtype; /* how products and attention read their operands */
+    char *scratch;       /* [threads][THREAD_SCRATCH], 64-byte aligned; dirty between operations */
+    char *shared;        /* [SHARED_SCRATCH], likewise */
 };
 
 /* The calling thread's own scratch, inside a parallel region or outside one. */

@@ -51,10 +51,6 @@ typedef struct panel_work {
     region soon;
 } panel_work;
 
-static inline int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 static tiling tiling_for(const gemm_problem *g) {
     tiling t = {0};
     if (g->form == GEMM_NT && g->k % 8 == 0) t.head = min64(FUSED_ROWS, g->m);
@@ -131,8 +127,7 @@ static void take_panel(const gemm_problem *g, const panel_work *w, gemm_tile *t,
     else CPU_(pack_columns)(panel, width, g->b + w->p * g->ldb + w->j, g->ldb, w->columns, w->k);
 }
 
-/* A tile whose last vector has columns outside C: computed beside it, then added. */
-static void edge_tile(gemm_kernel *kernel, float *edge, gemm_tile t, int64_t rows, int64_t columns) {
+void CPU_(gemm_edge_tile)(gemm_kernel *kernel, float *edge, gemm_tile t, int64_t rows, int64_t columns) {
     const float *d = t.d;
     float *c = t.c;
     const int64_t ldc = t.ldc;
@@ -171,7 +166,7 @@ static void panel_tiles(gemm_scratch *scratch, const gemm_problem *g, const tili
             continue;
         }
         gemm_kernel *kernel = CPU_(gemm_kernel_for)(g->form, (int)rows, w->columns > GEMM_LANES ? 2 : 1);
-        if (w->columns % GEMM_LANES) edge_tile(kernel, scratch->edge, t, rows, w->columns);
+        if (w->columns % GEMM_LANES) CPU_(gemm_edge_tile)(kernel, scratch->edge, t, rows, w->columns);
         else kernel(&t);
     }
 }
@@ -212,7 +207,7 @@ static void column_block(gemm_scratch *scratch, const gemm_problem *g, const gem
     }
 }
 
-void CPU_(gemm_serial)(void *scratch, const gemm_problem *g, const gemm_problem *next) {
+void CPU_(gemm_float)(void *scratch, const gemm_problem *g, const gemm_problem *next) {
     if (g->m <= 0 || g->n <= 0) return;
     if (g->k <= 0) copy_or_zero(g);
     for (int64_t j = 0; j < g->n; j += COLUMN_BLOCK) {
@@ -225,13 +220,13 @@ void CPU_(gemm)(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64
     const gemm_problem g = {form, m, n, k, c, ldc, d, a, lda, b, ldb};
     const int threads = CPU_(gemm_threads)(ctx, m, n, k);
     if (threads == 1) {
-        CPU_(gemm_serial)(thread_scratch(ctx), &g, NULL);
+        gemm_for(ctx)(thread_scratch(ctx), &g, NULL);
         return;
     }
-    const gemm_grid grid = CPU_(gemm_grid_for)(threads, m, n);
+    const gemm_grid grid = CPU_(gemm_grid_for)(ctx, threads, m, n);
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int part = 0; part < grid.rows * grid.columns; part++) {
         const gemm_problem mine = CPU_(gemm_part)(&g, grid, part);
-        CPU_(gemm_serial)(thread_scratch(ctx), &mine, NULL);
+        gemm_for(ctx)(thread_scratch(ctx), &mine, NULL);
     }
 }

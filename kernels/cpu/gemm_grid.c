@@ -11,16 +11,18 @@ static int64_t vectors_of(int64_t n) {
     return (n + GEMM_LANES - 1) / GEMM_LANES;
 }
 
-/* The grid whose largest part is smallest; of equal ones the one with most columns, which packs B once. */
-gemm_grid CPU_(gemm_grid_for)(int threads, int64_t m, int64_t n) {
+/* The grid whose largest part is smallest; of equal ones the one whose parts pack least: B, and in bf16 A. */
+gemm_grid CPU_(gemm_grid_for)(const kernel_context *ctx, int threads, int64_t m, int64_t n) {
     gemm_grid best = {1, threads};
-    int64_t best_size = INT64_MAX;
+    int64_t best_size = INT64_MAX, best_packed = 0;
     for (int rows = 1; rows <= threads; rows++) {
         const int columns = threads / rows;
-        const int64_t size = ((m + rows - 1) / rows) * ((vectors_of(n) + columns - 1) / columns);
-        if (size < best_size) {
+        const int64_t height = (m + rows - 1) / rows, width = (vectors_of(n) + columns - 1) / columns;
+        const int64_t packed = (ctx->dtype == DTYPE_BF16 ? height : 0) + width * GEMM_LANES;
+        if (height * width < best_size || (height * width == best_size && packed < best_packed)) {
             best = (gemm_grid){rows, columns};
-            best_size = size;
+            best_size = height * width;
+            best_packed = packed;
         }
     }
     return best;

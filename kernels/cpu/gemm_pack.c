@@ -18,22 +18,6 @@ void CPU_(pack_transposed)(float *dst, int width, const float *b, int64_t ldb, i
     }
 }
 
-/* The first n elements at p, n from 0 to GEMM_LANES or more, and zeros. */
-#ifdef __AVX512F__
-typedef __mmask16 lanes;
-static inline lanes first_lanes(int64_t n) {
-    return (lanes)(n >= GEMM_LANES ? 0xffff : (1u << n) - 1);
-}
-#define LOAD_LANES(p, mask) _mm512_maskz_loadu_ps(mask, p)
-#else
-typedef __m256i lanes;
-static inline lanes first_lanes(int64_t n) {
-    const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(n < GEMM_LANES ? n : GEMM_LANES)), index);
-}
-#define LOAD_LANES(p, mask) _mm256_maskload_ps(p, mask)
-#endif
-
 void CPU_(pack_columns)(float *dst, int width, const float *b, int64_t ldb, int64_t n, int64_t k) {
     const lanes low = first_lanes(n);
     if (width == GEMM_LANES) {

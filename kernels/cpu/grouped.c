@@ -32,16 +32,18 @@ static int64_t segment_from(const grouped_problem *q, int64_t i) {
     return i;
 }
 
-static void grouped_part(void *scratch, const grouped_problem *q, gemm_grid grid, int part) {
+static void grouped_part(const kernel_context *ctx, const grouped_problem *q, gemm_grid grid, int part) {
+    gemm_on_thread *product = gemm_for(ctx);
+    void *scratch = thread_scratch(ctx);
     for (int64_t i = segment_from(q, 0), after; i < q->segments; i = after) {
         after = segment_from(q, i + 1);
         const gemm_problem whole = segment_problem(q, &q->s[i]), mine = CPU_(gemm_part)(&whole, grid, part);
         if (after < q->segments) {
             const gemm_problem whole_next = segment_problem(q, &q->s[after]);
             const gemm_problem next = CPU_(gemm_part)(&whole_next, grid, part);
-            CPU_(gemm_serial)(scratch, &mine, &next);
+            product(scratch, &mine, &next);
         } else {
-            CPU_(gemm_serial)(scratch, &mine, NULL);
+            product(scratch, &mine, NULL);
         }
     }
 }
@@ -52,13 +54,13 @@ static void grouped_run(kernel_context *ctx, const grouped_problem *q, int64_t m
     const int64_t inner = q->common.form == GEMM_TN ? q->common.m : q->common.k;
     const int threads = CPU_(gemm_threads)(ctx, rows, q->common.n, inner);
     if (threads == 1) {
-        grouped_part(thread_scratch(ctx), q, (gemm_grid){1, 1}, 0);
+        grouped_part(ctx, q, (gemm_grid){1, 1}, 0);
         return;
     }
-    const gemm_grid grid = CPU_(gemm_grid_for)(threads, m, q->common.n);
+    const gemm_grid grid = CPU_(gemm_grid_for)(ctx, threads, m, q->common.n);
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int part = 0; part < grid.rows * grid.columns; part++) {
-        grouped_part(thread_scratch(ctx), q, grid, part);
+        grouped_part(ctx, q, grid, part);
     }
 }
 

@@ -1,8 +1,11 @@
-/* Runs fused multiply-adds in registers on this many threads for about 20 ms: FLOP per second. */
+/* Runs fused multiply-adds, or dot products of bf16, in registers on this many threads for about 20 ms: FLOP
+ * per second. */
 #ifndef CARACAL_KERNELS_CPU_PEAK_H
 #define CARACAL_KERNELS_CPU_PEAK_H
 
-double measure_peak_avx2(int threads);
-double measure_peak_avx512(int threads);
+#include "kernels/kernels.h"
+
+double measure_peak_avx2(int threads, kernels_dtype dtype);
+double measure_peak_avx512(int threads, kernels_dtype dtype);
 
 #endif
