@@ -260,9 +260,9 @@ void kernels_cpu_avx512(kernels *k, int threads, kernels_dtype dtype); /* bf16: 
 /* In programs of `make CUDA=1`, and in tests on the emulator (tests/emulate).  Returns 0 or an exit code with
  * *e filled: no driver, no GPU.  A failure of the GPU later on is a fault. */
 int kernels_cuda(kernels *k, const kernels_config *c, struct error *e);
-/* The machine's own peak in FLOP/s with this many threads, of fused multiply-adds or of bf16's dot products
- * where isa has them, measured for about 20 ms. */
-double kernels_measure_peak(const char *isa, int threads, kernels_dtype dtype);
+/* The machine's own peak in FLOP/s with these threads, of fused multiply-adds or of bf16's dot products where
+ * isa has them, measured for about 20 ms. */
+double kernels_measure_peak(const kernels_config *c);
 #endif
 
 #endif

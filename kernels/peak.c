@@ -4,11 +4,11 @@
 #include "kernels/cpu/peak.h"
 #include "kernels/kernels.h"
 
-double kernels_measure_peak(const char *isa, int threads, kernels_dtype dtype) {
-    const int dots = dtype == DTYPE_FLOAT32 || __builtin_cpu_supports("avx512bf16");
-    const int wide =
-        strcmp(isa, "auto") == 0 ? __builtin_cpu_supports("avx512f") && dots : strcmp(isa, "avx512") == 0;
-    return (wide ? measure_peak_avx512 : measure_peak_avx2)(threads, dtype);
+double kernels_measure_peak(const kernels_config *c) {
+    const int dots = c->dtype == DTYPE_FLOAT32 || __builtin_cpu_supports("avx512bf16");
+    const int wide = strcmp(c->isa, "auto") == 0 ? __builtin_cpu_supports("avx512f") && dots
+                                                 : strcmp(c->isa, "avx512") == 0;
+    return (wide ? measure_peak_avx512 : measure_peak_avx2)(c->threads, (kernels_dtype)c->dtype);
 }
 #else
 typedef int empty_translation_unit; /* the double-precision build has no cpu backend */

@@ -65,11 +65,11 @@ static double copy_rate(int threads, float *to, const float *from) {
 
 void bench_limits(bench *b) {
     for (int v = 0; v < b->variants; v++) {
-        const double seen[3] = {
-            kernels_measure_peak(b->isa, b->threads[v], DTYPE_FLOAT32),
-            b->dtypes > 1 ? kernels_measure_peak(b->isa, b->threads[v], DTYPE_BF16) : 0,
-            copy_rate(b->threads[v], b->copied[0], b->copied[1]),
-        };
+        double seen[3] = {0};
+        kernels_config c = {.threads = b->threads[v]};
+        strcpy(c.isa, b->isa);
+        for (c.dtype = 0; c.dtype < b->dtypes; c.dtype++) seen[c.dtype] = kernels_measure_peak(&c);
+        seen[2] = copy_rate(b->threads[v], b->copied[0], b->copied[1]);
         for (int i = 0; i < 3; i++) {
             b->limit[i][v] = mem_grow(b->limit[i][v], sizeof(double) * (size_t)(b->limits + 1), "limits");
             b->limit[i][v][b->limits] = seen[i];

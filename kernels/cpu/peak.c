@@ -31,11 +31,19 @@ SPIN(spin_float, MULTIPLY_ADD)
 #ifdef __AVX512F__
 #define DOT(x, u) x = dot_pairs(u, u, x)
 SPIN(spin_bf16, DOT)
-enum { PAIR = 2 };
-#else
-#define spin_bf16 spin_float /* what computes bf16 there */
-enum { PAIR = 1 };
 #endif
+
+/* By dtype: what spins, and how many products a lane and step are. */
+static const struct {
+    void (*spin)(int64_t steps);
+    int products;
+} way[] = {{spin_float, 1},
+#ifdef __AVX512F__
+           {spin_bf16, 2}
+#else
+           {spin_float, 1} /* what computes bf16 there */
+#endif
+};
 
 static double run(int threads, int64_t steps, void (*spin)(int64_t)) {
     const double start = seconds();
@@ -45,7 +53,7 @@ static double run(int threads, int64_t steps, void (*spin)(int64_t)) {
 }
 
 double CPU_(measure_peak)(int threads, kernels_dtype dtype) {
-    void (*spin)(int64_t) = dtype == DTYPE_BF16 ? spin_bf16 : spin_float;
+    void (*spin)(int64_t) = way[dtype].spin;
     const int64_t steps = 1 << 18; /* a millisecond or two */
     run(threads, steps, spin);     /* wakes the threads and the clock */
     double best = run(threads, steps, spin), total = best;
@@ -54,6 +62,5 @@ double CPU_(measure_peak)(int threads, kernels_dtype dtype) {
         total += once;
         if (once < best) best = once;
     }
-    const int products = dtype == DTYPE_BF16 ? PAIR : 1;
-    return 2.0 * products * GEMM_LANES * CHAINS * (double)steps * threads / best;
+    return 2.0 * way[dtype].products * GEMM_LANES * CHAINS * (double)steps * threads / best;
 }
