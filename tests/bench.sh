@@ -18,11 +18,11 @@ unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE # presets of some machines, which halve
 cores=$(nproc)
 runs=()
 # the budget of FFN experts is reached in the first half, so that model FLOPs are what is computed in the second
-step() { # name, ranks, threads
+step() { # name, ranks, threads, options...
     local command=("$build/caracal" train configs/bench.yaml "--run.dir=$work/$1" --train.steps="$steps"
-        --parallel.threads="$3" --checkpoint.every=0)
+        --parallel.threads="$3" --checkpoint.every=0 "${@:4}")
     [ "$2" = 1 ] || command=(launch/run -np "$2" "${command[@]}")
-    echo "bench.yaml on $2 x $3" >&2
+    echo "bench.yaml on $2 x $3" "${@:4}" >&2
     "${command[@]}" >"$work/$1.log" 2>&1 || { tail -n 5 "$work/$1.log" >&2; exit 1; }
     runs+=("$work/$1,$2,$3")
 }
@@ -30,6 +30,7 @@ roofline=()
 if [ -e build/demo/tokenizer.json ]; then
     step 1x1 1 1
     [ "$cores" = 1 ] || { step "1x$cores" 1 "$cores"; step "${cores}x1" "$cores" 1; }
+    grep -q avx512_bf16 /proc/cpuinfo && step bf16 1 "$cores" --dtype=bf16
     roofline=(--roofline=configs/bench.yaml)
 else
     echo "no training steps: there is no text (make demo)" >&2
