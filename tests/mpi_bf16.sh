@@ -27,7 +27,7 @@ check "AVX2" equal avx2 2 --isa=avx2
 check "recomputation" equal recompute 1 --model.recompute=true
 check "check:cpu" equal checked 1 --device=check:cpu
 resumed() {
-    run bf16 resumed 2 --train.steps=13 && run bf16 resumed 4 --checkpoint.keep=1 && same bf16 resumed
+    run bf16 resumed 2 --train.steps=15 && run bf16 resumed 4 --checkpoint.keep=1 && same bf16 resumed
 }
 check "resumed on other ranks" resumed
 
