@@ -39,8 +39,8 @@ void CPU_(bf16_panels)(float *dst, int64_t ld, int64_t step, const float *x, int
 void CPU_(bf16_tiles)(float *dst, int64_t step, const float *x, int64_t ldx, int64_t k, int64_t m) {
     for (int64_t p = 0; p < k; p += 2) {
         for (int64_t tile = 0; tile < tiles_of(m); tile++) {
-            const row_range at = tile_rows(tile, m);
-            store_pairs(dst + tile * step + p / 2 * GEMM_LANES, x + at.begin, ldx, p, k, at.end - at.begin);
+            const int64_t begin = tile_rows(tile, m).begin;
+            store_pairs(dst + tile * step + p / 2 * GEMM_LANES, x + begin, ldx, p, k, m - begin);
         }
     }
 }

@@ -9,7 +9,7 @@
 
 enum {
     PAIRS = GEMM_K_BLOCK / 2,
-    COLUMN_BLOCK = 24 * PANEL,
+    COLUMN_BLOCK = 32 * PANEL,
     ROW_BLOCK = 18,                  /* tiles */
     TILE_PAIRS = PAIRS * GEMM_LANES, /* of a packed tile, by rows or by columns */
     LINE = 16,                       /* floats of a cache line */

@@ -68,7 +68,8 @@ void CPU_(bf16_rows)(float *dst, int64_t ld, const float *x, int64_t ldx, int64_
  * matrix. */
 void CPU_(bf16_panels)(float *dst, int64_t ld, int64_t step, const float *x, int64_t ldx, int64_t k,
                        int64_t n);
-/* The same in tiles (tile_rows) of columns, each [pairs, GEMM_LANES], zero beyond its columns. */
+/* The same in tiles (tile_rows) of columns, each [pairs, GEMM_LANES], and beyond its columns whatever
+ * follows them. */
 void CPU_(bf16_tiles)(float *dst, int64_t step, const float *x, int64_t ldx, int64_t k, int64_t m);
 
 /* C [m,n] = D + op(A) op(B), the arguments of kernels.h's gemm. */
