@@ -10,7 +10,9 @@
  * at least ROW_THREADS threads, so several small teams share one, and are to run two or more at a time: one
  * computes while another waits for memory or at a barrier. */
 enum { ROW_THREADS = 256, ROW_CHUNKS = 4, ROW_MOST = 4 * ROW_CHUNKS * 1024 };
-#define ROW_BOUNDS(team) __launch_bounds__(row_block(team), 1024 / row_block(team))
+/* three of the smallest: with room for four, rows and their gradients would not fit into a thread's registers
+ */
+#define ROW_BOUNDS(team) __launch_bounds__(row_block(team), (team) > ROW_THREADS ? 1024 / (team) : 3)
 
 static constexpr __host__ __device__ int row_block(int team) {
     return team < ROW_THREADS ? ROW_THREADS : team;
