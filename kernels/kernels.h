@@ -85,6 +85,8 @@ typedef struct kernels {
     size_t (*left)(kernel_context *); /* bytes that alloc could still give; NULL: nobody can say */
     int64_t head_rows; /* rows whose logits exist at one time: decides bits of the head's gradient */
     int host_memory;   /* alloc's memory is the process's own: host code may read and write it in place */
+    int shares; /* where host_memory: other ranks of the host may read what is sent in place; settled by
+                 * model/transport.h, 0 before */
 
     /* ---- memory ---- */
     /* Zeroed, aligned to 64 bytes at least.  Ends the program (exit 7), naming `what` and the size, if there

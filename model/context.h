@@ -12,10 +12,11 @@
 #include "model/config.h"
 #include "model/exchange.h"
 
-/* Where things are placed: activations that survive recomputation, those that need not, and what is the
- * host's alone (where the backend's memory is the host's, that lies among the first). */
+/* Where things are placed: activations that survive recomputation, those that need not, rows that travel to
+ * other ranks, and what is the host's alone (where the backend's memory is the host's, that lies among the
+ * first). */
 typedef struct places {
-    arena *kept, *shared, *host;
+    arena *kept, *shared, *sent, *host;
 } places;
 
 /* Scratch of one call, shared by all layers; contents mean nothing between calls. */

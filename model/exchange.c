@@ -95,15 +95,15 @@ void exchange_plan_create(exchange_plan *p, arena *a, arena *host, const exchang
     p->row_of_host = twin_place(k, host, p->row_of, slots);
 }
 
-void exchange_create(exchange *x, arena *a, arena *host, const exchange_shape *s, const kernels *k,
-                     comm *group, transport *transport) {
+void exchange_create(exchange *x, arena *a, arena *sent, arena *host, const exchange_shape *s,
+                     const kernels *k, comm *group, transport *transport) {
     size_t places = (size_t)s->capacity * sizeof *x->place_Q;
     *x = (exchange){.shape = *s, .k = k, .group = group, .transport = transport};
-    x->send_SH = arena_alloc(a, (size_t)(s->sends * s->hidden) * sizeof(real));
-    x->send_weight_S = arena_alloc(a, (size_t)s->sends * sizeof(real));
+    x->send_SH = arena_alloc(sent, (size_t)(s->sends * s->hidden) * sizeof(real));
+    x->send_weight_S = arena_alloc(sent, (size_t)s->sends * sizeof(real));
     if (s->ranks > 1) { /* a rank alone copies its rows straight to their places */
-        x->stage_QH = arena_alloc(a, (size_t)(s->capacity * s->hidden) * sizeof(real));
-        x->stage_weight_Q = arena_alloc(a, (size_t)s->capacity * sizeof(real));
+        x->stage_QH = arena_alloc(sent, (size_t)(s->capacity * s->hidden) * sizeof(real));
+        x->stage_weight_Q = arena_alloc(sent, (size_t)s->capacity * sizeof(real));
     }
     x->place_Q = arena_alloc(a, places);
     x->place_host = twin_place(k, host, x->place_Q, places);
@@ -270,13 +270,24 @@ static transport_request *start_messages(exchange *x, const exchange_plan *p, in
                : transport_exchange(x->transport, operation, n_source, source_side, n_holder, holder_side);
 }
 
+/* Until all have read what the last pieces sent from this memory. */
+static void settle(exchange *x, transport_request **pieces) {
+    for (int64_t c = 0; c < x->shape.chunks; c++) {
+        transport_wait(x->transport, pieces[c]);
+        pieces[c] = NULL;
+    }
+}
+
 void exchange_dispatch(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_TH,
                        const real *weight_TK) {
     const exchange_shape *s = &x->shape;
     const kernels *k = x->k;
     x->rows = rows_TH;
     x->weight = weight_TK;
-    if (c == 0) lay_out_stage(x, p, r);
+    if (c == 0) {
+        settle(x, x->outward);
+        lay_out_stage(x, p, r);
+    }
     for (int peer = 0; peer < s->ranks; peer++) {
         if (peer == comm_rank(x->group)) continue;
         span out = outgoing(s, p, r, c, peer);
@@ -298,14 +309,20 @@ void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, 
     int32_t *place = x->place_Q + staged(x, p, r, c, me).first;
     k->copy_rows(k->ctx, own.rows, s->hidden, rows_QH, place, x->rows, p->token + own.first);
     if (weight_Q) k->copy_rows(k->ctx, own.rows, 1, weight_Q, place, x->weight, p->slot + own.first);
-    transport_wait(x->transport, x->outward[c]);
+    transport_request *pieces = x->outward[c];
+    transport_arrive(x->transport, pieces);
+    int n = 0; /* of the parts that start_messages named */
     for (int source = 0; source < s->ranks; source++) {
         if (source == me) continue;
         span in = staged(x, p, r, c, source);
         place = x->place_Q + in.first;
-        k->copy_rows(k->ctx, in.rows, s->hidden, rows_QH, place, x->stage_QH + in.first * s->hidden, NULL);
-        if (weight_Q) k->copy_rows(k->ctx, in.rows, 1, weight_Q, place, x->stage_weight_Q + in.first, NULL);
+        const real *rows = transport_came(x->transport, pieces, n++, x->stage_QH + in.first * s->hidden);
+        k->copy_rows(k->ctx, in.rows, s->hidden, rows_QH, place, rows, NULL);
+        if (!weight_Q) continue;
+        const real *weight = transport_came(x->transport, pieces, n++, x->stage_weight_Q + in.first);
+        k->copy_rows(k->ctx, in.rows, 1, weight_Q, place, weight, NULL);
     }
+    transport_taken(x->transport, pieces);
 }
 
 void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_QH,
@@ -318,6 +335,7 @@ void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t 
     x->answer_SH = at_home ? rows_QH : x->send_SH;
     x->answer_weight_S = at_home ? weight_Q : x->send_weight_S;
     if (at_home) return;
+    if (c == 0) settle(x, x->homeward);
     for (int source = 0; source < s->ranks; source++) {
         span in = staged(x, p, r, c, source);
         const int32_t *place = x->place_Q + in.first;
@@ -331,9 +349,22 @@ void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t 
     x->homeward[c] = start_messages(x, p, r, c, "combine", 1, weight_Q != NULL);
 }
 
-void exchange_collect(exchange *x, int64_t c) {
-    transport_wait(x->transport, x->homeward[c]);
-    x->homeward[c] = NULL;
+void exchange_collect(exchange *x, const exchange_plan *p, int64_t r, int64_t c, int with_weight) {
+    const exchange_shape *s = &x->shape;
+    const kernels *k = x->k;
+    transport_request *pieces = x->homeward[c];
+    transport_arrive(x->transport, pieces);
+    int n = 0;
+    for (int peer = 0; transport_shares(x->transport) && peer < s->ranks; peer++) {
+        if (peer == comm_rank(x->group)) continue;
+        span out = outgoing(s, p, r, c, peer);
+        k->copy(k->ctx, out.rows * s->hidden, x->send_SH + out.first * s->hidden,
+                transport_came(x->transport, pieces, n++, NULL));
+        if (with_weight)
+            k->copy(k->ctx, out.rows, x->send_weight_S + out.first,
+                    transport_came(x->transport, pieces, n++, NULL));
+    }
+    transport_taken(x->transport, pieces);
 }
 
 int64_t exchange_segments(const exchange *x, const exchange_plan *p, int64_t r, int64_t c,

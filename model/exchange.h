@@ -63,9 +63,10 @@ typedef struct exchange {
     const real *answer_SH, *answer_weight_S; /* what came back: send_*, or where a rank alone has it */
 } exchange;
 
-/* a: for what kernels work on; host: for what the host does.  transport: among the ranks of the group. */
-void exchange_create(exchange *x, arena *a, arena *host, const exchange_shape *shape, const kernels *k,
-                     comm *group, transport *transport);
+/* a: for what kernels work on; sent: for what is sent, in memory of transport_alloc; host: for what the host
+ * does. transport: among the ranks of the group. */
+void exchange_create(exchange *x, arena *a, arena *sent, arena *host, const exchange_shape *shape,
+                     const kernels *k, comm *group, transport *transport);
 void exchange_plan_create(exchange_plan *p, arena *a, arena *host, const exchange_shape *shape,
                           const kernels *k);
 
@@ -80,14 +81,15 @@ void exchange_plan_finish(exchange *x, exchange_plan *p, const int32_t *index);
  * arrive:   waits; rows_QH (weight_Q) = the received rows at their places in the window.
  * give_back: starts returning rows_QH (and weight_Q, a number per row) the same way.  They stay the caller's
  *           until the answers were used.
- * collect:  waits; x->answer_SH (answer_weight_S) hold the answers in sending order, for row_of. */
+ * collect:  waits; x->answer_SH (and, with_weight, answer_weight_S) hold the answers in sending order, for
+ *           row_of. */
 void exchange_dispatch(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_TH,
                        const real *weight_TK);
 void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, real *rows_QH,
                      real *weight_Q);
 void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_QH,
                         const real *weight_Q);
-void exchange_collect(exchange *x, int64_t c);
+void exchange_collect(exchange *x, const exchange_plan *p, int64_t r, int64_t c, int with_weight);
 
 /* The runs of rows of a piece on this holder, by (expert, source); of a whole round, with joined sources as
  * one, when c < 0.  `expert`

@@ -69,7 +69,7 @@ static void lay_out(model *m, const model_config_all *c, const places *a) {
     exchange_shape e = exchange_shape_of(c->batch * c->seq, mc->hidden_size, mc->moe_topk,
                                          x->mesh->expert_parallel, mc->n_routed_experts, c->chunks,
                                          c->router.expected_ffn_experts, c->slack, x->mesh->rank_invariant);
-    exchange_create(&x->exchange, shared, a->host, &e, x->k, x->mesh->experts, x->transport);
+    exchange_create(&x->exchange, shared, a->sent, a->host, &e, x->k, x->mesh->experts, x->transport);
     scratch_create(x, a);
     m->saved = arena_alloc(a->host, (size_t)mc->num_layers * sizeof *m->saved);
     layer_saved measured;
@@ -96,13 +96,14 @@ static void lay_out(model *m, const model_config_all *c, const places *a) {
 
 /* Where the host's twins are placed: see model/context.h. */
 static places places_of(model *m, const kernels *k) {
-    return (places){&m->kept, &m->shared, k->host_memory ? &m->kept : &m->host};
+    return (places){&m->kept, &m->shared, &m->sent, k->host_memory ? &m->kept : &m->host};
 }
 
 /* Sets the sizes of m's arenas in `used`. */
 static void measure(model *m, const model_config_all *c, const kernels *k, const mesh *mesh) {
     *m = (model){.kept = arena_measure("kept activations"),
                  .shared = arena_measure("activations"),
+                 .sent = arena_measure("rows that travel"),
                  .host = arena_measure("activations on the host")};
     places a = places_of(m, k);
     context_create(&m->x, c, k, mesh);
@@ -112,7 +113,7 @@ static void measure(model *m, const model_config_all *c, const kernels *k, const
 size_t model_activation_bytes(const model_config_all *c, const kernels *k, const mesh *mesh) {
     model m;
     measure(&m, c, k, mesh);
-    return m.kept.used + m.shared.used;
+    return m.kept.used + m.shared.used + m.sent.used;
 }
 
 /* cos and sin of position * theta^(-2i / rope). */
@@ -134,21 +135,30 @@ static void fill_rope(context *x) {
     twin_free(x->sine, sine);
 }
 
+/* What kernels.alloc is to say where there is no memory. */
+static const char *advice(char what[160], const char *name) {
+    snprintf(what, 160, "%s; fewer or shorter sequences a micro-batch, or model.recompute, would need less",
+             name);
+    return what;
+}
+
 static arena activations(const kernels *k, const char *name, size_t bytes) {
     char what[160];
-    snprintf(what, sizeof what,
-             "%s; fewer or shorter sequences a micro-batch, or model.recompute, would need less", name);
-    return arena_over(name, k->alloc(k->ctx, bytes, what), bytes);
+    return arena_over(name, k->alloc(k->ctx, bytes, advice(what, name)), bytes);
 }
 
 void model_create(model *m, const model_config_all *c, const kernels *k, const mesh *mesh) {
     model sizes;
+    char what[160];
     measure(&sizes, c, k, mesh);
     *m = (model){.eos = c->eos};
     context_create(&m->x, c, k, mesh);
     m->x.transport = transport_open(mesh->experts, k);
     m->kept = activations(k, "kept activations", sizes.kept.used);
     m->shared = activations(k, "activations", sizes.shared.used);
+    m->sent = arena_over("rows that travel",
+                         transport_alloc(m->x.transport, sizes.sent.used, advice(what, "rows that travel")),
+                         sizes.sent.used);
     m->host = arena_create("activations on the host", sizes.host.used);
     places a = places_of(m, k);
     lay_out(m, c, &a);

@@ -47,8 +47,8 @@ typedef struct model {
     real *bias_LE;        /* and what kernels have of it */
     real *latents;        /* of a text that is continued (model_continue); NULL in training */
 
-    arena kept, shared; /* activations, in the backend's memory */
-    arena host;         /* and their twins */
+    arena kept, shared, sent; /* activations, in the backend's memory (sent: of the transport) */
+    arena host;               /* and their twins */
     layer_saved *saved;
     mtp_saved mtp_saved;
     real *hidden_TH, *final_TH, *rstd_final_T, *dhidden_TH, *d_TH[2], *logits;

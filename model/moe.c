@@ -211,12 +211,12 @@ void moe_combine(context *x, moe_saved *s, real *out, const layer_tensors *w, co
     const model_config *c = &x->c;
     const kernels *k = x->k;
     int64_t chunks = x->exchange.shape.chunks;
-    for (int64_t i = 0; i < chunks; i++) exchange_collect(&x->exchange, i);
+    for (int64_t i = 0; i < chunks; i++) exchange_collect(&x->exchange, &s->plan, 0, i, 0);
     for (int64_t r = 1; r < s->plan.rounds; r++) { /* rows past the capacity: nothing of them is kept */
         for (int64_t i = 0; i < chunks; i++) exchange_dispatch(&x->exchange, &s->plan, r, i, y, s->weight_TK);
         for (int64_t i = 0; i < chunks; i++)
             piece_forward(x, s, r, i, w, x->s.over_x_QH, x->s.over_weight_Q, x->s.over_gate_up_Q2F);
-        for (int64_t i = 0; i < chunks; i++) exchange_collect(&x->exchange, i);
+        for (int64_t i = 0; i < chunks; i++) exchange_collect(&x->exchange, &s->plan, r, i, 0);
     }
     k->combine_forward(k->ctx, x->tokens, c->hidden_size, c->moe_topk, out, x->exchange.answer_SH,
                        s->plan.row_of, s->weight_TK, y);
@@ -287,14 +287,14 @@ static void backward_round(context *x, moe_saved *s, int64_t r, const layer_tens
     for (int64_t c = 0; c < chunks; c++) exchange_dispatch(&x->exchange, &s->plan, r, c, dout, NULL);
     for (int64_t c = 0; c < chunks; c++) piece_backward(x, s, r, c, w, o->over_gate_up_Q2F, o->over_weight_Q);
     experts_weight_gradients(x, s, r, w, o->over_x_QH, class_grad, class_of);
-    for (int64_t c = 0; c < chunks; c++) exchange_collect(&x->exchange, c);
+    for (int64_t c = 0; c < chunks; c++) exchange_collect(&x->exchange, &s->plan, r, c, 1);
 }
 
 void moe_backward_combine(context *x, moe_saved *s, real *dy, real *router_grad, const layer_tensors *w,
                           real *const *class_grad, const int *class_of, const real *y, const real *dout) {
     const model_config *c = &x->c;
     const kernels *k = x->k;
-    for (int64_t i = 0; i < x->exchange.shape.chunks; i++) exchange_collect(&x->exchange, i);
+    for (int64_t i = 0; i < x->exchange.shape.chunks; i++) exchange_collect(&x->exchange, &s->plan, 0, i, 1);
     for (int64_t r = 1; r < s->plan.rounds; r++) backward_round(x, s, r, w, class_grad, class_of, y, dout);
     k->combine_backward(k->ctx, x->tokens, c->hidden_size, c->moe_topk, dy, x->s.dweight_TK, dout,
                         x->exchange.answer_SH, x->exchange.answer_weight_S, s->plan.row_of, s->weight_TK, y);

@@ -5,11 +5,13 @@
 
 #include "kernels/wire.h"
 #include "launch/memory.h"
+#include "launch/share.h"
 
-enum { REQUESTS = COMM_REQUESTS }; /* as many as a group has */
+enum { REQUESTS = 4 * COMM_REQUESTS, OWNED = 16 };
 
 struct transport_request {
     int in_use;
+    share_request *shared;
     const char *operation;
     uint64_t sequence;
     double began; /* for the trace */
@@ -24,7 +26,11 @@ struct transport_request {
 struct transport {
     comm *group;
     const kernels *k;
-    wire *wire; /* NULL: messages travel by MPI */
+    wire *wire;   /* NULL: messages travel by MPI */
+    share *share; /* NULL: they do not travel through shared memory */
+    int shares;   /* all that is sent lies there */
+    int owned;
+    void *memory[OWNED]; /* what the backend gave to send from */
     uint64_t sequence;
     transport_request request[REQUESTS];
 };
@@ -44,12 +50,28 @@ static int shared_device(kernels *k, comm *world, int *a, int *b) {
     return found;
 }
 
+/* Host memory: is there room for shared memory, and are the ranks on one host?  A group of them may be, where
+ * the world is not. */
+static void choose_share(kernels *k, comm *world, transport_kind kind, char text[TRANSPORT_TEXT]) {
+    error why = {0};
+    if (kind == TRANSPORT_HOST) error_set(&why, EXIT_NO_MEMORY, "parallel.transport: host");
+    else share_close(share_open(world, &why));
+    k->shares = why.code != EXIT_NO_MEMORY;
+    if (!why.code) snprintf(text, TRANSPORT_TEXT, "through shared memory");
+    else if (k->shares) snprintf(text, TRANSPORT_TEXT, "through shared memory inside a host, by MPI between");
+    else snprintf(text, TRANSPORT_TEXT, "by MPI (%.200s)", why.text);
+}
+
 int transport_choose(kernels *k, comm *world, transport_kind kind, char text[TRANSPORT_TEXT], error *e) {
     char name[WIRE_NAME] = "";
     error why = {0};
     int a, b;
     text[0] = 0;
-    if (k->host_memory || comm_size(world) == 1) return 0;
+    if (comm_size(world) == 1) return 0;
+    if (k->host_memory) {
+        choose_share(k, world, kind, text);
+        return 0;
+    }
     if (!k->wires) error_set(&why, EXIT_USAGE, "%s has no other way", k->name);
     else if (kind == TRANSPORT_HOST) error_set(&why, EXIT_USAGE, "parallel.transport: host");
     else k->wires->load(k->ctx, name, &why);
@@ -79,17 +101,28 @@ static wire *open_wire(comm *group, const kernels *k) {
     return w;
 }
 
+static void say_why(const transport *t, const char *what, const error *why) {
+    if (comm_rank(t->group) == 0)
+        fprintf(stderr, "caracal: no shared memory for %s, which go by MPI: %s\n", what, why->text);
+}
+
 transport *transport_open(comm *group, const kernels *k) {
     transport *t = mem_alloc(sizeof *t, "a transport");
     t->group = group;
     t->k = k;
     if (k->wires && comm_size(group) > 1) t->wire = open_wire(group, k);
+    error why = {0};
+    if (k->host_memory && k->shares) t->share = share_open(group, &why);
+    t->shares = t->share != NULL;
+    if (why.code == EXIT_NO_MEMORY) say_why(t, "messages", &why);
     return t;
 }
 
 void transport_close(transport *t) {
     if (!t) return;
     if (t->wire) t->k->wires->close(t->wire);
+    share_close(t->share);
+    for (int i = 0; i < t->owned; i++) t->k->free(t->k->ctx, t->memory[i]);
     for (int i = 0; i < REQUESTS; i++) {
         mem_free(t->request[i].part);
         mem_free(t->request[i].staging);
@@ -98,8 +131,22 @@ void transport_close(transport *t) {
     mem_free(t);
 }
 
+void *transport_alloc(transport *t, size_t bytes, const char *what) {
+    error why = {0};
+    void *p = t->shares ? share_alloc(t->share, bytes, &why) : NULL;
+    if (p) return p;
+    if (t->shares) say_why(t, what, &why);
+    t->shares = 0; /* what lies there already is sent by MPI, too */
+    REQUIRE(t->owned < OWNED);
+    return t->memory[t->owned++] = t->k->alloc(t->k->ctx, bytes, what);
+}
+
+int transport_shares(const transport *t) {
+    return t->shares;
+}
+
 static transport_request *take(transport *t, const char *operation) {
-    for (int i = 0; i < REQUESTS; i++)
+    for (int i = 0; i < (t->wire ? WIRE_SLOTS : REQUESTS); i++)
         if (!t->request[i].in_use) {
             t->request[i].in_use = 1;
             t->request[i].operation = operation;
@@ -187,28 +234,49 @@ static void wire_wait(transport *t, const transport_request *r) {
 transport_request *transport_exchange(transport *t, const char *operation, int sends, const comm_part *send,
                                       int receives, const comm_part *receive) {
     transport_request *r = take(t, operation);
-    if (t->k->host_memory) r->messages = comm_exchange(t->group, operation, sends, send, receives, receive);
+    if (t->shares) r->shared = share_exchange(t->share, operation, sends, send, receives, receive);
+    else if (t->k->host_memory)
+        r->messages = comm_exchange(t->group, operation, sends, send, receives, receive);
     else if (t->wire) wire_start(t, r, sends, send, receives, receive);
     else stage(t, r, operation, sends, send, receives, receive);
     if (t->wire && !comm_overlaps(t->group)) wire_wait(t, r);
     return r;
 }
 
-int transport_wait(transport *t, transport_request *r) {
+int transport_arrive(transport *t, transport_request *r) {
     if (!r) return 0;
+    if (t->shares) return share_arrive(t->share, r->shared);
     int damaged = 0;
     if (t->wire) wire_wait(t, r);
     else damaged = comm_wait(t->group, r->messages);
     if (!t->wire && !t->k->host_memory) unstage(t, r);
-    r->in_use = 0;
+    r->in_use = 0; /* what was sent has left: nothing remains to be waited for */
     return damaged;
+}
+
+const void *transport_came(const transport *t, const transport_request *r, int i, const void *data) {
+    return t->shares ? share_came(r->shared, i) : data;
+}
+
+void transport_taken(transport *t, transport_request *r) {
+    if (r && t->shares) share_taken(t->share, r->shared);
+}
+
+void transport_wait(transport *t, transport_request *r) {
+    if (!r || !t->shares) return;
+    share_wait(t->share, r->shared);
+    r->in_use = 0;
 }
 
 void transport_all_gather_ranges(transport *t, const char *operation, void *data, const size_t *offset) {
     int size = comm_size(t->group);
     if (size == 1) return;
+    if (t->k->host_memory) { /* weights lie where kernels read them best, and travel by MPI */
+        comm_all_gather_ranges(t->group, operation, data, offset);
+        return;
+    }
     comm_part *part = mem_alloc(2 * (size_t)size * sizeof *part, "message parts");
     int n = comm_ranges(t->group, data, offset, part, part + size);
-    transport_wait(t, transport_exchange(t, operation, n, part, n, part + size));
+    transport_arrive(t, transport_exchange(t, operation, n, part, n, part + size));
     mem_free(part);
 }

@@ -2,16 +2,23 @@
 
 #include "launch/memory.h"
 
+enum { FOLD_BLOCK = 1 << 13 }; /* elements: a few such blocks fit into the nearest cache */
+
 static int slot_of(const gradients *g, int64_t bucket) {
     if (bucket == BUCKET_EMBEDDING) return SLOT_EMBEDDING;
     if (bucket == bucket_head(g->p)) return SLOT_HEAD;
     if (g->p->mtp && bucket == bucket_mtp(g->p)) return SLOT_MTP;
     /* a rank alone folds at once, and one buffer stays in the cache */
-    return g->mesh->ranks > 1 && bucket % 2 ? SLOT_LAYER_1 : SLOT_LAYER_0;
+    return SLOT_LAYER_0 + (g->mesh->ranks > 1 ? (int)(bucket % g->layer_slots) : 0);
 }
 
 static real *room(const gradients *g, int64_t n, const char *what) {
     return g->k->alloc(g->k->ctx, (size_t)n * sizeof(real), what);
+}
+
+/* For what others get. */
+static real *sent_room(transport *t, int64_t n, const char *what) {
+    return transport_alloc(t, (size_t)n * sizeof(real), what);
 }
 
 static int64_t largest(const int64_t *cut, int64_t parts) {
@@ -27,8 +34,7 @@ static void slot_create(gradients *g, gradient_slot *s, int64_t bucket) {
     s->bucket = -1;
     if (s->part || !g->p->bucket[bucket].dense_count) return; /* all layers are alike */
     s->part = largest(g->dense_cut + bucket * (ranks + 1), ranks);
-    if (!g->local) s->buffer = room(g, g->p->bucket[bucket].dense_count, "a gradient buffer");
-    if (ranks > 1) s->received = room(g, ranks * s->part, "received gradients");
+    if (!g->local) s->buffer = sent_room(g->world, g->p->bucket[bucket].dense_count, "a gradient buffer");
 }
 
 static void local_create(gradients *g) {
@@ -39,7 +45,7 @@ static void local_create(gradients *g) {
         n += (g->p->bucket[b].dense_count + 15) / 16 * 16; /* each begins on a cache line */
     }
     g->local_count = n;
-    g->local = room(g, n, "this rank's gradients");
+    g->local = sent_room(g->world, n, "this rank's gradients");
 }
 
 void gradients_create(gradients *g, const params *p, const kernels *k, const mesh *mesh) {
@@ -47,8 +53,12 @@ void gradients_create(gradients *g, const params *p, const kernels *k, const mes
     int64_t ranks = mesh->ranks, groups = mesh->groups, most_expert = 0;
     g->world = transport_open(mesh->world, k);
     g->replicas = transport_open(mesh->replicas, k);
+    g->layer_slots = transport_shares(g->world) ? 3 : 2;
     g->parts =
         mem_alloc((size_t)(2 * (ranks + mesh->replica_classes * groups)) * sizeof *g->parts, "message lists");
+    g->part =
+        mem_alloc((size_t)(ranks > mesh->replica_classes ? ranks : mesh->replica_classes) * sizeof *g->part,
+                  "message lists");
     g->dense_cut = mem_alloc((size_t)(p->buckets * (ranks + 1)) * sizeof(int64_t), "gradient parts");
     g->expert_cut = mem_alloc((size_t)(p->buckets * (groups + 1)) * sizeof(int64_t), "gradient parts");
     g->dense_at = mem_alloc((size_t)p->buckets * sizeof(int64_t), "gradient parts");
@@ -71,26 +81,24 @@ void gradients_create(gradients *g, const params *p, const kernels *k, const mes
         slot_create(g, &g->slot[slot_of(g, b)], b);
     }
     g->owned = room(g, g->owned_count, "gradients");
-    g->class_grad = room(g, g->classes * g->class_count, "expert gradients");
-    if (groups > 1)
+    g->class_grad = sent_room(g->replicas, g->classes * g->class_count, "expert gradients");
+    for (int i = 0; ranks > 1 && !transport_shares(g->world) && i < GRADIENT_SLOTS; i++)
+        if (g->slot[i].part) g->slot[i].received = room(g, ranks * g->slot[i].part, "received gradients");
+    if (groups > 1 && !transport_shares(g->replicas))
         g->class_received = room(g, mesh->replica_classes * most_expert, "received expert gradients");
 }
 
 void gradients_destroy(gradients *g) {
     const kernels *k = g->k;
     if (!k) return;
-    for (int i = 0; i < GRADIENT_SLOTS; i++) {
-        k->free(k->ctx, g->slot[i].buffer);
-        k->free(k->ctx, g->slot[i].received);
-    }
-    k->free(k->ctx, g->local);
+    for (int i = 0; i < GRADIENT_SLOTS; i++) k->free(k->ctx, g->slot[i].received);
     k->free(k->ctx, g->owned);
-    k->free(k->ctx, g->class_grad);
     k->free(k->ctx, g->class_received);
     transport_close(g->world);
     transport_close(g->replicas);
     mem_free(g->local_at);
     mem_free(g->parts);
+    mem_free(g->part);
     mem_free(g->dense_cut);
     mem_free(g->expert_cut);
     mem_free(g->dense_at);
@@ -113,9 +121,18 @@ void gradients_begin(gradients *g) {
 
 /* ---- dense parameters ---- */
 
-static void accumulate(const gradients *g, real *sum, const real *x, int64_t n, int first) {
-    if (first) g->k->copy(g->k->ctx, n, sum, x);
-    else g->k->add(g->k->ctx, n, sum, x);
+/* sum (+)= part[0] + part[1] + ..., in this order, each element from the first to the last while it is in the
+ * cache. */
+static void add_in_order(const gradients *g, real *sum, const real *const *part, int64_t parts, int64_t n,
+                         int first) {
+    const kernels *k = g->k;
+    int64_t block = k->host_memory ? FOLD_BLOCK : n;
+    for (int64_t at = 0; at < n; at += block) {
+        int64_t count = n - at < block ? n - at : block;
+        for (int64_t i = 0; i < parts; i++)
+            if (first && i == 0) k->copy(k->ctx, count, sum + at, part[i] + at);
+            else k->add(k->ctx, count, sum + at, part[i] + at);
+    }
 }
 
 /* Waits for a slot's messages and adds the parts in the order of the micro-batches. */
@@ -125,13 +142,23 @@ static void complete(gradients *g, gradient_slot *s) {
     const int64_t *cut = g->dense_cut + s->bucket * (m->ranks + 1);
     int64_t n = cut[m->rank + 1] - cut[m->rank];
     real *sum = g->owned + g->dense_at[s->bucket];
-    transport_wait(g->world, s->request);
+    transport_arrive(g->world, s->request);
     for (int64_t i = 0; i < m->ranks; i++) {
-        int rank = mesh_rank_of(m, i);
-        const real *part = rank == m->rank ? s->sent + cut[rank] : s->received + rank * s->part;
-        accumulate(g, sum, part, n, s->first && i == 0);
+        int rank = mesh_rank_of(m, i), step = (rank - m->rank + m->ranks) % m->ranks;
+        g->part[i] = rank == m->rank ? s->sent + cut[rank]
+                                     : transport_came(g->world, s->request, step - 1,
+                                                      s->received ? s->received + rank * s->part : NULL);
     }
+    add_in_order(g, sum, g->part, m->ranks, n, s->first);
+    transport_taken(g->world, s->request);
     s->bucket = -1;
+}
+
+/* And until its buffer may be filled again. */
+static void release(gradients *g, gradient_slot *s) {
+    complete(g, s);
+    transport_wait(g->world, s->request);
+    s->request = NULL;
 }
 
 int gradients_accumulate(const gradients *g, int64_t turn) {
@@ -140,7 +167,7 @@ int gradients_accumulate(const gradients *g, int64_t turn) {
 
 real *gradients_buffer(gradients *g, int64_t bucket) {
     gradient_slot *s = &g->slot[slot_of(g, bucket)];
-    complete(g, s);
+    release(g, s);
     return g->local ? g->local + g->local_at[bucket] : s->buffer;
 }
 
@@ -163,9 +190,13 @@ void gradients_fold(gradients *g, int64_t bucket, int64_t turn) {
     for (int step = 1; step < m->ranks; step++) {
         int peer = (m->rank + step) % m->ranks;
         send[n] = (comm_part){peer, s->sent + cut[peer], (size_t)(cut[peer + 1] - cut[peer]) * sizeof(real)};
-        receive[n++] = (comm_part){peer, s->received + peer * s->part, (size_t)mine * sizeof(real)};
+        receive[n++] =
+            (comm_part){peer, s->received ? s->received + peer * s->part : NULL, (size_t)mine * sizeof(real)};
     }
     s->request = transport_exchange(g->world, "fold of gradients", n, send, n, receive);
+    /* what was there to be read before is read now: its owners wait for that, and nobody for them */
+    for (int i = 0; transport_shares(g->world) && i < GRADIENT_SLOTS; i++)
+        if (g->slot[i].part && &g->slot[i] != s) complete(g, &g->slot[i]);
 }
 
 /* ---- experts ---- */
@@ -182,35 +213,42 @@ real *const *gradients_classes(gradients *g, int64_t layer) {
     return g->class_of_layer;
 }
 
-void gradients_end_step(gradients *g) {
+/* Of one bucket: each owner among the replicas gets its part of every class and adds in their order. */
+static void fold_classes(gradients *g, int64_t b) {
     const mesh *m = g->mesh;
+    const int64_t *cut = g->expert_cut + b * (m->groups + 1);
+    int64_t mine = cut[m->group + 1] - cut[m->group];
+    int sends = 0, receives = 0, n = 0;
+    comm_part *send = g->parts, *receive = g->parts + m->replica_classes * m->groups;
+    for (int q = 0; q < m->replica_classes; q++) {
+        int holder = q % m->groups;
+        real *received = g->class_received ? g->class_received + q * mine : NULL;
+        if (holder != m->group) {
+            receive[receives++] = (comm_part){holder, received, (size_t)mine * sizeof(real)};
+            continue;
+        }
+        for (int peer = 0; peer < m->groups; peer++)
+            if (peer != m->group)
+                send[sends++] = (comm_part){peer, class_part(g, b, q) + cut[peer],
+                                            (size_t)(cut[peer + 1] - cut[peer]) * sizeof(real)};
+    }
+    transport_request *request = NULL;
+    if (m->groups > 1)
+        request = transport_exchange(g->replicas, "fold of expert gradients", sends, send, receives, receive);
+    transport_arrive(g->replicas, request);
+    for (int q = 0; q < m->replica_classes; q++)
+        if (q % m->groups == m->group) g->part[q] = class_part(g, b, q) + cut[m->group];
+        else g->part[q] = transport_came(g->replicas, request, n, receive[n].data), n++;
+    add_in_order(g, g->owned + g->expert_at[b], g->part, m->replica_classes, mine, 1);
+    transport_taken(g->replicas, request);
+    transport_wait(g->replicas, request);
+}
+
+void gradients_end_step(gradients *g) {
     for (int i = 0; i < GRADIENT_SLOTS; i++)
         if (g->slot[i].part) complete(g, &g->slot[i]);
-    for (int64_t b = 0; b < g->p->buckets; b++) {
-        const int64_t *cut = g->expert_cut + b * (m->groups + 1);
-        int64_t mine = cut[m->group + 1] - cut[m->group];
-        int n_send = 0, n_receive = 0;
-        if (!g->p->bucket[b].expert_count) continue;
-        comm_part *send = g->parts, *receive = g->parts + m->replica_classes * m->groups;
-        for (int q = 0; q < m->replica_classes; q++) {
-            int holder = q % m->groups;
-            if (holder != m->group) {
-                receive[n_receive++] =
-                    (comm_part){holder, g->class_received + q * mine, (size_t)mine * sizeof(real)};
-                continue;
-            }
-            for (int peer = 0; peer < m->groups; peer++)
-                if (peer != m->group)
-                    send[n_send++] = (comm_part){peer, class_part(g, b, q) + cut[peer],
-                                                 (size_t)(cut[peer + 1] - cut[peer]) * sizeof(real)};
-        }
-        if (m->groups > 1)
-            transport_wait(g->replicas, transport_exchange(g->replicas, "fold of expert gradients", n_send,
-                                                           send, n_receive, receive));
-        for (int q = 0; q < m->replica_classes; q++) {
-            const real *part = q % m->groups == m->group ? class_part(g, b, q) + cut[m->group]
-                                                         : g->class_received + q * mine;
-            accumulate(g, g->owned + g->expert_at[b], part, mine, q == 0);
-        }
-    }
+    for (int i = 0; i < GRADIENT_SLOTS; i++)
+        if (g->slot[i].part) release(g, &g->slot[i]);
+    for (int64_t b = 0; b < g->p->buckets; b++)
+        if (g->p->bucket[b].expert_count) fold_classes(g, b);
 }

@@ -18,15 +18,16 @@
 #include "model/transport.h"
 
 /* Buffers of dense gradients: one for each kind of bucket, two for layers, so that one travels while the next
- * fills. */
-enum { SLOT_EMBEDDING, SLOT_HEAD, SLOT_MTP, SLOT_LAYER_0, SLOT_LAYER_1, GRADIENT_SLOTS };
+ * fills.  Where others read them in place they are three: one fills, one is there to be read, and the third
+ * may be filled when all have done so, which they have without being waited for. */
+enum { SLOT_EMBEDDING, SLOT_HEAD, SLOT_MTP, SLOT_LAYER_0, SLOT_LAYER_1, SLOT_LAYER_2, GRADIENT_SLOTS };
 
 typedef struct gradient_slot {
     real *buffer;   /* this rank's micro-batch; NULL when `local` holds it */
     real *sent;     /* what travels: the buffer, or the bucket's part of `local` */
-    real *received; /* [P][largest part] of the others' */
+    real *received; /* [P][largest part] of the others'; NULL: it is read where they have it */
     int64_t part;   /* elements of the largest part; 0: the model has no such bucket */
-    int64_t bucket; /* which bucket travels, -1: none */
+    int64_t bucket; /* which bucket travels and is not added yet, -1: none */
     int first;      /* of the step: the sum starts here */
     transport_request *request;
 } gradient_slot;
@@ -39,7 +40,9 @@ typedef struct gradients {
     gradient_slot slot[GRADIENT_SLOTS];
     real *local;                    /* this rank's sums of dense gradients, NULL: every turn is folded */
     int64_t local_count, *local_at; /* [buckets] */
+    int layer_slots;                /* that take turns: 2 or 3 */
     comm_part *parts;               /* [2 P] message lists */
+    const real **part;              /* [P or R] what is added */
     int64_t *dense_cut;             /* [buckets][P + 1] */
     int64_t *expert_cut;            /* [buckets][G + 1] */
     int64_t *dense_at, *expert_at;  /* [buckets] where my part lies in `owned` */

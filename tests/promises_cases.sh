@@ -43,15 +43,16 @@ avx512=
 grep -q 'avx512bw.*avx512vl\|avx512vl.*avx512bw' /proc/cpuinfo && avx512=yes
 freedoms() {
     local lo=OMPI_MCA_btl_tcp_if_include=lo
-    echo "shared memory (btl self,vader)|2|OMPI_MCA_btl=self,vader|"
-    echo "shared memory, eager to 64 KiB|4|OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_eager_limit=65536 OMPI_MCA_btl_vader_max_send_size=131072|"
-    echo "shared memory, nothing eager|4|OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_eager_limit=256|"
-    echo "sockets (btl self,tcp)|2|OMPI_MCA_btl=self,tcp $lo|"
-    echo "sockets, nothing eager|4|OMPI_MCA_btl=self,tcp $lo OMPI_MCA_btl_tcp_eager_limit=256|"
+    echo "by MPI, 4 ranks|4|-|--parallel.transport=host"
+    echo "by MPI's shared memory (btl self,vader)|2|OMPI_MCA_btl=self,vader|--parallel.transport=host"
+    echo "by MPI's shared memory, eager to 64 KiB|4|OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_eager_limit=65536 OMPI_MCA_btl_vader_max_send_size=131072|--parallel.transport=host"
+    echo "by MPI's shared memory, nothing eager|4|OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_eager_limit=256|--parallel.transport=host"
+    echo "by MPI, sockets (btl self,tcp)|2|OMPI_MCA_btl=self,tcp $lo|--parallel.transport=host"
+    echo "by MPI, sockets, nothing eager|4|OMPI_MCA_btl=self,tcp $lo OMPI_MCA_btl_tcp_eager_limit=256|--parallel.transport=host"
     echo "one chunk|2|-|--parallel.chunks=1"
     echo "five chunks|4|-|--parallel.chunks=5"
     echo "overlap off|2|-|--parallel.overlap=false"
-    echo "overlap off, sockets, three chunks|4|OMPI_MCA_btl=self,tcp $lo|--parallel.overlap=false --parallel.chunks=3"
+    echo "overlap off, sockets, three chunks|4|OMPI_MCA_btl=self,tcp $lo|--parallel.overlap=false --parallel.chunks=3 --parallel.transport=host"
     echo "rows past the capacity|1|-|--parallel.expert_capacity=0.01"
     echo "rows past the capacity, 2 ranks|2|-|--parallel.expert_capacity=0.01"
     echo "without recomputation|2|-|--model.recompute=false"

@@ -1,6 +1,7 @@
-/* transport nccl|host: ranks with the cuda backend (on the emulator, in build/cuda on the device) send one
- * another rows of device memory: several exchanges under way at once, parts of every size, empty ones too,
- * then a gather; every number must arrive.  A rank alone sends to itself through the wire. */
+/* transport nccl|host|shared|mpi: ranks send one another rows, with the cuda backend (on the emulator, in
+ * build/cuda on the device) or, for the last two, with the ref backend: several exchanges under way at once,
+ * parts of every size, empty ones too, memory that is used again, then a gather; every number must arrive.  A
+ * rank alone sends to itself through the wire. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +10,7 @@
 #include "launch/random.h"
 #include "model/transport.h"
 
-enum { EXCHANGES = 3, PART = 5000, ROUNDS = 20 };
+enum { EXCHANGES = 3, PART = 5000, ROUNDS = 20, MANY = 900 }; /* many: places of notes are used again */
 
 static float value_of(int from, int to, int round, int64_t i) {
     return (float)(random_bits((uint64_t)round, (uint64_t)from * 64 + (uint64_t)to, (uint64_t)i) % 100003);
@@ -35,41 +36,51 @@ static void check(const kernels *k, const float *device, int from, int to, int r
                   (long long)i, (double)host[i], (double)value_of(from, to, round, i));
 }
 
-static void exchanges(comm *world, const kernels *k, float *room) {
+static void exchanges(comm *world, const kernels *k, int rounds) {
     int size = comm_size(world), me = comm_rank(world);
     transport *t = transport_open(world, k);
-    transport_request *r[EXCHANGES];
-    for (int round = 0; round < ROUNDS; round += EXCHANGES) {
+    transport_request *r[EXCHANGES] = {0};
+    size_t bytes = (size_t)(EXCHANGES * size * PART) * sizeof(float);
+    float *room = transport_alloc(t, bytes, "the test"),
+          *others = transport_shares(t) ? NULL : k->alloc(k->ctx, bytes, "the test");
+    for (int round = 0; round < rounds; round += EXCHANGES) {
         for (int x = 0; x < EXCHANGES; x++) {
-            float *sent = room + x * 2 * size * PART, *came = sent + size * PART;
+            float *sent = room + x * size * PART, *came = others ? others + x * size * PART : NULL;
             comm_part send[64], receive[64];
             int n = 0;
+            transport_wait(t, r[x]);
             for (int peer = 0; peer < size; peer++) {
                 if (peer == me) continue;
                 fill(k, sent + peer * PART, me, peer, round + x);
                 size_t out = (size_t)size_of_part(me, peer, round + x),
                        in = (size_t)size_of_part(peer, me, round + x);
                 send[n] = (comm_part){peer, sent + peer * PART, out * sizeof *sent};
-                receive[n++] = (comm_part){peer, came + peer * PART, in * sizeof *came};
+                receive[n++] = (comm_part){peer, came ? came + peer * PART : NULL, in * sizeof *came};
             }
             r[x] = transport_exchange(t, "test", n, send, n, receive);
         }
         for (int x = EXCHANGES - 1; x >= 0; x--) {
-            float *came = room + x * 2 * size * PART + size * PART;
-            transport_wait(t, r[x]);
-            for (int peer = 0; peer < size; peer++)
-                if (peer != me) check(k, came + peer * PART, peer, me, round + x);
+            float *came = others ? others + x * size * PART : NULL;
+            transport_arrive(t, r[x]);
+            for (int peer = 0, n = 0; peer < size; peer++)
+                if (peer != me)
+                    check(k, transport_came(t, r[x], n++, came ? came + peer * PART : NULL), peer, me,
+                          round + x);
+            transport_taken(t, r[x]);
         }
     }
+    for (int x = 0; x < EXCHANGES; x++) transport_wait(t, r[x]);
     size_t offset[65] = {0};
     for (int i = 0; i < size; i++) offset[i + 1] = offset[i] + (size_t)size_of_part(i, 0, 1) * sizeof *room;
     fill(k, room + offset[me] / sizeof *room, me, 0, 1);
     transport_all_gather_ranges(t, "test", room, offset);
     for (int i = 0; i < size; i++) check(k, room + offset[i] / sizeof *room, i, 0, 1);
+    k->free(k->ctx, others);
     transport_close(t);
 }
 
-static void to_itself(const kernels *k, float *room) {
+static void to_itself(const kernels *k) {
+    float *room = k->alloc(k->ctx, 2 * PART * sizeof *room, "the test");
     char id[WIRE_ID];
     error e = {0};
     wire *w;
@@ -86,6 +97,7 @@ static void to_itself(const kernels *k, float *room) {
         check(k, room + PART, 0, 0, round);
     }
     k->wires->close(w);
+    k->free(k->ctx, room);
 }
 
 int main(int argc, char **argv) {
@@ -93,17 +105,19 @@ int main(int argc, char **argv) {
     comm *world;
     kernels k;
     char text[TRANSPORT_TEXT];
-    kernels_config c = {.device = "cuda", .isa = "auto", .threads = 1};
-    if (argc != 2) FAULT(EXIT_USAGE, "usage: transport nccl|host");
-    transport_kind kind = strcmp(argv[1], "host") ? TRANSPORT_NCCL : TRANSPORT_HOST;
-    if (comm_open(&world, 30, &e) || kernels_cuda(&k, &c, &e)) FAULT(e.code, "%s", e.text);
-    if (transport_choose(&k, world, kind, text, &e)) FAULT(e.code, "%s", e.text);
-    size_t bytes = (size_t)(EXCHANGES * 2 * comm_size(world) * PART) * sizeof(float);
-    float *room = k.alloc(k.ctx, bytes, "the test");
-    if (comm_size(world) == 1) to_itself(&k, room);
-    else exchanges(world, &k, room);
+    if (argc != 2) FAULT(EXIT_USAGE, "usage: transport nccl|host|shared|mpi");
+    int near = !strcmp(argv[1], "shared") || !strcmp(argv[1], "mpi");
+    kernels_config c = {.isa = "auto", .threads = 1};
+    strcpy(c.device, near ? "ref" : "cuda");
+    transport_kind kind = !strcmp(argv[1], "nccl")     ? TRANSPORT_NCCL
+                          : !strcmp(argv[1], "shared") ? TRANSPORT_AUTO
+                                                       : TRANSPORT_HOST;
+    if (comm_open(&world, 30, &e) || (near ? kernels_open(&k, &c, &e) : kernels_cuda(&k, &c, &e)) ||
+        transport_choose(&k, world, kind, text, &e))
+        FAULT(e.code, "%s", e.text);
+    if (comm_size(world) == 1) to_itself(&k);
+    else exchanges(world, &k, near ? MANY : ROUNDS);
     if (comm_rank(world) == 0) printf("%d ranks, %s\n", comm_size(world), text);
-    k.free(k.ctx, room);
     kernels_close(&k);
     comm_close(world);
     return 0;

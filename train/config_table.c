@@ -125,7 +125,7 @@ const config_key config_keys[] = {
     BOOL(parallel.rank_invariant, "true", DECIDES, "false: faster, and the number of ranks decides bits"),
     INT(parallel.chunks, 1, 64, "2", FREE, "pieces in which tokens travel to the experts"),
     ENUM(parallel.transport, "auto|nccl|host", "auto", FREE,
-         "how a GPU's memory travels between ranks; auto: nccl where each has a GPU of its own"),
+         "between ranks; auto: shared memory on one host, nccl where each has a GPU of its own; host: MPI"),
     BOOL(parallel.overlap, "true", FREE, "false: every exchange is waited for where it starts"),
     {"parallel.expert_capacity", KEY_REAL, FIELD(parallel.expert_capacity), 0.01, 1e6, NULL, "1.5", FREE,
      "room for received rows, in multiples of the expected load; more goes in further rounds"},
