@@ -2,7 +2,7 @@
 
 #include "launch/memory.h"
 
-enum { FOLD_BLOCK = 1 << 13 }; /* elements: a few such blocks fit into the nearest cache */
+enum { FOLD_BLOCK = 1 << 16 }; /* elements: a few such blocks fit into the second cache */
 
 static int slot_of(const gradients *g, int64_t bucket) {
     if (bucket == BUCKET_EMBEDDING) return SLOT_EMBEDDING;
