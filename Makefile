@@ -204,7 +204,7 @@ ulp: $B/tests/ulp
 	@$B/tests/ulp $(OPENBLAS)
 
 # some minutes, of a quiet machine: docs/performance.md
-bench: $B/caracal $B/tests/bench
+bench: $B/caracal $B/tests/bench $B/tests/bench_fold
 	@CARACAL_BUILD=$B tests/bench.sh
 
 .PHONY: scaling

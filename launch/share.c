@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -23,9 +22,9 @@ enum {
 /* One message, as its sender notes it for one receiver.  Messages between two ranks are numbered from 1; the
  * place of number n is n % NOTES. */
 typedef struct note {
-    _Alignas(64) _Atomic uint64_t posted; /* n when it lies there (written by the sender) */
-    _Atomic uint64_t taken;               /* n when it has been read (by the receiver) */
-    uint64_t offset, bytes;               /* in the sender's part of the window */
+    _Alignas(64) uint64_t posted; /* n when it lies there (written by the sender) */
+    uint64_t taken;               /* n when it has been read (by the receiver) */
+    uint64_t offset, bytes;       /* in the sender's part of the window */
     int window;
 } note;
 
@@ -231,11 +230,11 @@ static int rest(const share *s, patience *p) {
 
 static int has_come(const share *s, const expected *m) {
     const note *n = note_of(s, m->peer, s->group->rank, m->number);
-    return !m->bytes || atomic_load_explicit(&n->posted, memory_order_acquire) == m->number;
+    return !m->bytes || __atomic_load_n(&n->posted, __ATOMIC_ACQUIRE) == m->number;
 }
 static int has_been_read(const share *s, const expected *m) {
     const note *n = note_of(s, s->group->rank, m->peer, m->number);
-    return atomic_load_explicit(&n->taken, memory_order_acquire) >= m->number;
+    return __atomic_load_n(&n->taken, __ATOMIC_ACQUIRE) >= m->number;
 }
 
 _Noreturn static void too_late(const share *s, const share_request *r, int incoming) {
@@ -299,7 +298,7 @@ static void post(share *s, share_request *r, const comm_part *p) {
         if (rest(s, &wait)) FAULT(EXIT_TIMED_OUT, "%s: rank %d takes no messages", r->operation, p->peer);
     place_of(s, p, n);
     r->part[r->in + r->out++] = (expected){p->peer, number, p->bytes, p->data};
-    atomic_store_explicit(&n->posted, number, memory_order_release);
+    __atomic_store_n(&n->posted, number, __ATOMIC_RELEASE);
 }
 
 /* Starts the digests of what is sent, and makes room for those of what comes. */
@@ -382,8 +381,7 @@ void share_taken(share *s, share_request *r) {
     for (int i = 0; i < r->in && !r->taken; i++) {
         const expected *m = &r->part[i];
         if (!m->bytes) continue;
-        atomic_store_explicit(&note_of(s, m->peer, s->group->rank, m->number)->taken, m->number,
-                              memory_order_release);
+        __atomic_store_n(&note_of(s, m->peer, s->group->rank, m->number)->taken, m->number, __ATOMIC_RELEASE);
     }
     r->taken = 1;
 }

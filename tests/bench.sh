@@ -35,12 +35,18 @@ if [ -e build/demo/tokenizer.json ]; then
 else
     echo "no training steps: there is no text (make demo)" >&2
 fi
+fold=()
+if [ "$cores" != 1 ]; then
+    echo "folding 64 MiB on $cores ranks" >&2
+    launch/run -np "$cores" "$build/tests/bench_fold" >"$work/fold.json"
+    fold=("--fold=$work/fold.json")
+fi
 peers=()
 if [ -x "$build/peers/gemm" ]; then
     "$build/peers/gemm" >"$work/peers.jsonl"
     cat "$build/peers/steps.jsonl" >>"$work/peers.jsonl" 2>/dev/null || true
     peers=("--peers=$work/peers.jsonl")
 fi
-GOMP_SPINCOUNT=30000 "$build/tests/bench" "$build/bench.json" "$@" ${roofline[@]+"${roofline[@]}"} ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}
+GOMP_SPINCOUNT=30000 "$build/tests/bench" "$build/bench.json" "$@" ${roofline[@]+"${roofline[@]}"} ${fold[@]+"${fold[@]}"} ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}
 echo
 echo "$build/bench.json"

@@ -157,12 +157,16 @@ static int add_step(bench *b, const char *what, error *e) {
     snprintf(path, sizeof path, "%s/timing.jsonl", dir);
     int code = jsonl_open(&log, path, e);
     if (!code && log.rows < 4) code = error_set(e, EXIT_CORRUPT, "%s: fewer than 4 steps", path);
-    double *rate = mem_alloc(sizeof *rate * (size_t)(code ? 1 : log.rows), "speeds"), tokens = 0;
+    const size_t most = sizeof(double) * (size_t)(code ? 1 : log.rows);
+    double *rate = mem_alloc(most, "speeds"), *exposed = mem_alloc(most, "speeds"), tokens = 0;
     int64_t n = 0;
     json_t *row;
     while (!code && (row = jsonl_next(&log))) {
-        if (json_integer_value(json_object_get(row, "step")) > log.rows / 2)
+        if (json_integer_value(json_object_get(row, "step")) > log.rows / 2) {
+            exposed[n] = json_number_value(json_object_get(row, "comm_exposed_seconds")) /
+                         json_real_value(json_object_get(row, "step_seconds"));
             rate[n++] = json_real_value(json_object_get(row, "tokens_per_second"));
+        }
         json_decref(row);
     }
     if (!code) {
@@ -170,13 +174,15 @@ static int add_step(bench *b, const char *what, error *e) {
         json_t *list = section_of(b, "step");
         const double *peaks = b->peak[c.kernels.dtype];
         const double peak = ranks * threads > 1 ? peaks[b->variants - 1] : peaks[0];
-        json_array_append_new(list, json_pack("{ss si si ss sf sf}", "config",
+        json_array_append_new(list, json_pack("{ss si si ss sf sf sf}", "config",
                                               strrchr(dir, '/') ? strrchr(dir, '/') + 1 : dir, "ranks", ranks,
                                               "threads", threads, "dtype", bench_dtype[c.kernels.dtype],
                                               "tokens_per_second", tokens, "fraction",
-                                              tokens * metrics_flops_per_token(&c) / peak));
+                                              tokens * metrics_flops_per_token(&c) / peak, "exposed",
+                                              series_quantile(n, exposed, 0.5)));
     }
     mem_free(rate);
+    mem_free(exposed);
     jsonl_close(&log);
     config_free(&c);
     return code;
@@ -189,9 +195,23 @@ static void print_steps(const bench *b) {
     if (list) printf("\ntraining steps\n");
     json_array_foreach(list, i, entry) {
         print_entry(entry);
-        printf(" %8.0f tok/s   %5.1f%%\n", json_real_value(json_object_get(entry, "tokens_per_second")),
-               100 * json_real_value(json_object_get(entry, "fraction")));
+        printf(" %8.0f tok/s   %5.1f%%  waiting for ranks %.1f%%\n",
+               json_real_value(json_object_get(entry, "tokens_per_second")),
+               100 * json_real_value(json_object_get(entry, "fraction")),
+               100 * json_real_value(json_object_get(entry, "exposed")));
     }
+}
+
+/* What bench_fold measured. */
+static int add_fold(bench *b, const char *path, error *e) {
+    json_t *entry = json_load_file(path, 0, NULL);
+    if (!entry) return error_set(e, EXIT_CORRUPT, "%s: no JSON of bench_fold", path);
+    json_object_set_new(b->root, "fold", entry);
+    printf("\nfold\n");
+    print_entry(entry);
+    printf(" %8.2f ms, %.2f times the limit\n", json_number_value(json_object_get(entry, "milliseconds")),
+           json_number_value(json_object_get(entry, "times_the_limit")));
+    return 0;
 }
 
 /* What other programs reached, one JSON object a line. */
@@ -221,14 +241,15 @@ static int add_peers(bench *b, const char *path, error *e) {
 int main(int argc, char **argv) {
     bench b = {
         .isa = __builtin_cpu_supports("avx512vl") ? "avx512" : "avx2", .budget = 0.1, .root = json_object()};
-    const char *peers = NULL, *config = NULL;
+    const char *peers = NULL, *config = NULL, *fold = NULL;
     const option known[] = {{"seconds", .real = &b.budget, .min = 1e-3, .max = 60},
                             {"only", .text = &b.only},
                             {"peers", .text = &peers},
+                            {"fold", .text = &fold},
                             {"roofline", .text = &config},
                             {0}};
     options o = {.usage = "usage: bench OUT.json [--seconds=0.1] [--only=TEXT] [--peers=FILE.jsonl] "
-                          "[--roofline=CONFIG] [RUN,RANKS,THREADS ...]\n",
+                          "[--roofline=CONFIG] [--fold=FILE.json] [RUN,RANKS,THREADS ...]\n",
                  .known = known,
                  .min_words = 1,
                  .max_words = 1 + MOST_RUNS};
@@ -271,6 +292,7 @@ int main(int argc, char **argv) {
     bench_roofline_finish(&b);
     for (int i = 1; i < o.words && !e.code; i++) add_step(&b, o.word[i], &e);
     print_steps(&b);
+    if (!e.code && fold) add_fold(&b, fold, &e);
     if (!e.code && peers) add_peers(&b, peers, &e);
     if (!e.code && json_dump_file(b.root, o.word[0], JSON_INDENT(1) | JSON_REAL_PRECISION(6)))
         error_set(&e, EXIT_IO, "%s cannot be written", o.word[0]);
