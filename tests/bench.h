@@ -16,9 +16,8 @@ typedef struct bench {
     kernels kernel[BENCH_VARIANTS];
     int dtypes; /* 2 where the processor has bf16's dot products, or 1 */
     kernels bf16[BENCH_VARIANTS];
-    double peak[2][BENCH_VARIANTS]; /* [dtype] FLOP/s, the best seen while the run lasts: what a fraction is a
-                                    fraction of */
-    double copy[BENCH_VARIANTS];    /* bytes/s, read and written, likewise */
+    double peak[2][BENCH_VARIANTS];   /* [dtype] FLOP/s: what a fraction is a fraction of */
+    double copy[BENCH_VARIANTS];      /* bytes/s, read and written, likewise */
     double *limit[3][BENCH_VARIANTS]; /* what bench_limits saw, of which these are the medians */
     int64_t limits;
     float *copied[2]; /* what the copies of bench_limits go between */
@@ -28,8 +27,9 @@ typedef struct bench {
 } bench;
 
 int bench_wants(const bench *b, const char *name);
-/* The median over calls that last about b->budget seconds together (at least three). */
-double bench_median(const bench *b, void (*run)(void *), void *what);
+/* The median over calls that last about b->budget seconds together (at least three), again while the cores
+ * have not their usual speed before and after them. */
+double bench_median(const bench *b, int variant, void (*run)(void *), void *what);
 /* Looks at the machine's limits: before every line, for they move as the lines do. */
 void bench_limits(bench *b);
 /* The backend of a dtype. */

@@ -76,7 +76,7 @@ static void bench_product(bench *b, const char *op, product *p) {
         bench_add(b, "gemm",
                   json_pack("{ss ss sI sI sI}", "op", name, "dtype", bench_dtype[dtype], "m", (json_int_t)s.m,
                             "n", (json_int_t)s.n, "k", (json_int_t)s.k),
-                  v, 2.0 * (double)s.m * (double)s.n * (double)s.k, bench_median(b, multiply, p));
+                  v, 2.0 * (double)s.m * (double)s.n * (double)s.k, bench_median(b, v, multiply, p));
     }
     arena_destroy(&memory);
 }

@@ -105,7 +105,7 @@ static void line(bench *b, const char *section, json_t *entry, void (*run)(void 
         for (int v = 0; v < b->variants; v++) {
             bench_limits(b);
             c.k = &b->kernel[v];
-            bench_add(b, section, json_deep_copy(entry), v, work, bench_median(b, run, &c));
+            bench_add(b, section, json_deep_copy(entry), v, work, bench_median(b, v, run, &c));
         }
     }
     json_decref(entry);

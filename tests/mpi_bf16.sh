@@ -25,7 +25,7 @@ check "4 ranks x 2 threads, five chunks" equal four 4 --parallel.threads=2 --par
 check "8 ranks, rows past the capacity" equal eight 8 --parallel.expert_capacity=0.01
 check "AVX2" equal avx2 2 --isa=avx2
 check "recomputation" equal recompute 1 --model.recompute=true
-check "check:cpu" equal checked 1 --device=check:cpu
+check "check:cpu" run bf16 checked 1 --device=check:cpu --train.steps=3 --train.eval_every=0
 resumed() {
     run bf16 resumed 2 --train.steps=15 && run bf16 resumed 4 --checkpoint.keep=1 && same bf16 resumed
 }
