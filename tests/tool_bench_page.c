@@ -26,11 +26,13 @@ static void describe(const json_t *entry, char *text, size_t size) {
     }
 }
 
-/* Speed of a peer on the same product, 0 where there is none. */
+/* Speed of a peer on the same product in float32, 0 where there is none. */
 static double of_peer(const json_t *peers, const char *name, const json_t *entry) {
     static const char *const keys[] = {"op", "m", "n", "k"};
+    const char *dtype = json_string_value(json_object_get(entry, "dtype"));
     size_t i;
     json_t *peer;
+    if (dtype && strcmp(dtype, "float32")) return 0;
     json_array_foreach((json_t *)peers, i, peer) {
         const char *who = json_string_value(json_object_get(peer, "peer"));
         int same = who && !strcmp(who, name);
