@@ -79,10 +79,11 @@ static double median_once(const bench *b, void (*run)(void *), void *what) {
 
 double bench_median(const bench *b, int variant, void (*run)(void *), void *what) {
     double median = 0;
-    for (int tries = 0; tries < MOST_TRIES; tries++) {
-        const int before = undisturbed(b, variant);
+    for (int tries = 0, before = undisturbed(b, variant), after; tries < MOST_TRIES;
+         tries++, before = after) {
         median = median_once(b, run, what);
-        if (before && undisturbed(b, variant)) break;
+        after = undisturbed(b, variant);
+        if (before && after) break;
     }
     return median;
 }

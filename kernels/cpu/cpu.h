@@ -71,4 +71,8 @@ CPU_OPERATION(digest);
 CPU_OPERATION(to_host);
 CPU_OPERATION(to_device);
 
+/* sum [cols] = or += part[0] + part[1] + ... of part [blocks, cols], in this order. */
+void CPU_(sum_blocks)(kernel_context *ctx, int64_t blocks, int64_t cols, int accumulate, float *sum,
+                      const float *part);
+
 #endif

@@ -20,14 +20,16 @@
         END_TILE(rows, vectors)                                                                              \
     }
 
-#ifdef __AVX512F__
-#define EACH_SIZE(X, form, v)                                                                                \
+#define UP_TO_SIX(X, form, v)                                                                                \
     X(form, 1, v)                                                                                            \
     X(form, 2, v)                                                                                            \
     X(form, 3, v)                                                                                            \
     X(form, 4, v)                                                                                            \
     X(form, 5, v)                                                                                            \
-    X(form, 6, v)                                                                                            \
+    X(form, 6, v)
+#ifdef __AVX512F__
+#define EACH_SIZE(X, form, v)                                                                                \
+    UP_TO_SIX(X, form, v)                                                                                    \
     X(form, 7, v)                                                                                            \
     X(form, 8, v)                                                                                            \
     X(form, 9, v)                                                                                            \
@@ -37,13 +39,7 @@
     X(form, 13, v)                                                                                           \
     X(form, 14, v)
 #else
-#define EACH_SIZE(X, form, v)                                                                                \
-    X(form, 1, v)                                                                                            \
-    X(form, 2, v)                                                                                            \
-    X(form, 3, v)                                                                                            \
-    X(form, 4, v)                                                                                            \
-    X(form, 5, v)                                                                                            \
-    X(form, 6, v)
+#define EACH_SIZE UP_TO_SIX
 #endif
 #define ENTRY(form, rows, vectors) form##_##rows##x##vectors,
 

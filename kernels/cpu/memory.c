@@ -69,6 +69,16 @@ void CPU_(add)(kernel_context *ctx, int64_t n, float *y, const float *x) {
         vf_store_n(y + i, vf_add(vf_load_n(y + i, n - i), vf_load_n(x + i, n - i)), n - i);
 }
 
+void CPU_(sum_blocks)(kernel_context *ctx, int64_t blocks, int64_t cols, int accumulate, float *sum,
+                      const float *part) {
+#pragma omp parallel for num_threads(threads_for(ctx, blocks *cols)) schedule(static)
+    for (int64_t c = 0; c < cols; c += LANES) {
+        vf total = accumulate ? vf_load_n(sum + c, cols - c) : vf_zero();
+        for (int64_t b = 0; b < blocks; b++) total = vf_add(total, vf_load_n(part + b * cols + c, cols - c));
+        vf_store_n(sum + c, total, cols - c);
+    }
+}
+
 void CPU_(copy_rows)(kernel_context *ctx, int64_t n, int64_t cols, float *dst, const int32_t *dst_row,
                      const float *src, const int32_t *src_row) {
     const int64_t ahead = AHEAD / cols + 1; /* rows in no order are no stream that the hardware would see */

@@ -74,17 +74,6 @@ VEC void backward_row(int64_t cols, float scale, float rstd, float *dx, const fl
     }
 }
 
-/* dw [cols] = or += the sum of part [blocks, cols] */
-static void sum_blocks(kernel_context *ctx, int64_t blocks, int64_t cols, int accumulate, float *dw,
-                       const float *part) {
-#pragma omp parallel for num_threads(threads_for(ctx, blocks *cols)) schedule(static)
-    for (int64_t c = 0; c < cols; c += LANES) {
-        vf sum = accumulate ? vf_load_n(dw + c, cols - c) : vf_zero();
-        for (int64_t b = 0; b < blocks; b++) sum = vf_add(sum, vf_load_n(part + b * cols + c, cols - c));
-        vf_store_n(dw + c, sum, cols - c);
-    }
-}
-
 void CPU_(rms_norm_backward)(kernel_context *ctx, int64_t rows, int64_t cols, double scale, float *dx,
                              int64_t lddx, const float *d, float *dw, const float *dy, int64_t lddy,
                              const float *x, int64_t ldx, const float *rstd, const float *w) {
@@ -111,6 +100,6 @@ void CPU_(rms_norm_backward)(kernel_context *ctx, int64_t rows, int64_t cols, do
             }
             stream_end(stream);
         }
-        sum_blocks(ctx, blocks, cols, start > 0, dw, part);
+        CPU_(sum_blocks)(ctx, blocks, cols, start > 0, dw, part);
     }
 }

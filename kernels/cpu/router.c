@@ -101,7 +101,7 @@ VEC void sum_columns(int vectors, int64_t left, int64_t rows, int64_t cols, floa
 static void sum_rows(kernel_context *ctx, int64_t rows, int64_t cols, float *sum, const float *x) {
     float *part = (float *)ctx->shared;
     const int64_t room = SHARED_SCRATCH / (int64_t)sizeof *part / cols * GEMM_K_BLOCK; /* rows */
-    memset(sum, 0, (size_t)cols * sizeof *sum);
+    if (!rows) CPU_(zero)(ctx, cols, sum);
     for (int64_t start = 0; start < rows; start += room) {
         const int64_t end = rows - start < room ? rows : start + room;
         const int64_t blocks = (end - start + GEMM_K_BLOCK - 1) / GEMM_K_BLOCK;
@@ -115,8 +115,7 @@ static void sum_rows(kernel_context *ctx, int64_t rows, int64_t cols, float *sum
                 sum_columns(WIDE, WIDE * LANES, n, cols, to + c, x + first * cols + c);
             for (; c < cols; c += LANES) sum_columns(1, cols - c, n, cols, to + c, x + first * cols + c);
         }
-        for (int64_t b = 0; b < blocks; b++)
-            for (int64_t c = 0; c < cols; c++) sum[c] += part[b * cols + c];
+        CPU_(sum_blocks)(ctx, blocks, cols, start > 0, sum, part);
     }
 }
 
