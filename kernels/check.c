@@ -225,6 +225,7 @@ void kernels_check(kernels *k, const kernels *inner, int threads) {
         .copy_rows = check_copy_rows,
         .hold = check_hold,
         .gemm = check_gemm,
+        .gemm_float32 = check_gemm_float32,
         .grouped_gemm = check_grouped_gemm,
         .grouped_gemm_dw = check_grouped_gemm_dw,
         .rms_norm_forward = check_rms_norm_forward,

@@ -94,6 +94,7 @@ CHECK_OPERATION(add);
 CHECK_OPERATION(copy_rows);
 CHECK_OPERATION(hold);
 CHECK_OPERATION(gemm);
+CHECK_OPERATION(gemm_float32);
 CHECK_OPERATION(grouped_gemm);
 CHECK_OPERATION(grouped_gemm_dw);
 CHECK_OPERATION(rms_norm_forward);

@@ -56,12 +56,13 @@ static double looseness(const kernel_context *x) {
 }
 
 /* |sum of a b| has at most chain(k) units of |a| |b| (Cauchy-Schwarz). */
-static check_bound product_bound(kernel_context *x, gemm_form form, int64_t m, int64_t n, int64_t k,
-                                 const real *d, const real *a, int64_t lda, const real *b, int64_t ldb) {
+static check_bound product_bound(kernel_context *x, double loose, gemm_form form, int64_t m, int64_t n,
+                                 int64_t k, const real *d, const real *a, int64_t lda, const real *b,
+                                 int64_t ldb) {
     return (check_bound){
         .relative = (double)(k / GEMM_K_BLOCK) + 3, /* each block is added to d */
         .added = d,
-        .absolute = looseness(x) * check_chain(k),
+        .absolute = loose * check_chain(k),
         .row = form == GEMM_TN ? check_norms(x, m, k, a, 1, lda) : check_norms(x, m, k, a, lda, 1),
         .column = form == GEMM_NT ? check_norms(x, n, k, b, ldb, 1) : check_norms(x, n, k, b, 1, ldb),
     };
@@ -77,7 +78,19 @@ void check_gemm(kernel_context *x, gemm_form form, int64_t m, int64_t n, int64_t
     const real *b_read = check_operand(x, b, form == GEMM_NT ? n : k, form == GEMM_NT ? k : n, ldb);
     REF(x, gemm, form, m, n, k, want, ldc, update ? want : d, a_read, lda, b_read, ldb);
     INNER(x, gemm, form, m, n, k, c, ldc, d, a, lda, b, ldb);
-    check_close(x, "c", c, want, m, n, ldc, product_bound(x, form, m, n, k, added, a, lda, b, ldb));
+    check_close(x, "c", c, want, m, n, ldc,
+                product_bound(x, looseness(x), form, m, n, k, added, a, lda, b, ldb));
+}
+
+void check_gemm_float32(kernel_context *x, gemm_form form, int64_t m, int64_t n, int64_t k, real *c,
+                        int64_t ldc, const real *d, const real *a, int64_t lda, const real *b, int64_t ldb) {
+    check_begin(x, "gemm_float32", CHECK_SIZES(form, m, n, k, ldc, lda, ldb, d == c, d != NULL));
+    int update = d == c;
+    const real *added = update ? check_expect(x, CHECK_UPDATES, c, m, n, ldc) : d;
+    real *want = check_expect(x, update ? CHECK_UPDATES : CHECK_WRITES, c, m, n, ldc);
+    REF(x, gemm_float32, form, m, n, k, want, ldc, update ? want : d, a, lda, b, ldb);
+    INNER(x, gemm_float32, form, m, n, k, c, ldc, d, a, lda, b, ldb);
+    check_close(x, "c", c, want, m, n, ldc, product_bound(x, 1, form, m, n, k, added, a, lda, b, ldb));
 }
 
 /* The largest of n norms, as check_norms. */

@@ -20,6 +20,7 @@ const char *kernels_missing(const kernels *k) {
         ENTRY(copy_rows),
         ENTRY(hold),
         ENTRY(gemm),
+        ENTRY(gemm_float32),
         ENTRY(grouped_gemm),
         ENTRY(grouped_gemm_dw),
         ENTRY(rms_norm_forward),

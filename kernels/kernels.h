@@ -113,6 +113,10 @@ typedef struct kernels {
      * another matrix with ld ldc (a residual).  k == 0 gives D or zero. */
     void (*gemm)(kernel_context *, gemm_form form, int64_t m, int64_t n, int64_t k, real *c, int64_t ldc,
                  const real *d, const real *a, int64_t lda, const real *b, int64_t ldb);
+    /* The same of operands as they are, whatever the dtype: the router's, whose choices depend on small
+     * differences. */
+    void (*gemm_float32)(kernel_context *, gemm_form form, int64_t m, int64_t n, int64_t k, real *c,
+                         int64_t ldc, const real *d, const real *a, int64_t lda, const real *b, int64_t ldb);
     /* For each segment s: C[s.row .. +rows, n] = A[s.row .. +rows, k] op(W + s.expert * w_stride).
      * form is GEMM_NT (W_e [n,k]) or GEMM_NN (W_e [k,n]); rows of C are n apart, rows of A k apart. */
     void (*grouped_gemm)(kernel_context *, gemm_form form, int64_t segments, const segment *s, int64_t n,

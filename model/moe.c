@@ -91,7 +91,9 @@ void moe_route(context *x, moe_saved *s, const real *router, const real *bias, c
                           c->routed_scaling_factor};
     real *prob_sum = s->stats.dprob_sum_E; /* free until the backward */
     size_t n = (size_t)experts_total(c), choices = (size_t)(x->tokens * c->moe_topk);
-    linear_forward(x, experts_total(c), c->hidden_size, x->s.logits_TE, NULL, y, router);
+    int64_t experts = experts_total(c), h = c->hidden_size;
+    k->gemm_float32(k->ctx, GEMM_NT, x->tokens, experts, h, x->s.logits_TE, experts, NULL, y, h, router, h);
+    context_progress(x);
     k->router_forward(k->ctx, shape, s->prob_TE, s->index_TK, s->weight_TK, s->count_E, s->sum_E,
                       x->s.logits_TE, bias);
     twin_read(k, s->index_host, s->index_TK, choices * sizeof *s->index_TK);
@@ -112,7 +114,12 @@ static void router_backward(context *x, moe_saved *s, real *dy, real *router_gra
     twin_write(k, x->s.lb_grad_E, x->s.lb_grad_host, (size_t)n * sizeof *x->s.lb_grad_E);
     k->router_backward(k->ctx, shape, x->s.dlogits_TE, s->sum_E, x->s.dweight_TK, s->prob_TE, s->index_TK,
                        x->s.lb_grad_E);
-    linear_backward(x, n, h, dy, dy, router_grad, x->s.dlogits_TE, y, w->router);
+    const real *dlogits = x->s.dlogits_TE;
+    k->gemm_float32(k->ctx, GEMM_NN, x->tokens, h, n, dy, h, dy, dlogits, n, w->router, h);
+    context_progress(x);
+    k->gemm_float32(k->ctx, GEMM_TN, n, h, x->tokens, router_grad, h, x->accumulate ? router_grad : NULL,
+                    dlogits, n, y, h);
+    context_progress(x);
 }
 
 /* ---- expert FFNs ---- */

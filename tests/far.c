@@ -60,6 +60,10 @@ FAR(gemm,
     (gemm_form form, int64_t m, int64_t n, int64_t k, real *c, int64_t ldc, const real *d, const real *a,
      int64_t lda, const real *b, int64_t ldb),
     (form, m, n, k, F(c), ldc, F(d), F(a), lda, F(b), ldb))
+FAR(gemm_float32,
+    (gemm_form form, int64_t m, int64_t n, int64_t k, real *c, int64_t ldc, const real *d, const real *a,
+     int64_t lda, const real *b, int64_t ldb),
+    (form, m, n, k, F(c), ldc, F(d), F(a), lda, F(b), ldb))
 FAR(grouped_gemm,
     (gemm_form form, int64_t segments, const segment *s, int64_t n, int64_t k, real *c, const real *a,
      const real *w, int64_t w_stride),
@@ -159,6 +163,7 @@ static void wrap(kernels *k) {
         .copy_rows = far_copy_rows,
         .hold = far_hold,
         .gemm = far_gemm,
+        .gemm_float32 = far_gemm_float32,
         .grouped_gemm = far_grouped_gemm,
         .grouped_gemm_dw = far_grouped_gemm_dw,
         .rms_norm_forward = far_rms_norm_forward,

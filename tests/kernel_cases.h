@@ -158,7 +158,7 @@ static void case_gemm(bench *b) {
     real *a = values(b, (form == GEMM_TN ? k : m) * lda), *w = values(b, (form == GEMM_NT ? n : k) * ldb);
     real *c = values(b, m * ldc), *other = values(b, m * ldc);
     const real *d = (const real *[]){NULL, c, other}[draw(b) % 3];
-    b->k->gemm(b->k->ctx, form, m, n, k, c, ldc, d, a, lda, w, ldb);
+    (coin(b) ? b->k->gemm : b->k->gemm_float32)(b->k->ctx, form, m, n, k, c, ldc, d, a, lda, w, ldb);
 }
 
 enum { SEGMENTS = 12, SEGMENT_EXPERTS = 5 };

@@ -73,6 +73,12 @@ static void gemm(kernel_context *x, gemm_form form, int64_t m, int64_t n, int64_
              a, lda, b, ldb);
 }
 
+static void gemm_float32(kernel_context *x, gemm_form form, int64_t m, int64_t n, int64_t k, real *c,
+                         int64_t ldc, const real *d, const real *a, int64_t lda, const real *b, int64_t ldb) {
+    TIMED(gemm_float32, 2 * m * n * k, m * k + n * k + m * n * (d ? 2 : 1), form, m, n, k, c, ldc, d, a, lda,
+          b, ldb);
+}
+
 /* Segments that have rows, and the rows of all. */
 static int64_t busy(int64_t segments, const segment *s, int64_t *rows) {
     int64_t n = 0;
@@ -209,6 +215,7 @@ void timed_open(kernels *k) {
         .copy_rows = copy_rows,
         .hold = hold,
         .gemm = gemm,
+        .gemm_float32 = gemm_float32,
         .grouped_gemm = grouped_gemm,
         .grouped_gemm_dw = grouped_gemm_dw,
         .rms_norm_forward = rms_norm_forward,

@@ -35,6 +35,7 @@ void CPU_(kernels_cpu)(kernels *k, int threads, kernels_dtype dtype) {
         .copy_rows = CPU_(copy_rows),
         .hold = CPU_(hold),
         .gemm = CPU_(gemm),
+        .gemm_float32 = CPU_(gemm_float32),
         .grouped_gemm = CPU_(grouped_gemm),
         .grouped_gemm_dw = CPU_(grouped_gemm_dw),
         .rms_norm_forward = CPU_(rms_norm_forward),

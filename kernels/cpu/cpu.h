@@ -42,6 +42,7 @@ static inline int threads_for(const kernel_context *ctx, int64_t work) {
 #define CPU_OPERATION(name) extern __typeof__(*((kernels *)0)->name) CPU_(name)
 CPU_OPERATION(hold);
 CPU_OPERATION(gemm);
+CPU_OPERATION(gemm_float32);
 CPU_OPERATION(grouped_gemm);
 CPU_OPERATION(grouped_gemm_dw);
 CPU_OPERATION(alloc);

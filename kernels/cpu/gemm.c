@@ -215,18 +215,27 @@ void CPU_(gemm_float)(void *scratch, const gemm_problem *g, const gemm_problem *
     }
 }
 
-void CPU_(gemm)(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c, int64_t ldc,
-                const float *d, const float *a, int64_t lda, const float *b, int64_t ldb) {
-    const gemm_problem g = {form, m, n, k, c, ldc, d, a, lda, b, ldb};
-    const int threads = CPU_(gemm_threads)(ctx, m, n, k);
+static void on_threads(kernel_context *ctx, gemm_on_thread *product, const gemm_problem *g) {
+    const int threads = CPU_(gemm_threads)(ctx, g->m, g->n, g->k);
     if (threads == 1) {
-        gemm_for(ctx)(thread_scratch(ctx), &g, NULL);
+        product(thread_scratch(ctx), g, NULL);
         return;
     }
-    const gemm_grid grid = CPU_(gemm_grid_for)(ctx, threads, m, n);
+    const gemm_grid grid = CPU_(gemm_grid_for)(ctx, threads, g->m, g->n);
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int part = 0; part < grid.rows * grid.columns; part++) {
-        const gemm_problem mine = CPU_(gemm_part)(&g, grid, part);
-        gemm_for(ctx)(thread_scratch(ctx), &mine, NULL);
+        const gemm_problem mine = CPU_(gemm_part)(g, grid, part);
+        product(thread_scratch(ctx), &mine, NULL);
     }
+}
+
+void CPU_(gemm)(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c, int64_t ldc,
+                const float *d, const float *a, int64_t lda, const float *b, int64_t ldb) {
+    on_threads(ctx, gemm_for(ctx), &(gemm_problem){form, m, n, k, c, ldc, d, a, lda, b, ldb});
+}
+
+void CPU_(gemm_float32)(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c,
+                        int64_t ldc, const float *d, const float *a, int64_t lda, const float *b,
+                        int64_t ldb) {
+    on_threads(ctx, CPU_(gemm_float), &(gemm_problem){form, m, n, k, c, ldc, d, a, lda, b, ldb});
 }

@@ -70,6 +70,7 @@ CUDA_OPERATION(cross_entropy);
 CUDA_OPERATION(hidden_z);
 CUDA_OPERATION(hold);
 CUDA_OPERATION(gemm);
+CUDA_OPERATION(gemm_float32);
 CUDA_OPERATION(grouped_gemm);
 CUDA_OPERATION(grouped_gemm_dw);
 CUDA_OPERATION(attention_forward);

@@ -69,6 +69,7 @@ extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
     k->hidden_z = cuda_hidden_z;
     k->hold = cuda_hold;
     k->gemm = cuda_gemm;
+    k->gemm_float32 = cuda_gemm_float32;
     k->grouped_gemm = cuda_grouped_gemm;
     k->grouped_gemm_dw = cuda_grouped_gemm_dw;
     k->attention_forward = cuda_attention_forward;

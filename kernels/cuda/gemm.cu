@@ -1,13 +1,17 @@
 /* Matrix products, dense and grouped by expert. */
 #include "kernels/cuda/matrix.cuh"
 
-static void dense_float(kernel_context *ctx, const product_call *p, int64_t m, int64_t k) {
+extern "C" void cuda_gemm_float32(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k,
+                                  float *c, int64_t ldc, const float *d, const float *a, int64_t lda,
+                                  const float *b, int64_t ldb) {
+    if (!m || !n) return;
     product_list *l = &ctx->matrix->list;
-    tile_shape tile = product_float_tile(p->n);
+    product_call p = {form, n, lda, ldb, ldc, c, d, a, b, true};
+    tile_shape tile = product_float_tile(n);
     list_clear(l);
-    list_job(l, 0, m, p->n, tile.m, tile.n);
+    list_job(l, 0, m, n, tile.m, tile.n);
     list_run(l, 0, 0, k);
-    product_float(ctx, p, l, matrix_scratch(ctx, list_bytes(l)));
+    product_float(ctx, &p, l, matrix_scratch(ctx, list_bytes(l)));
 }
 
 extern "C" void cuda_gemm(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c,
@@ -15,8 +19,7 @@ extern "C" void cuda_gemm(kernel_context *ctx, gemm_form form, int64_t m, int64_
                           int64_t ldb) {
     if (!m || !n) return;
     if (ctx->matrix->dtype == DTYPE_FLOAT32 || !k) {
-        product_call p = {form, n, lda, ldb, ldc, c, d, a, b, true};
-        dense_float(ctx, &p, m, k);
+        cuda_gemm_float32(ctx, form, m, n, k, c, ldc, d, a, lda, b, ldb);
         return;
     }
     matrices left = {a, 1, form == GEMM_TN ? k : m, form == GEMM_TN ? m : k, lda, 0};

@@ -77,6 +77,7 @@ void kernels_ref(kernels *k, int threads) {
         .copy_rows = ref_copy_rows,
         .hold = ref_hold,
         .gemm = ref_gemm,
+        .gemm_float32 = ref_gemm, /* there is no other dtype */
         .grouped_gemm = ref_grouped_gemm,
         .grouped_gemm_dw = ref_grouped_gemm_dw,
         .rms_norm_forward = ref_rms_norm_forward,
