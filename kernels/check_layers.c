@@ -24,11 +24,11 @@ void check_copy(kernel_context *x, int64_t n, real *y, const real *from) {
     check_equal(x, "y", y, want, (size_t)n, sizeof *y);
 }
 
-void check_add(kernel_context *x, int64_t n, real *y, const real *from) {
-    check_begin(x, "add", CHECK_SIZES(n));
-    real *want = check_expect(x, CHECK_UPDATES, y, 1, n, n);
-    REF(x, add, n, want, from);
-    INNER(x, add, n, y, from);
+void check_add(kernel_context *x, int64_t n, real *y, const real *d, int64_t parts, const real *const *part) {
+    check_begin(x, "add", CHECK_SIZES(n, parts, d == NULL, d == y));
+    real *want = check_expect(x, d == y ? CHECK_UPDATES : CHECK_WRITES, y, 1, n, n);
+    REF(x, add, n, want, d == y ? want : d, parts, part);
+    INNER(x, add, n, y, d, parts, part);
     check_close(x, "y", y, want, 1, n, n, EXACT);
 }
 

@@ -98,8 +98,9 @@ typedef struct kernels {
     void (*zero)(kernel_context *, int64_t n, real *x);
     /* y = x */
     void (*copy)(kernel_context *, int64_t n, real *y, const real *x);
-    /* y += x, one rounding an element: the fold of gradients and the residual sum */
-    void (*add)(kernel_context *, int64_t n, real *y, const real *x);
+    /* y = ((d + part[0]) + part[1]) + ..., one rounding an addition: the fold of gradients.  d == NULL: the
+     * sum begins with part[0]; d == y: y += ...; no part overlaps y. */
+    void (*add)(kernel_context *, int64_t n, real *y, const real *d, int64_t parts, const real *const *part);
     /* dst[dst_row[i]] = src[src_row[i]] for i < n, rows of cols elements; a NULL index is the identity. */
     void (*copy_rows)(kernel_context *, int64_t n, int64_t cols, real *dst, const int32_t *dst_row,
                       const real *src, const int32_t *src_row);

@@ -124,7 +124,7 @@ static inline void norm_backward_strided(const context *x, int64_t cols, double 
                                          const real *rows, int64_t ldx, const real *rstd, const real *w) {
     real *to = x->accumulate ? x->s.dnorm_H : dw;
     x->k->rms_norm_backward(x->k->ctx, x->tokens, cols, scale, dx, lddx, d, to, dy, lddy, rows, ldx, rstd, w);
-    if (x->accumulate) x->k->add(x->k->ctx, cols, dw, to);
+    if (x->accumulate) x->k->add(x->k->ctx, cols, dw, dw, 1, (const real *const[]){to});
 }
 static inline void norm_backward(const context *x, real *dx, const real *d, real *dw, const real *dy,
                                  const real *rows, const real *rstd, const real *w) {

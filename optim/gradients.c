@@ -2,8 +2,6 @@
 
 #include "launch/memory.h"
 
-enum { FOLD_BLOCK = 1 << 16 }; /* elements: a few such blocks fit into the second cache */
-
 static int slot_of(const gradients *g, int64_t bucket) {
     if (bucket == BUCKET_EMBEDDING) return SLOT_EMBEDDING;
     if (bucket == bucket_head(g->p)) return SLOT_HEAD;
@@ -121,20 +119,6 @@ void gradients_begin(gradients *g) {
 
 /* ---- dense parameters ---- */
 
-/* sum (+)= part[0] + part[1] + ..., in this order, each element from the first to the last while it is in the
- * cache. */
-static void add_in_order(const gradients *g, real *sum, const real *const *part, int64_t parts, int64_t n,
-                         int first) {
-    const kernels *k = g->k;
-    int64_t block = k->host_memory ? FOLD_BLOCK : n;
-    for (int64_t at = 0; at < n; at += block) {
-        int64_t count = n - at < block ? n - at : block;
-        for (int64_t i = 0; i < parts; i++)
-            if (first && i == 0) k->copy(k->ctx, count, sum + at, part[i] + at);
-            else k->add(k->ctx, count, sum + at, part[i] + at);
-    }
-}
-
 /* Waits for a slot's messages and adds the parts in the order of the micro-batches. */
 static void complete(gradients *g, gradient_slot *s) {
     if (s->bucket < 0) return;
@@ -149,7 +133,7 @@ static void complete(gradients *g, gradient_slot *s) {
                                      : transport_came(g->world, s->request, step - 1,
                                                       s->received ? s->received + rank * s->part : NULL);
     }
-    add_in_order(g, sum, g->part, m->ranks, n, s->first);
+    g->k->add(g->k->ctx, n, sum, s->first ? NULL : sum, m->ranks, g->part);
     transport_taken(g->world, s->request);
     s->bucket = -1;
 }
@@ -239,7 +223,7 @@ static void fold_classes(gradients *g, int64_t b) {
     for (int q = 0; q < m->replica_classes; q++)
         if (q % m->groups == m->group) g->part[q] = class_part(g, b, q) + cut[m->group];
         else g->part[q] = transport_came(g->replicas, request, n, receive[n].data), n++;
-    add_in_order(g, g->owned + g->expert_at[b], g->part, m->replica_classes, mine, 1);
+    g->k->add(g->k->ctx, mine, g->owned + g->expert_at[b], NULL, m->replica_classes, g->part);
     transport_taken(g->replicas, request);
     transport_wait(g->replicas, request);
 }

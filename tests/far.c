@@ -51,7 +51,14 @@ static void far_free(kernel_context *x, void *p) {
 
 FAR(zero, (int64_t n, real *y), (n, F(y)))
 FAR(copy, (int64_t n, real *y, const real *z), (n, F(y), F(z)))
-FAR(add, (int64_t n, real *y, const real *z), (n, F(y), F(z)))
+static void far_add(kernel_context *x, int64_t n, real *y, const real *d, int64_t parts,
+                    const real *const *part) {
+    const char *operation = "add";
+    const real *inside[64];
+    REQUIRE(parts <= 64);
+    for (int64_t p = 0; p < parts; p++) inside[p] = F(part[p]);
+    x->inner.add(x->inner.ctx, n, F(y), F(d), parts, inside);
+}
 FAR(copy_rows,
     (int64_t n, int64_t cols, real *dst, const int32_t *dst_row, const real *src, const int32_t *src_row),
     (n, cols, F(dst), F(dst_row), F(src), F(src_row)))

@@ -132,7 +132,10 @@ static void case_memory(bench *b) {
     real *x = values(b, n), *y = values(b, n), *z = values(b, n);
     b->k->zero(b->k->ctx, n, z);
     b->k->copy(b->k->ctx, n, z, x);
-    b->k->add(b->k->ctx, n, y, x);
+    const real *part[12];
+    int64_t parts = PICK(b, 1, 2, 3, 12);
+    for (int64_t p = 0; p < parts; p++) part[p] = p ? values(b, n) : x;
+    b->k->add(b->k->ctx, n, y, (const real *[]){NULL, y, z}[draw(b) % 3], parts, part);
     int64_t blocks = (n + SUM_BLOCK - 1) / SUM_BLOCK;
     double *sums = buffer(b, blocks, sizeof *sums);
     uint64_t *digests = buffer(b, blocks, sizeof *digests);

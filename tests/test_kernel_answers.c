@@ -208,8 +208,13 @@ static void copies(const kernels *k) {
     EXPECT(y, 3, 4, 0, 0, 1, 2);
     k->copy_rows(k->ctx, 2, 2, y, NULL, x, one);
     EXPECT(y, 3, 4, 3, 4, 1, 2);
-    k->add(k->ctx, 2, sum, x);
+    k->add(k->ctx, 2, sum, sum, 1, (const real *const[]){x});
     EXPECT(sum, 2, 3);
+    k->add(k->ctx, 2, y, x, 2, (const real *const[]){x + 2, x + 4});
+    EXPECT(y, 9, 12);
+    k->add(k->ctx, 2, y, NULL, 3,
+           (const real *const[]){(real[]){1, -0.0f}, (real[]){0x1p24f, -0.0f}, (real[]){1, -0.0f}});
+    assert_true(y[0] == 0x1p24f && y[1] == 0 && signbit(y[1])); /* in this order, from the first */
     k->zero(k->ctx, 1, sum);
     k->copy(k->ctx, 1, sum + 1, x + 4);
     EXPECT(sum, 0, 5);

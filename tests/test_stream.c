@@ -34,6 +34,11 @@ static void copy(const sheet *s, int64_t from, int64_t n) {
     s->k->copy(s->k->ctx, n * 2 * W - (from + n == R ? 3 : 0), s->out[0] + from * 2 * W,
                s->in[0] + from * 2 * W);
 }
+static void add(const sheet *s, int64_t from, int64_t n) {
+    const real *part[] = {s->in[0] + from * 2 * W, s->in[1] + from * 2 * W, s->in[2] + from * 2 * W};
+    s->k->add(s->k->ctx, n * 2 * W - (from + n == R ? 3 : 0), s->out[0] + from * 2 * W, NULL, 3, part);
+    s->k->add(s->k->ctx, n * 2 * W, s->out[1] + from * 2 * W, part[1], 1, part);
+}
 static void copy_rows_from(const sheet *s, int64_t from, int64_t n) {
     s->k->copy_rows(s->k->ctx, n, W, s->out[0] + from * W, NULL, s->in[0], s->row_R + from);
 }
@@ -63,6 +68,7 @@ static const struct {
 } operations[] = {
     {"zero", zero},
     {"copy", copy},
+    {"add", add},
     {"copy_rows from", copy_rows_from},
     {"copy_rows to", copy_rows_to},
     {"rms_norm_forward", norm_forward},

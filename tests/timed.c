@@ -55,8 +55,9 @@ static void zero(kernel_context *x, int64_t n, real *y) {
 static void copy(kernel_context *x, int64_t n, real *y, const real *from) {
     TIMED(copy, 0, 2 * n, n, y, from);
 }
-static void add(kernel_context *x, int64_t n, real *y, const real *from) {
-    TIMED(add, 0, 3 * n, n, y, from);
+static void add(kernel_context *x, int64_t n, real *y, const real *d, int64_t parts,
+                const real *const *part) {
+    TIMED(add, 0, ((d != NULL) + parts + 1) * n, n, y, d, parts, part);
 }
 static void copy_rows(kernel_context *x, int64_t n, int64_t cols, real *dst, const int32_t *dst_row,
                       const real *src, const int32_t *src_row) {

@@ -63,10 +63,26 @@ void CPU_(copy)(kernel_context *ctx, int64_t n, float *y, const float *x) {
     }
 }
 
-void CPU_(add)(kernel_context *ctx, int64_t n, float *y, const float *x) {
-#pragma omp parallel for num_threads(threads_for(ctx, n)) schedule(static)
-    for (int64_t i = 0; i < n; i += LANES)
-        vf_store_n(y + i, vf_add(vf_load_n(y + i, n - i), vf_load_n(x + i, n - i)), n - i);
+/* All that is added is read once, a vector of each part after the other, and only the sum is written. */
+void CPU_(add)(kernel_context *ctx, int64_t n, float *y, const float *d, int64_t parts,
+               const float *const *part) {
+    const int64_t bytes = (parts + 1) * n * (int64_t)sizeof *y;
+    const int stream = d != y && stream_wanted(bytes, y, LANES);
+    const float *first = d ? d : part[0];
+#pragma omp parallel num_threads(threads_for(ctx, n))
+    {
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < n; i += LANES) {
+            vf sum = vf_load_n(first + i, n - i);
+            vf_fetch(first + i + AHEAD);
+            for (int64_t p = d ? 0 : 1; p < parts; p++) {
+                vf_fetch(part[p] + i + AHEAD);
+                sum = vf_add(sum, vf_load_n(part[p] + i, n - i));
+            }
+            vf_put_n(y + i, sum, n - i, stream);
+        }
+        stream_end(stream);
+    }
 }
 
 void CPU_(sum_blocks)(kernel_context *ctx, int64_t blocks, int64_t cols, int accumulate, float *sum,

@@ -46,15 +46,36 @@ extern "C" void cuda_copy(kernel_context *ctx, int64_t n, float *y, const float 
     if (n) CUDA_OK(cudaMemcpyAsync(y, x, (size_t)n * sizeof *x, cudaMemcpyDefault, ctx->stream));
 }
 
-static __global__ void __launch_bounds__(THREADS)
-    add_kernel(int64_t n, float *y, const float *x, bool whole) {
+/* What one launch adds up; where there is more, the next goes on from y. */
+enum { ADDENDS = 8 };
+struct addends {
+    const float *first, *part[ADDENDS];
+    int parts;
+    bool whole;
+};
+
+static __global__ void __launch_bounds__(THREADS) add_kernel(int64_t n, float *y, addends a) {
     int64_t i = 4 * ((int64_t)blockIdx.x * THREADS + threadIdx.x);
-    if (i < n) store4(y + i, add4(load4(y + i, n - i, whole), load4(x + i, n - i, whole)), n - i, whole);
+    if (i >= n) return;
+    float4 sum = load4(a.first + i, n - i, a.whole);
+    for (int p = 0; p < a.parts; p++) sum = add4(sum, load4(a.part[p] + i, n - i, a.whole));
+    store4(y + i, sum, n - i, a.whole);
 }
 
-extern "C" void cuda_add(kernel_context *ctx, int64_t n, float *y, const float *x) {
-    if (!n) return;
-    LAUNCH(add_kernel, grid_for(n), THREADS, 0, ctx->stream, n, y, x, aligned16(y, 0) && aligned16(x, 0));
+extern "C" void cuda_add(kernel_context *ctx, int64_t n, float *y, const float *d, int64_t parts,
+                         const float *const *part) {
+    int64_t p = d ? 0 : 1;
+    if (n && p == parts && y != d) cuda_copy(ctx, n, y, d ? d : part[0]);
+    for (const float *first = d ? d : part[0]; n && p < parts; first = y) {
+        addends a = {};
+        a.first = first;
+        a.whole = aligned16(y, 0) && aligned16(first, 0);
+        for (; a.parts < ADDENDS && p < parts; a.parts++, p++) {
+            a.part[a.parts] = part[p];
+            a.whole = a.whole && aligned16(part[p], 0);
+        }
+        LAUNCH(add_kernel, grid_for(n), THREADS, 0, ctx->stream, n, y, a);
+    }
 }
 
 /* A row's 4 * THREADS elements to a block; blocks of one row lie beside each other. */

@@ -40,5 +40,9 @@ void ref_embedding_forward(kernel_context *ctx, int64_t rows, int64_t h, real *x
 
 void ref_embedding_backward(kernel_context *ctx, int64_t rows, int64_t h, real *dw, const real *dx,
                             const int32_t *ids) {
-    for (int64_t i = 0; i < rows; i++) ref_add(ctx, h, dw + ids[i] * h, dx + i * h);
+    for (int64_t i = 0; i < rows; i++) {
+        const real *row = dx + i * h;
+        real *sum = dw + ids[i] * h;
+        ref_add(ctx, h, sum, sum, 1, &row);
+    }
 }

@@ -35,9 +35,13 @@ void ref_copy(kernel_context *ctx, int64_t n, real *y, const real *x) {
     for (int64_t i = 0; i < n; i++) y[i] = x[i];
 }
 
-void ref_add(kernel_context *ctx, int64_t n, real *y, const real *x) {
+void ref_add(kernel_context *ctx, int64_t n, real *y, const real *d, int64_t parts, const real *const *part) {
     (void)ctx;
-    for (int64_t i = 0; i < n; i++) y[i] += x[i];
+    for (int64_t i = 0; i < n; i++) {
+        real sum = d ? d[i] : part[0][i];
+        for (int64_t p = !d; p < parts; p++) sum += part[p][i];
+        y[i] = sum;
+    }
 }
 
 void ref_copy_rows(kernel_context *ctx, int64_t n, int64_t cols, real *dst, const int32_t *dst_row,
