@@ -1,6 +1,7 @@
 #include "train/plan.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "launch/memory.h"
 #include "launch/options.h"
@@ -51,6 +52,12 @@ static int print_memory(const config *c, int64_t ranks, error *e) {
     printf("on %d ranks (experts over %d, %d groups), a rank:\n", m.ranks, m.expert_parallel, m.groups);
     printf("  weights                   %s (dense %s, experts %s)\n", console_bytes(a, 4 * (dense + experts)),
            console_bytes(b, 4 * dense), console_bytes(d, 4 * experts));
+    if (c->kernels.dtype == DTYPE_BF16) {
+        const int both_forms =
+            strcmp(c->kernels.device, "cuda") != 0; /* rows, and columns, as products read */
+        printf("  weights in bf16           %s, kept through a step beside them\n",
+               console_bytes(a, (both_forms ? 4 : 2) * (dense + experts)));
+    }
     printf("  moments                   %s\n", console_bytes(a, 8 * owned));
     printf("  gradients                 %s\n", console_bytes(a, 4 * (owned + classes * experts)));
     printf("  activations               %s at %.2g x the expected expert load, %s in the worst case\n",

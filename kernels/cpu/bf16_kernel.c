@@ -4,6 +4,29 @@
 #include "kernels/cpu/gemm_rows.h"
 
 #undef FMA
-#define FMA        dot_pairs
+#define FMA dot_pairs
+
+#ifdef __AVX512F__
+#define PAST_CACHES(p, x) _mm512_stream_ps(p, x)
+#else
+#define PAST_CACHES(p, x) _mm256_stream_ps(p, x)
+#endif
+#define STREAM_1(i, q, r)                                                                                    \
+    PAST_CACHES(c, x##i);                                                                                    \
+    c += ldc;
+#define STREAM_2(i, q, r)                                                                                    \
+    PAST_CACHES(c, x##i);                                                                                    \
+    PAST_CACHES(c + GEMM_LANES, y##i);                                                                       \
+    c += ldc;
+#undef END_TILE
+#define END_TILE(rows, vectors)                                                                              \
+    if (d) {                                                                                                 \
+        ROWS_##rows(ADD_##vectors)                                                                           \
+    } else if (t->stream) {                                                                                  \
+        ROWS_##rows(STREAM_##vectors)                                                                        \
+    } else {                                                                                                 \
+        ROWS_##rows(WRITE_##vectors)                                                                         \
+    }
+
 #define KERNEL_FOR CPU_(bf16_kernel_for)
 #include "kernels/cpu/gemm_kernels.h"

@@ -1,6 +1,7 @@
 /* The table of the cpu backend. */
 #include "kernels/cpu/cpu.h"
 
+#include "kernels/cpu/held.h"
 #include "launch/memory.h"
 
 #ifdef __AVX512F__
@@ -12,6 +13,8 @@
 static void destroy(kernels *k) {
     mem_free(k->ctx->scratch);
     mem_free(k->ctx->shared);
+    CPU_(held_free)(k->ctx->held);
+    mem_free(k->ctx->held);
     mem_free(k->ctx);
 }
 
@@ -21,6 +24,7 @@ void CPU_(kernels_cpu)(kernels *k, int threads, kernels_dtype dtype) {
     ctx->dtype = dtype;
     ctx->scratch = mem_alloc((size_t)threads * THREAD_SCRATCH, "scratch of the cpu backend's threads");
     ctx->shared = mem_alloc(SHARED_SCRATCH, "shared scratch of the cpu backend");
+    ctx->held = mem_alloc(sizeof *ctx->held, "the cpu backend's held weights");
     *k = (kernels){
         .name = NAME,
         .ctx = ctx,

@@ -26,6 +26,7 @@ struct kernel_context {
     kernels_dtype dtype; /* how products and attention read their operands */
     char *scratch;       /* [threads][THREAD_SCRATCH], 64-byte aligned; dirty between operations */
     char *shared;        /* [SHARED_SCRATCH], likewise */
+    struct held *held;   /* weights in bf16: held.h */
 };
 
 /* The calling thread's own scratch, inside a parallel region or outside one. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/held.h"
 
 enum {
     COLUMN_BLOCK = 8 * PANEL, /* columns of B that are packed at one time */
@@ -221,7 +222,7 @@ static void on_threads(kernel_context *ctx, gemm_on_thread *product, const gemm_
         product(thread_scratch(ctx), g, NULL);
         return;
     }
-    const gemm_grid grid = CPU_(gemm_grid_for)(ctx, threads, g->m, g->n);
+    const gemm_grid grid = CPU_(gemm_grid_for)(ctx, threads, g->m, g->n, g->held != NULL);
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int part = 0; part < grid.rows * grid.columns; part++) {
         const gemm_problem mine = CPU_(gemm_part)(g, grid, part);
@@ -231,11 +232,13 @@ static void on_threads(kernel_context *ctx, gemm_on_thread *product, const gemm_
 
 void CPU_(gemm)(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c, int64_t ldc,
                 const float *d, const float *a, int64_t lda, const float *b, int64_t ldb) {
-    on_threads(ctx, gemm_for(ctx), &(gemm_problem){form, m, n, k, c, ldc, d, a, lda, b, ldb});
+    gemm_problem g = {form, m, n, k, c, ldc, d, a, lda, b, ldb, NULL, 0};
+    g.held = CPU_(held_pack)(ctx, &g);
+    on_threads(ctx, gemm_for(ctx), &g);
 }
 
 void CPU_(gemm_float32)(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c,
                         int64_t ldc, const float *d, const float *a, int64_t lda, const float *b,
                         int64_t ldb) {
-    on_threads(ctx, CPU_(gemm_float), &(gemm_problem){form, m, n, k, c, ldc, d, a, lda, b, ldb});
+    on_threads(ctx, CPU_(gemm_float), &(gemm_problem){form, m, n, k, c, ldc, d, a, lda, b, ldb, NULL, 0});
 }

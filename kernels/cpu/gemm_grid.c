@@ -12,13 +12,13 @@ static int64_t vectors_of(int64_t n) {
 }
 
 /* The grid whose largest part is smallest; of equal ones the one whose parts pack least: B, and in bf16 A. */
-gemm_grid CPU_(gemm_grid_for)(const kernel_context *ctx, int threads, int64_t m, int64_t n) {
+gemm_grid CPU_(gemm_grid_for)(const kernel_context *ctx, int threads, int64_t m, int64_t n, int held) {
     gemm_grid best = {1, threads};
     int64_t best_size = INT64_MAX, best_packed = 0;
     for (int rows = 1; rows <= threads; rows++) {
         const int columns = threads / rows;
         const int64_t height = (m + rows - 1) / rows, width = (vectors_of(n) + columns - 1) / columns;
-        const int64_t packed = (ctx->dtype == DTYPE_BF16 ? height : 0) + width * GEMM_LANES;
+        const int64_t packed = (ctx->dtype == DTYPE_BF16 ? height : 0) + (held ? 0 : width * GEMM_LANES);
         if (height * width < best_size || (height * width == best_size && packed < best_packed)) {
             best = (gemm_grid){rows, columns};
             best_size = height * width;
@@ -40,5 +40,6 @@ gemm_problem CPU_(gemm_part)(const gemm_problem *whole, gemm_grid grid, int part
     if (g.d) g.d += i * g.ldc + j;
     g.a += g.form == GEMM_TN ? i : i * g.lda;
     g.b += g.form == GEMM_NT ? j * g.ldb : j;
+    g.held_column = j;
     return g;
 }

@@ -42,6 +42,7 @@ typedef struct gemm_tile {
      * (p & panel_mask) * PANEL.  A mask of -1 keeps it all, a mask of 8 only what is still to be read. */
     float *panel;
     int64_t panel_mask;
+    int stream; /* only in bf16: c is written past the caches (stream.h) */
 } gemm_tile;
 
 typedef void gemm_kernel(const gemm_tile *t);
@@ -72,6 +73,11 @@ void CPU_(bf16_panels)(float *dst, int64_t ld, int64_t step, const float *x, int
  * follows them. */
 void CPU_(bf16_tiles)(float *dst, int64_t step, const float *x, int64_t ldx, int64_t k, int64_t m);
 
+struct gemm_problem;
+/* dst [pairs, PANEL] = up to PANEL columns from j on of B of g, in the block of k from p on, zeros beyond
+ * n. */
+void CPU_(bf16_panel)(float *dst, void *scratch, const struct gemm_problem *g, int64_t p, int64_t j);
+
 /* C [m,n] = D + op(A) op(B), the arguments of kernels.h's gemm. */
 typedef struct gemm_problem {
     gemm_form form;
@@ -83,6 +89,9 @@ typedef struct gemm_problem {
     int64_t lda;
     const float *b;
     int64_t ldb;
+    /* In bf16, B as held.h has it, or NULL; and which of its columns is this problem's first. */
+    const float *held;
+    int64_t held_column;
 } gemm_problem;
 
 /* Computes g on the calling thread alone, with THREAD_SCRATCH bytes of scratch.  next is what the thread
@@ -104,7 +113,8 @@ typedef struct gemm_grid {
 
 /* How many threads a product of this size is worth. */
 int CPU_(gemm_threads)(const kernel_context *ctx, int64_t m, int64_t n, int64_t k);
-gemm_grid CPU_(gemm_grid_for)(const kernel_context *ctx, int threads, int64_t m, int64_t n);
+/* held: B is packed already. */
+gemm_grid CPU_(gemm_grid_for)(const kernel_context *ctx, int threads, int64_t m, int64_t n, int held);
 /* Part `part` of the grid: rows and columns cut at boundaries that suit the tiles.  It may be empty. */
 gemm_problem CPU_(gemm_part)(const gemm_problem *whole, gemm_grid grid, int part);
 

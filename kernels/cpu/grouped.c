@@ -2,6 +2,7 @@
  * segments and computes its own part of each C, so uneven experts make no uneven threads, and no two threads
  * touch one element. */
 #include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/held.h"
 
 typedef struct grouped_problem {
     int64_t segments;
@@ -10,7 +11,7 @@ typedef struct grouped_problem {
     int64_t stride;      /* between the experts' matrices: b, or c for weight gradients */
 } grouped_problem;
 
-static gemm_problem segment_problem(const grouped_problem *q, const segment *s) {
+static gemm_problem segment_problem(const kernel_context *ctx, const grouped_problem *q, const segment *s) {
     gemm_problem g = q->common;
     g.a += s->row * g.lda;
     if (g.form == GEMM_TN) {
@@ -22,6 +23,7 @@ static gemm_problem segment_problem(const grouped_problem *q, const segment *s) 
         g.m = s->rows;
         g.b += s->expert * q->stride;
         g.c += s->row * g.ldc;
+        g.held = CPU_(held_pairs)(ctx, &g);
     }
     return g;
 }
@@ -32,15 +34,37 @@ static int64_t segment_from(const grouped_problem *q, int64_t i) {
     return i;
 }
 
-static void grouped_part(const kernel_context *ctx, const grouped_problem *q, gemm_grid grid, int part) {
+/* How threads share the products: each its part of every C, or, where `rows` is not 0, of the rows of all
+ * segments together.  Then no two threads pack the same rows, nor, but for one, the same weights. */
+typedef struct sharing {
+    gemm_grid grid;
+    int64_t rows, threads;
+} sharing;
+
+/* What part `part` computes of segment i, before which there are so many rows. */
+static gemm_problem segment_part(const kernel_context *ctx, const grouped_problem *q, const sharing *w,
+                                 int part, int64_t i, int64_t before) {
+    gemm_problem g = segment_problem(ctx, q, &q->s[i]);
+    if (!w->rows) return CPU_(gemm_part)(&g, w->grid, part);
+    const int64_t begin = part * w->rows / w->threads - before,
+                  end = (part + 1) * w->rows / w->threads - before;
+    const int64_t first = begin > 0 ? min64(begin, g.m) : 0;
+    g.m = end > first ? min64(end, g.m) - first : 0;
+    g.a += first * g.lda;
+    g.c += first * g.ldc;
+    return g;
+}
+
+static void grouped_part(const kernel_context *ctx, const grouped_problem *q, const sharing *w, int part) {
     gemm_on_thread *product = gemm_for(ctx);
     void *scratch = thread_scratch(ctx);
+    int64_t before = 0;
     for (int64_t i = segment_from(q, 0), after; i < q->segments; i = after) {
         after = segment_from(q, i + 1);
-        const gemm_problem whole = segment_problem(q, &q->s[i]), mine = CPU_(gemm_part)(&whole, grid, part);
+        const gemm_problem mine = segment_part(ctx, q, w, part, i, before);
+        before += q->s[i].rows;
         if (after < q->segments) {
-            const gemm_problem whole_next = segment_problem(q, &q->s[after]);
-            const gemm_problem next = CPU_(gemm_part)(&whole_next, grid, part);
+            const gemm_problem next = segment_part(ctx, q, w, part, after, before);
             product(scratch, &mine, &next);
         } else {
             product(scratch, &mine, NULL);
@@ -48,19 +72,32 @@ static void grouped_part(const kernel_context *ctx, const grouped_problem *q, ge
     }
 }
 
+/* Packs the weights of these segments that may be kept (held.h). */
+static void pack_weights(const kernel_context *ctx, const grouped_problem *q) {
+    for (int64_t i = segment_from(q, 0); i < q->segments; i = segment_from(q, i + 1)) {
+        const gemm_problem g = segment_problem(ctx, q, &q->s[i]);
+        CPU_(held_pack)(ctx, &g);
+    }
+}
+
 /* m is the height of a typical C, rows the rows of all segments. */
 static void grouped_run(kernel_context *ctx, const grouped_problem *q, int64_t m, int64_t rows) {
     if (rows == 0) return;
-    const int64_t inner = q->common.form == GEMM_TN ? q->common.m : q->common.k;
+    const int gradient = q->common.form == GEMM_TN;
+    const int64_t inner = gradient ? q->common.m : q->common.k;
     const int threads = CPU_(gemm_threads)(ctx, rows, q->common.n, inner);
+    sharing w = {.grid = {1, 1}};
+    if (!gradient) pack_weights(ctx, q);
     if (threads == 1) {
-        grouped_part(ctx, q, (gemm_grid){1, 1}, 0);
+        grouped_part(ctx, q, &w, 0);
         return;
     }
-    const gemm_grid grid = CPU_(gemm_grid_for)(ctx, threads, m, q->common.n);
+    if (gradient || ctx->dtype == DTYPE_FLOAT32)
+        w.grid = CPU_(gemm_grid_for)(ctx, threads, m, q->common.n, 0);
+    else w = (sharing){{threads, 1}, rows, threads};
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int part = 0; part < grid.rows * grid.columns; part++) {
-        grouped_part(ctx, q, grid, part);
+    for (int part = 0; part < w.grid.rows * w.grid.columns; part++) {
+        grouped_part(ctx, q, &w, part);
     }
 }
 

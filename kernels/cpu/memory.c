@@ -15,11 +15,6 @@ void CPU_(free)(kernel_context *ctx, void *p) {
     mem_free(p);
 }
 
-/* Operands are read as they are. */
-void CPU_(hold)(kernel_context *ctx, int64_t n, const float *x) {
-    (void)ctx, (void)n, (void)x;
-}
-
 /* Pieces of so many elements: copied by the C library where they are to stay in the cache. */
 enum { PIECE = 1 << 10 };
 
