@@ -5,7 +5,8 @@
  * ld is the distance between rows in elements.  Buffers, lists of rows and ids too, live in the backend's
  * memory (alloc): model code never looks into one, except through to_host, or where host_memory says that it
  * may (kernels/twin.h).  Only lists of segments are host memory.  Outputs overlap inputs only where an
- * operation says that they may.  Operations take effect in the order of the calls; only to_host waits.
+ * operation says that they may.  Operations take effect in the order of the calls; only to_host
+ * and fetched wait.
  *
  * Shapes: T rows (tokens of one micro-batch), H hidden, F inner size of an FFN, N FFN experts, Z identity
  * experts, K experts chosen per token, V vocabulary.
@@ -83,6 +84,10 @@ typedef struct kernels {
     const struct wires
         *wires; /* how its memory travels without the host (kernels/wire.h); NULL: it does not */
     size_t (*left)(kernel_context *); /* bytes that alloc could still give; NULL: nobody can say */
+    /* to_host in two halves, so that a device has work while the host waits: fetch begins, and fetched
+     * returns when the bytes of all that began are there.  NULL, both: to_host does. */
+    void (*fetch)(kernel_context *, void *host, const void *device, size_t bytes);
+    void (*fetched)(kernel_context *);
     int64_t head_rows; /* rows whose logits exist at one time: decides bits of the head's gradient */
     int host_memory;   /* alloc's memory is the process's own: host code may read and write it in place */
     int shares; /* where host_memory: other ranks of the host may read what is sent in place; settled by

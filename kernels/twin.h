@@ -22,6 +22,15 @@ static inline void twin_free(const void *table, void *twin) {
 static inline void twin_read(const kernels *k, void *twin, const void *table, size_t bytes) {
     if (twin != table) k->to_host(k->ctx, twin, table, bytes);
 }
+/* The same in two halves: the twins have what was written when twin_fetched returns. */
+static inline void twin_fetch(const kernels *k, void *twin, const void *table, size_t bytes) {
+    if (twin == table) return;
+    if (k->fetch) k->fetch(k->ctx, twin, table, bytes);
+    else k->to_host(k->ctx, twin, table, bytes);
+}
+static inline void twin_fetched(const kernels *k) {
+    if (k->fetched) k->fetched(k->ctx);
+}
 /* Kernels get what the host wrote. */
 static inline void twin_write(const kernels *k, void *table, const void *twin, size_t bytes) {
     if (twin != table) k->to_device(k->ctx, table, twin, bytes);

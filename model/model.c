@@ -327,14 +327,13 @@ static void read_stats(model *m) {
     const token_rows *r = &m->rows, *host = &m->host_rows;
     int64_t t = x->tokens, seq = x->seq;
     size_t bytes = (size_t)t * sizeof(real);
-    twin_read(x->k, host->loss_T, r->loss_T, bytes);
-    twin_read(x->k, host->z_T, r->z_T, bytes);
-    twin_read(x->k, host->sum_sq_T, r->sum_sq_T, bytes);
+    twin_fetch(x->k, host->loss_T, r->loss_T, bytes);
+    twin_fetch(x->k, host->z_T, r->z_T, bytes);
+    twin_fetch(x->k, host->sum_sq_T, r->sum_sq_T, bytes);
+    if (m->mtp_on) twin_fetch(x->k, m->mtp_saved.loss_host, m->mtp_saved.loss_T, bytes);
+    twin_fetched(x->k);
     m->stats = (model_stats){.lm = mean(host->loss_T, t, m->counted), .z = mean(host->z_T, t, t)};
-    if (m->mtp_on) {
-        twin_read(x->k, m->mtp_saved.loss_host, m->mtp_saved.loss_T, bytes);
-        m->stats.mtp = mean(m->mtp_saved.loss_host, t, m->counted2);
-    }
+    if (m->mtp_on) m->stats.mtp = mean(m->mtp_saved.loss_host, t, m->counted2);
     for (int64_t i = 0; i < t; i++) m->stats.hidden_l2 += sqrt((double)host->sum_sq_T[i]) / (double)t;
     for (int64_t b = 0; b < x->batch; b++) {
         int64_t counted = 0;
@@ -406,8 +405,9 @@ void model_embedding_backward(model *m, real *embedding) {
     for (int64_t l = 0; l < m->x.c.num_layers; l++) {
         layer_saved *s = &m->saved[l];
         moe_read_stats(&m->x, &s->moe);
-        twin_read(k, s->max_host_T, s->max_T, (size_t)m->x.tokens * sizeof *s->max_T);
+        twin_fetch(k, s->max_host_T, s->max_T, (size_t)m->x.tokens * sizeof *s->max_T);
     }
+    twin_fetched(k);
 }
 
 double model_layer_max(const model *m, int64_t layer) {

@@ -96,10 +96,13 @@ void moe_route(context *x, moe_saved *s, const real *router, const real *bias, c
     context_progress(x);
     k->router_forward(k->ctx, shape, s->prob_TE, s->index_TK, s->weight_TK, s->count_E, s->sum_E,
                       x->s.logits_TE, bias);
-    twin_read(k, s->index_host, s->index_TK, choices * sizeof *s->index_TK);
-    twin_read(k, s->stats.count_E, s->count_E, n * sizeof *s->count_E);
-    twin_read(k, prob_sum, s->sum_E, n * sizeof *s->sum_E);
-    if (x->exchange.shape.ranks > 1) exchange_announce(&x->exchange, &s->plan, s->index_host, x->tokens);
+    twin_fetch(k, s->index_host, s->index_TK, choices * sizeof *s->index_TK);
+    twin_fetch(k, s->stats.count_E, s->count_E, n * sizeof *s->count_E);
+    twin_fetch(k, prob_sum, s->sum_E, n * sizeof *s->sum_E);
+    if (x->exchange.shape.ranks > 1) {
+        twin_fetched(k);
+        exchange_announce(&x->exchange, &s->plan, s->index_host, x->tokens);
+    }
     s->loss_scale = loss_scale;
 }
 
@@ -194,7 +197,10 @@ static void count_choices(const context *x, moe_saved *s) {
 }
 
 void moe_dispatch(context *x, moe_saved *s, const real *y) {
-    if (x->exchange.shape.ranks == 1) exchange_announce(&x->exchange, &s->plan, s->index_host, x->tokens);
+    if (x->exchange.shape.ranks == 1) {
+        twin_fetched(x->k);
+        exchange_announce(&x->exchange, &s->plan, s->index_host, x->tokens);
+    }
     exchange_plan_finish(&x->exchange, &s->plan, s->index_host);
     for (int64_t c = 0; c < x->exchange.shape.chunks; c++)
         exchange_dispatch(&x->exchange, &s->plan, 0, c, y, s->weight_TK);
@@ -309,5 +315,5 @@ void moe_backward_combine(context *x, moe_saved *s, real *dy, real *router_grad,
 }
 
 void moe_read_stats(const context *x, moe_saved *s) {
-    twin_read(x->k, s->stats.dprob_sum_E, s->sum_E, (size_t)experts_total(&x->c) * sizeof *s->sum_E);
+    twin_fetch(x->k, s->stats.dprob_sum_E, s->sum_E, (size_t)experts_total(&x->c) * sizeof *s->sum_E);
 }

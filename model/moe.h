@@ -67,7 +67,7 @@ void moe_recheck(context *x, const moe_saved *s, const layer_tensors *w);
 void moe_backward_combine(context *x, moe_saved *s, real *dy_TH, real *router_grad, const layer_tensors *w,
                           real *const *class_grad, const int *class_of, const real *y_TH,
                           const real *dout_TH);
-/* After a micro-batch's backward: s->stats.dprob_sum_E is the host's. */
+/* After a micro-batch's backward: s->stats.dprob_sum_E is the host's after the caller's twin_fetched. */
 void moe_read_stats(const context *x, moe_saved *s);
 
 #endif

@@ -11,13 +11,19 @@
 #include "launch/error.h"
 #include "launch/memory.h"
 
-enum { PAGE = 4096 };
+enum { PAGE = 4096, FETCHES = 256 };
 static const size_t ROOM = (size_t)1 << 36; /* of addresses */
 
 struct kernel_context {
     kernels inner;
     char *far, *near; /* the same pages: as given out, closed, and as kernels see them */
     size_t used;
+    struct {
+        void *host;
+        void *copy;
+        size_t bytes;
+    } fetched[FETCHES];
+    int fetches;
 };
 
 static void *far_alloc(kernel_context *x, size_t bytes, const char *what) {
@@ -140,6 +146,24 @@ FAR(digest, (int64_t n, uint64_t *out, const real *z), (n, F(out), F(z)))
 FAR(to_host, (void *host, const void *device, size_t bytes), (host, F(device), bytes))
 FAR(to_device, (void *device, const void *host, size_t bytes), (F(device), host, bytes))
 
+/* What is not waited for is not there: it is garbage until then. */
+static void far_fetch(kernel_context *x, void *host, const void *device, size_t bytes) {
+    if (x->fetches == FETCHES) FAULT(70, "fetch: more than %d at one time", FETCHES);
+    void *copy = mem_alloc(bytes, "what is fetched");
+    memcpy(copy, near(x, "fetch", device), bytes);
+    memset(host, 0x99, bytes);
+    x->fetched[x->fetches].host = host;
+    x->fetched[x->fetches].copy = copy;
+    x->fetched[x->fetches++].bytes = bytes;
+}
+static void far_fetched(kernel_context *x) {
+    for (int i = 0; i < x->fetches; i++) {
+        memcpy(x->fetched[i].host, x->fetched[i].copy, x->fetched[i].bytes);
+        mem_free(x->fetched[i].copy);
+    }
+    x->fetches = 0;
+}
+
 static void destroy(kernels *k) {
     kernel_context *x = k->ctx;
     kernels_close(&x->inner);
@@ -193,6 +217,8 @@ static void wrap(kernels *k) {
         .digest = far_digest,
         .to_host = far_to_host,
         .to_device = far_to_device,
+        .fetch = far_fetch,
+        .fetched = far_fetched,
         .destroy = destroy,
     };
 }

@@ -89,6 +89,7 @@ static void test_faults(void **state) {
     expect_fault(PARTIAL_MASK, "a collective of lanes 0x1");
     expect_fault(TOO_MANY_THREADS, "2048 threads a block");
     expect_fault(TOO_MUCH_SHARED, "bytes of shared memory");
+    expect_fault(UNASKED_SHARED, "50176 bytes of shared memory");
     expect_fault(OUTSIDE_COPY, "an asynchronous copy");
 }
 

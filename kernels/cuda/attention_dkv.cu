@@ -13,6 +13,25 @@ typedef struct query_figures {
     int first[QUERIES]; /* key; of rows beyond the last, one that is never reached */
 } query_figures;
 
+/* Scores become weights, and the gradients of weights those of scores.  row: this thread's first key; query:
+ * column 0.  EDGE: some of these queries do not see some of the group's keys. */
+template <bool EDGE>
+static __device__ __forceinline__ void weights(float (&score)[QUERIES / 8][4],
+                                               float (&d_weight)[QUERIES / 8][4], float scale, int row,
+                                               int query, const query_figures *f) {
+#pragma unroll
+    for (int j = 0; j < QUERIES / 8; j++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int column = 8 * j + threadIdx.x % 4 * 2 + i % 2, at = row + i / 2 * 8;
+            float x = fmaf(score[j][i], scale, -f->lse[column]);
+            if (EDGE)
+                x = (at > query + column) | (at < f->first[column]) ? -INFINITY : x; /* | : no branches */
+            score[j][i] = exp2_approximate(x);
+            d_weight[j][i] = score[j][i] * (d_weight[j][i] - f->delta[column]);
+        }
+}
+
 template <int QK, int V>
 static __global__ void __launch_bounds__(THREADS, 1)
     dkv_kernel(attention_call p, float *dkv, float *dk_rope_part, const float *lse, const float *delta) {
@@ -61,41 +80,26 @@ static __global__ void __launch_bounds__(THREADS, 1)
         char *queries_at = places + block % PLACES * PLACE, *d_o_at = queries_at + Q_BYTES;
         if (block * QUERIES + QUERIES >
             key + group_row) { /* else none of them sees any of the group's keys */
-            float score[QUERIES / 8][4] = {};
-            tile_product<QUERIES, ALONG_K, ALONG_K, QK / 16>(score, k_tile, panel_bytes(ROWS), group_row,
-                                                             queries_at, panel_bytes(QUERIES), 0);
+            float score[QUERIES / 8][4] = {}, d_weight[QUERIES / 8][4] = {};
+            products_begin(score, d_weight);
+            tile_product_start<QUERIES, ALONG_K, ALONG_K, QK / 16>(
+                score, k_tile, panel_bytes(ROWS), group_row, queries_at, panel_bytes(QUERIES), 0);
+            tile_product_start<QUERIES, ALONG_K, ALONG_K, V / 16>(d_weight, v_tile, panel_bytes(ROWS),
+                                                                  group_row, d_o_at, panel_bytes(QUERIES), 0);
+            products_wait<0>(score, d_weight);
+            if (block * QUERIES < key + group_row + GROUP_ROWS - 1 || f->first[QUERIES - 1] > key + group_row)
+                weights<true>(score, d_weight, p.scale * LOG2_E, (int)row, (int)(block * QUERIES), f);
+            else weights<false>(score, d_weight, p.scale * LOG2_E, 0, 0, f);
+            uint32_t weight[QUERIES / 16][4], d_score[QUERIES / 16][4];
 #pragma unroll
-            for (int j = 0; j < QUERIES / 8; j++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    int column = 8 * j + threadIdx.x % 4 * 2 + i % 2;
-                    int64_t at = row + i / 2 * 8;
-                    bool seen = at <= block * QUERIES + column && at >= f->first[column];
-                    score[j][i] =
-                        seen ? exp2_approximate(fmaf(score[j][i], p.scale * LOG2_E, -f->lse[column])) : 0;
-                }
-            uint32_t weight[QUERIES / 16][4];
-#pragma unroll
-            for (int t = 0; t < QUERIES / 16; t++) fragment_of_result(weight[t], score, t);
-#pragma unroll
-            for (int c = 0; c < V_PANELS; c++)
-                fragment_product<PANEL, ACROSS_K, QUERIES / 16>(dv[c], weight, d_o_at, panel_bytes(QUERIES),
-                                                                c * PANEL);
-
-            float d_weight[QUERIES / 8][4] = {};
-            tile_product<QUERIES, ALONG_K, ALONG_K, V / 16>(d_weight, v_tile, panel_bytes(ROWS), group_row,
-                                                            d_o_at, panel_bytes(QUERIES), 0);
-#pragma unroll
-            for (int j = 0; j < QUERIES / 8; j++)
-#pragma unroll
-                for (int i = 0; i < 4; i++)
-                    score[j][i] *= d_weight[j][i] - f->delta[8 * j + threadIdx.x % 4 * 2 + i % 2];
-#pragma unroll
-            for (int t = 0; t < QUERIES / 16; t++) fragment_of_result(weight[t], score, t);
-#pragma unroll
-            for (int c = 0; c < QK_PANELS; c++)
-                fragment_product<PANEL, ACROSS_K, QUERIES / 16>(dk[c], weight, queries_at,
-                                                                panel_bytes(QUERIES), c * PANEL);
+            for (int t = 0; t < QUERIES / 16; t++) {
+                fragment_of_result(weight[t], score, t);
+                fragment_of_result(d_score[t], d_weight, t);
+            }
+            products_begin(dv, dk, weight, d_score);
+            fragment_product_start<PANEL, ACROSS_K>(dv, weight, d_o_at, panel_bytes(QUERIES));
+            fragment_product_start<PANEL, ACROSS_K>(dk, d_score, queries_at, panel_bytes(QUERIES));
+            products_wait<0>(dv, dk, weight, d_score);
         }
         copy_async_wait<0>();
         tile_filled();

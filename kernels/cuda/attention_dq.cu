@@ -5,6 +5,30 @@
 enum { QUERIES = 128, THREADS = QUERIES / GROUP_ROWS * GROUP, PLACES = 2 };
 static const float LOG2_E = 1.44269504f;
 
+/* This thread's two rows: their place in the sequence, the first key that they see, figures. */
+typedef struct rows {
+    int position[2], first[2];
+    float lse[2], delta[2]; /* lse in units of log2(e) */
+} rows;
+
+/* Scores become their gradients.  key: column 0.  EDGE: some rows of the group do not see some of these keys.
+ */
+template <bool EDGE>
+static __device__ __forceinline__ void gradients(float (&score)[KEYS / 8][4],
+                                                 const float (&d_weight)[KEYS / 8][4], float scale, int key,
+                                                 const rows &r) {
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int at = key + 8 * j + threadIdx.x % 4 * 2 + i % 2;
+            float x = fmaf(score[j][i], scale, -r.lse[i / 2]);
+            if (EDGE)
+                x = (at > r.position[i / 2]) | (at < r.first[i / 2]) ? -INFINITY : x; /* | : no branches */
+            score[j][i] = exp2_approximate(x) * (d_weight[j][i] - r.delta[i / 2]);
+        }
+}
+
 template <int QK, int V>
 static __global__ void __launch_bounds__(THREADS, 1)
     dq_kernel(attention_call p, float *dq, const float *lse, const float *delta) {
@@ -33,15 +57,15 @@ static __global__ void __launch_bounds__(THREADS, 1)
         copy_async_commit();
     };
     fill(first_block);
-    int64_t position[2], first[2];
-    float row_lse[2], row_delta[2];
+    rows r;
+    int64_t group_first = first_key_of(p, b, min(group + GROUP_ROWS, s.seq) - 1);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         int64_t i = min(group + 16 * warp_of_group() + threadIdx.x % WARP / 4 + 8 * half, s.seq - 1);
-        position[half] = i;
-        first[half] = first_key_of(p, b, i);
-        row_lse[half] = lse[result_row(s, b, i, h)] * LOG2_E;
-        row_delta[half] = delta[result_row(s, b, i, h)];
+        r.position[half] = (int)i;
+        r.first[half] = (int)first_key_of(p, b, i);
+        r.lse[half] = lse[result_row(s, b, i, h)] * LOG2_E;
+        r.delta[half] = delta[result_row(s, b, i, h)];
     }
     copy_async_wait<0>();
     tile_filled();
@@ -54,27 +78,21 @@ static __global__ void __launch_bounds__(THREADS, 1)
         char *keys_at = places + block % PLACES * PLACE, *values_at = keys_at + K_BYTES;
         if (group < s.seq && key < group + GROUP_ROWS) {
             float score[KEYS / 8][4] = {}, d_weight[KEYS / 8][4] = {};
-            tile_product<KEYS, ALONG_K, ALONG_K, QK / 16>(score, q_tile, panel_bytes(QUERIES), group_row,
-                                                          keys_at, panel_bytes(KEYS), 0);
-            tile_product<KEYS, ALONG_K, ALONG_K, V / 16>(d_weight, d_o_tile, panel_bytes(QUERIES), group_row,
-                                                         values_at, panel_bytes(KEYS), 0);
-#pragma unroll
-            for (int j = 0; j < KEYS / 8; j++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    int64_t at = key + 8 * j + threadIdx.x % 4 * 2 + i % 2;
-                    bool seen = at <= position[i / 2] && at >= first[i / 2];
-                    float weight =
-                        seen ? exp2_approximate(fmaf(score[j][i], p.scale * LOG2_E, -row_lse[i / 2])) : 0;
-                    score[j][i] = weight * (d_weight[j][i] - row_delta[i / 2]);
-                }
+            products_begin(score, d_weight);
+            tile_product_start<KEYS, ALONG_K, ALONG_K, QK / 16>(score, q_tile, panel_bytes(QUERIES),
+                                                                group_row, keys_at, panel_bytes(KEYS), 0);
+            tile_product_start<KEYS, ALONG_K, ALONG_K, V / 16>(d_weight, d_o_tile, panel_bytes(QUERIES),
+                                                               group_row, values_at, panel_bytes(KEYS), 0);
+            products_wait<0>(score, d_weight);
+            if (key + KEYS - 1 > group || key < group_first)
+                gradients<true>(score, d_weight, p.scale * LOG2_E, (int)key, r);
+            else gradients<false>(score, d_weight, p.scale * LOG2_E, 0, r);
             uint32_t d_score[KEYS / 16][4];
 #pragma unroll
             for (int t = 0; t < KEYS / 16; t++) fragment_of_result(d_score[t], score, t);
-#pragma unroll
-            for (int c = 0; c < PANELS; c++)
-                fragment_product<PANEL, ACROSS_K, KEYS / 16>(sum[c], d_score, keys_at, panel_bytes(KEYS),
-                                                             c * PANEL);
+            products_begin(sum, d_score);
+            fragment_product_start<PANEL, ACROSS_K>(sum, d_score, keys_at, panel_bytes(KEYS));
+            products_wait<0>(sum, d_score);
         }
         copy_async_wait<0>();
         tile_filled();

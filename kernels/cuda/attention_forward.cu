@@ -22,9 +22,9 @@ static __device__ __forceinline__ float row_sum(float x) {
 
 /* What a thread carries from one block of keys to the next, for its two rows: lane / 4 and 8 more. */
 template <int V> struct running {
-    float out[V / 8][4]; /* sum of 2^(score - top) * value */
-    float top[2];        /* largest score so far, of scores in units of log2(e) */
-    float sum[2];        /* of 2^(score - top), over this thread's columns */
+    float out[1][V / 8][4]; /* sum of 2^(score - top) * value */
+    float top[2];           /* largest score so far, of scores in units of log2(e) */
+    float sum[2];           /* of 2^(score - top), over this thread's columns */
 };
 
 /* Scores become 2^(score - top); out and sum are scaled to the new top. */
@@ -48,21 +48,23 @@ static __device__ __forceinline__ void softmax(float (&score)[KEYS / 8][4], runn
         r.sum[half] = fmaf(r.sum[half], factor, sum);
 #pragma unroll
         for (int j = 0; j < V / 8; j++) {
-            r.out[j][2 * half] *= factor;
-            r.out[j][2 * half + 1] *= factor;
+            r.out[0][j][2 * half] *= factor;
+            r.out[0][j][2 * half + 1] *= factor;
         }
     }
 }
 
-/* Keys that a row may not see score minus infinity.  position, first: of this thread's two rows. */
-static __device__ __forceinline__ void mask(float (&score)[KEYS / 8][4], int64_t key, const int64_t *position,
-                                            const int64_t *first) {
+/* Keys that a row may not see score minus infinity.  key: column 0; position, first: of this thread's two
+ * rows. No branches: they would cost more than the scores. */
+static __device__ __forceinline__ void mask(float (&score)[KEYS / 8][4], int key, const int *position,
+                                            const int *first) {
 #pragma unroll
     for (int j = 0; j < KEYS / 8; j++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            int64_t at = key + 8 * j + threadIdx.x % 4 * 2 + i % 2;
-            if (at > position[i / 2] || at < first[i / 2]) score[j][i] = -INFINITY;
+            int at = key + 8 * j + threadIdx.x % 4 * 2 + i % 2;
+            bool hidden = (at > position[i / 2]) | (at < first[i / 2]);
+            score[j][i] = hidden ? -INFINITY : score[j][i];
         }
 }
 
@@ -93,15 +95,15 @@ static __global__ void __launch_bounds__(THREADS, 1) forward_kernel(attention_ca
     tile_filled();
     __syncthreads();
     uint32_t q[QK / 16][4];
-    int64_t position[2], first[2];
+    int position[2], first[2];
 #pragma unroll
     for (int t = 0; t < QK / 16; t++)
         fragment_a<ALONG_K>(q[t], q_tile, panel_bytes(QUERIES), (int)(threadIdx.x / WARP * 16), 16 * t);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         int64_t i = min(group + 16 * warp_of_group() + threadIdx.x % WARP / 4 + 8 * half, s.seq - 1);
-        position[half] = s.past + i;
-        first[half] = first_key_of(p, b, i);
+        position[half] = (int)(s.past + i);
+        first[half] = (int)first_key_of(p, b, i);
     }
     int64_t group_last =
         s.past + min(group + GROUP_ROWS, s.seq) - 1; /* of the rows; masks are needed from there ... */
@@ -113,14 +115,18 @@ static __global__ void __launch_bounds__(THREADS, 1) forward_kernel(attention_ca
         fill(block + 1);
         char *keys_at = places + block % PLACES * PLACE;
         if (group < s.seq && key <= group_last) {
-            float score[KEYS / 8][4] = {};
-            fragment_product<KEYS, ALONG_K, QK / 16>(score, q, keys_at, panel_bytes(KEYS), 0);
-            if (key + KEYS - 1 > group_seen || key < group_first) mask(score, key, position, first);
+            float scores[1][KEYS / 8][4] = {}, (&score)[KEYS / 8][4] = scores[0];
+            products_begin(scores, q);
+            fragment_product_start<KEYS, ALONG_K>(scores, q, keys_at, panel_bytes(KEYS));
+            products_wait<0>(scores, q);
+            if (key + KEYS - 1 > group_seen || key < group_first) mask(score, (int)key, position, first);
             softmax(score, r, p.scale * LOG2_E);
             uint32_t weight[KEYS / 16][4];
 #pragma unroll
             for (int t = 0; t < KEYS / 16; t++) fragment_of_result(weight[t], score, t);
-            fragment_product<V, ACROSS_K, KEYS / 16>(r.out, weight, keys_at + K_BYTES, panel_bytes(KEYS), 0);
+            products_begin(r.out, weight);
+            fragment_product_start<V, ACROSS_K>(r.out, weight, keys_at + K_BYTES, panel_bytes(KEYS));
+            products_wait<0>(r.out, weight);
         }
         copy_async_wait<0>();
         tile_filled();
@@ -139,7 +145,7 @@ static __global__ void __launch_bounds__(THREADS, 1) forward_kernel(attention_ca
 #pragma unroll
             for (int e = 0; e < 2; e++) {
                 int c = 8 * j + threadIdx.x % 4 * 2 + e;
-                if (c < s.v) o[at * s.v + c] = r.out[j][2 * half + e] / sum;
+                if (c < s.v) o[at * s.v + c] = r.out[0][j][2 * half + e] / sum;
             }
     }
 }

@@ -13,6 +13,14 @@ extern "C" {
 
 #include <cuda_runtime.h>
 
+enum { CUDA_SCRATCH = 32 << 20, CUDA_OUTBOX = 4 << 20, CUDA_INBOX = 4 << 20, CUDA_ARRIVALS = 256 };
+
+typedef struct arrival {
+    void *host;
+    const char *from; /* in the inbox */
+    size_t bytes;
+} arrival;
+
 /* Everything of a context runs on its one stream, in order. */
 struct kernel_context {
     char name[64]; /* "cuda (NVIDIA H100 80GB HBM3)" */
@@ -26,9 +34,13 @@ struct kernel_context {
     int outbox_half;
     size_t outbox_used;
     cudaEvent_t outbox_read[2];
+    /* What fetch has begun to bring: it lands in pinned memory, and goes from there to where it is wanted. */
+    char *inbox; /* [CUDA_INBOX] */
+    size_t inbox_used;
+    arrival arriving[CUDA_ARRIVALS];
+    int arrivals;
+    cudaEvent_t inbox_filled; /* behind the last of them */
 };
-
-enum { CUDA_SCRATCH = 32 << 20, CUDA_OUTBOX = 4 << 20 };
 
 /* A call of the runtime that fails ends the program: bad input is found before anything runs. */
 #define CUDA_OK(call)                                                                                        \
@@ -80,6 +92,8 @@ CUDA_OPERATION(sum_squares);
 CUDA_OPERATION(digest);
 CUDA_OPERATION(to_host);
 CUDA_OPERATION(to_device);
+CUDA_OPERATION(fetch);
+CUDA_OPERATION(fetched);
 }
 
 #endif

@@ -13,7 +13,9 @@ static void close_context(kernel_context *ctx) {
     matrix_close(ctx);
     CUDA_OK(cudaFree(ctx->scratch));
     CUDA_OK(cudaFreeHost(ctx->outbox));
+    CUDA_OK(cudaFreeHost(ctx->inbox));
     for (int i = 0; i < 2; i++) CUDA_OK(cudaEventDestroy(ctx->outbox_read[i]));
+    CUDA_OK(cudaEventDestroy(ctx->inbox_filled));
     CUDA_OK(cudaStreamDestroy(ctx->stream));
     mem_free(ctx);
 }
@@ -34,6 +36,8 @@ extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
     ctx->host_reaches = !strncmp(c->device, "check:", 6);
     ctx->scratch = (char *)cuda_memory(ctx, CUDA_SCRATCH, "the backend's scratch");
     CUDA_OK(cudaMallocHost(&ctx->outbox, 2 * CUDA_OUTBOX));
+    CUDA_OK(cudaMallocHost(&ctx->inbox, CUDA_INBOX));
+    CUDA_OK(cudaEventCreateWithFlags(&ctx->inbox_filled, cudaEventDisableTiming));
     for (int i = 0; i < 2; i++)
         CUDA_OK(cudaEventCreateWithFlags(&ctx->outbox_read[i], cudaEventDisableTiming));
     int failed = matrix_open(ctx, (kernels_dtype)c->dtype, e);
@@ -46,6 +50,8 @@ extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
     k->ctx = ctx;
     k->wires = &cuda_wires;
     k->left = cuda_left;
+    k->fetch = cuda_fetch;
+    k->fetched = cuda_fetched;
     k->head_rows = HEAD_ROWS;
     k->alloc = cuda_alloc;
     k->free = cuda_free;

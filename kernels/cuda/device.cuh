@@ -16,15 +16,17 @@
 #include <math.h>
 #include <stdint.h>
 
+enum { SHARED_UNASKED = 32 << 10 }; /* of a launch: 16 KiB are left for the kernel's own */
+
 #ifdef __CUDACC__
 
 #include "kernels/cuda/ptx.cuh"
 
-/* Starts a kernel, with room in shared memory beyond the 48 KiB that need no asking.  A template's instance
- * stands in parentheses. */
+/* Starts a kernel.  A template's instance stands in parentheses.  A block gets more than 48 KiB of shared
+ * memory only if that was asked for, and a kernel's own arrays (SHARED) are counted with the launch's. */
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                               \
     do {                                                                                                     \
-        if ((shared_bytes) > 48 << 10)                                                                       \
+        if ((shared_bytes) > SHARED_UNASKED)                                                                 \
             CUDA_OK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,                \
                                          (int)(shared_bytes)));                                              \
         kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__);                                  \
@@ -42,7 +44,8 @@
 #include <ptx.h> /* tests/emulate */
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                               \
-    ((void)(stream), emulate_launch(#kernel, grid, block, shared_bytes, kernel, __VA_ARGS__))
+    ((void)(stream), emulate_launch(#kernel, grid, block, shared_bytes, (shared_bytes) > SHARED_UNASKED,     \
+                                    kernel, __VA_ARGS__))
 #define SHARED(type, name, dimensions)                                                                       \
     typedef type name##_array dimensions;                                                                    \
     name##_array &name = *(name##_array *)emulate_shared(sizeof(name##_array), __FILE__, __LINE__)

@@ -38,12 +38,20 @@ extern "C" void cuda_free(kernel_context *ctx, void *p) {
     CUDA_OK(ctx->host_reaches ? cudaFreeHost(p) : cudaFree(p));
 }
 
+/* Behind what the stream has to do.  Either end may be the host's, which addresses tell; where both are,
+ * nobody promises that the copy waits for the stream. */
+static void move(kernel_context *ctx, void *to, const void *from, size_t bytes) {
+    if (!bytes) return;
+    if (ctx->host_reaches) CUDA_OK(cudaStreamSynchronize(ctx->stream));
+    CUDA_OK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, ctx->stream));
+}
+
 extern "C" void cuda_zero(kernel_context *ctx, int64_t n, float *x) {
     if (n) CUDA_OK(cudaMemsetAsync(x, 0, (size_t)n * sizeof *x, ctx->stream));
 }
 
 extern "C" void cuda_copy(kernel_context *ctx, int64_t n, float *y, const float *x) {
-    if (n) CUDA_OK(cudaMemcpyAsync(y, x, (size_t)n * sizeof *x, cudaMemcpyDefault, ctx->stream));
+    move(ctx, y, x, (size_t)n * sizeof *x);
 }
 
 /* What one launch adds up; where there is more, the next goes on from y. */
@@ -97,8 +105,31 @@ extern "C" void cuda_copy_rows(kernel_context *ctx, int64_t n, int64_t cols, flo
 }
 
 extern "C" void cuda_to_host(kernel_context *ctx, void *host, const void *device, size_t bytes) {
-    if (bytes) CUDA_OK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, ctx->stream));
+    move(ctx, host, device, bytes);
     CUDA_OK(cudaStreamSynchronize(ctx->stream));
+}
+
+extern "C" void cuda_fetch(kernel_context *ctx, void *host, const void *device, size_t bytes) {
+    if (bytes > CUDA_INBOX - ctx->inbox_used || ctx->arrivals == CUDA_ARRIVALS) {
+        cuda_to_host(ctx, host, device, bytes);
+        return;
+    }
+    char *to = ctx->inbox + ctx->inbox_used;
+    move(ctx, to, device, bytes);
+    CUDA_OK(cudaEventRecord(ctx->inbox_filled, ctx->stream));
+    ctx->arriving[ctx->arrivals++] = arrival{host, to, bytes};
+    ctx->inbox_used += (bytes + 255) / 256 * 256;
+}
+
+extern "C" void cuda_fetched(kernel_context *ctx) {
+    if (!ctx->arrivals) return;
+    CUDA_OK(cudaEventSynchronize(ctx->inbox_filled));
+    for (int i = 0; i < ctx->arrivals; i++) {
+        const arrival *a = &ctx->arriving[i];
+        memcpy(a->host, a->from, a->bytes);
+    }
+    ctx->arrivals = 0;
+    ctx->inbox_used = 0;
 }
 
 /* The caller may change `host` at once.  What fits into the outbox is brought from there, and the host goes
@@ -106,7 +137,7 @@ extern "C" void cuda_to_host(kernel_context *ctx, void *host, const void *device
 extern "C" void cuda_to_device(kernel_context *ctx, void *device, const void *host, size_t bytes) {
     if (!bytes) return;
     if (bytes > CUDA_OUTBOX) {
-        CUDA_OK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, ctx->stream));
+        move(ctx, device, host, bytes);
         CUDA_OK(cudaStreamSynchronize(ctx->stream));
         return;
     }
@@ -118,6 +149,6 @@ extern "C" void cuda_to_device(kernel_context *ctx, void *device, const void *ho
     }
     char *from = ctx->outbox + ctx->outbox_half * CUDA_OUTBOX + ctx->outbox_used;
     memcpy(from, host, bytes);
-    CUDA_OK(cudaMemcpyAsync(device, from, bytes, cudaMemcpyHostToDevice, ctx->stream));
+    move(ctx, device, from, bytes);
     ctx->outbox_used += (bytes + 255) / 256 * 256;
 }

@@ -79,15 +79,21 @@ static __global__ void __launch_bounds__(TILE_M / GROUP_ROWS * (TILE_N / GROUP_C
             sum[CHAINED ? j : 0][i] = d[0];
             if (column + 1 < columns) sum[CHAINED ? j : 0][i + 1] = d[1];
         });
+    copy_async_wait<STAGES - 2>();
+    tile_filled();
+    __syncthreads();
     for (int stage = 0; work.run < end; stage = (stage + 1) % STAGES) {
-        copy_async_wait<STAGES - 2>();
-        tile_filled();
-        __syncthreads(); /* this stage is there, and the one before is read */
-        fill((stage + STAGES - 1) % STAGES);
         char *from = stages + stage * STAGE;
-        tile_product<GROUP_COLUMNS, A, B, DEPTH / 16>(acc, from, A_PANEL, group_m, from + A_BYTES, B_PANEL,
-                                                      group_n);
+        products_begin(acc);
+        tile_product_start<GROUP_COLUMNS, A, B, DEPTH / 16>(acc, from, A_PANEL, group_m, from + A_BYTES,
+                                                            B_PANEL, group_n);
+        products_wait<1>(acc);
+        copy_async_wait<STAGES - 3>();
+        tile_filled();
+        __syncthreads(); /* the next stage is there; the one before is read, and filled beside this product */
+        fill((stage + STAGES - 1) % STAGES);
         if (CHAINED && ends_chain(work, l.run)) {
+            products_wait<0>(acc);
 #pragma unroll
             for (int j = 0; j < GROUP_COLUMNS / 8; j++)
 #pragma unroll
@@ -98,6 +104,7 @@ static __global__ void __launch_bounds__(TILE_M / GROUP_ROWS * (TILE_N / GROUP_C
         }
         work = next_step(work, l.run);
     }
+    products_wait<0>(acc);
     bool pairs = (uintptr_t)p.c % 8 == 0 && p.ldc % 2 == 0 && job.c % 2 == 0;
     each_pair(rows, columns, [&](int row, int column, int j, int i) {
         float first = CHAINED ? sum[CHAINED ? j : 0][i] : acc[j][i];

@@ -57,6 +57,13 @@ static __device__ __forceinline__ void mma_bf16(float d[4], const uint32_t a[4],
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/* ---- products that run beside the program: here they do not; Hopper's (wgmma.cuh) and the emulator's do
+ * ---- */
+template <class F> static __device__ __forceinline__ void product_later(F product) {
+    product();
+}
+template <int LEFT> static __device__ __forceinline__ void products_over() {}
+
 /* 2^x by the special function unit: within 2^-22 of it, the same bits on all GPUs of a kind, 0 for -inf. */
 static __device__ __forceinline__ float exp2_approximate(float x) {
     float y;

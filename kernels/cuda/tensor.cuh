@@ -50,14 +50,22 @@ static __device__ __forceinline__ char *tile_chunk(char *tile, int panel, int ro
 template <int ROWS, int COLUMNS, int THREADS>
 static __device__ __forceinline__ void tile_load(char *tile, const bf16 *src, int64_t ld, int64_t rows,
                                                  int64_t columns) {
-    constexpr int CHUNKS = COLUMNS / CHUNK;
+    constexpr int ACROSS = PANEL / CHUNK, STEP = THREADS / ACROSS;
+    static_assert(STEP % ACROSS == 0 && ROWS % STEP == 0,
+                  "a thread's rows have their chunk at the same place");
+    int row = (int)threadIdx.x / ACROSS, chunk = (int)threadIdx.x % ACROSS;
+    char *to = tile_chunk(tile, 0, row, chunk);
+    const bf16 *from = src + row * ld + chunk * CHUNK;
 #pragma unroll
-    for (int i = 0; i < ROWS * CHUNKS; i += THREADS) {
-        int at = i + (int)threadIdx.x, row = at / CHUNKS, chunk = at % CHUNKS;
-        if (ROWS * CHUNKS % THREADS && at >= ROWS * CHUNKS) break;
-        bool there = row < rows && chunk * CHUNK < columns;
-        copy_async16(tile_chunk(tile, panel_bytes(ROWS), row, chunk),
-                     there ? src + row * ld + chunk * CHUNK : src, there ? 16 : 0);
+    for (int p = 0; p * PANEL < COLUMNS; p++) {
+        int column = p * PANEL + chunk * CHUNK;
+        if (COLUMNS % PANEL && column >= COLUMNS) break;
+#pragma unroll
+        for (int r = 0; r < ROWS; r += STEP) {
+            bool there = row + r < rows && column < columns;
+            copy_async16(to + p * panel_bytes(ROWS) + r * (2 * PANEL),
+                         there ? from + r * ld + p * PANEL : src, there ? 16 : 0);
+        }
     }
 }
 
@@ -103,39 +111,54 @@ static __device__ __forceinline__ int warp_of_group() {
  * barrier. */
 static __device__ __forceinline__ void tile_filled() {}
 
-/* acc [64, N] += a [64, 16 STEPS] b [N, 16 STEPS]^T; a_row, b_row: where the operand's rows begin in its
- * tile. */
+/* Before products are started: their accumulators, and fragments, are as the program has left them. */
+template <class... T> static __device__ __forceinline__ void products_begin(T &...) {}
+
+/* Starts acc [64, N] += a [64, 16 STEPS] b [N, 16 STEPS]^T; a_row, b_row: where the operand's rows begin in
+ * its tile.  Until products_wait, acc is not touched, and the tiles stay as they are. */
 template <int N, tile_order A, tile_order B, int STEPS>
-static __device__ __forceinline__ void tile_product(float (&acc)[N / 8][4], char *a, int a_panel, int a_row,
-                                                    char *b, int b_panel, int b_row) {
+static __device__ __forceinline__ void tile_product_start(float (&acc)[N / 8][4], char *a, int a_panel,
+                                                          int a_row, char *b, int b_panel, int b_row) {
+    product_later([=, &acc] {
 #pragma unroll
-    for (int s = 0; s < STEPS; s++) {
-        uint32_t left[4];
-        fragment_a<A>(left, a, a_panel, a_row + 16 * warp_of_group(), 16 * s);
+        for (int s = 0; s < STEPS; s++) {
+            uint32_t left[4];
+            fragment_a<A>(left, a, a_panel, a_row + 16 * warp_of_group(), 16 * s);
 #pragma unroll
-        for (int j = 0; j < N / 8; j += 2) {
-            uint32_t right[4];
-            fragment_b<B>(right, b, b_panel, b_row + 8 * j, 16 * s);
-            mma_bf16(acc[j], left, right);
-            mma_bf16(acc[j + 1], left, right + 2);
+            for (int j = 0; j < N / 8; j += 2) {
+                uint32_t right[4];
+                fragment_b<B>(right, b, b_panel, b_row + 8 * j, 16 * s);
+                mma_bf16(acc[j], left, right);
+                mma_bf16(acc[j + 1], left, right + 2);
+            }
         }
-    }
+    });
 }
 
-/* The same with a in registers: a[s] holds the warp's fragments of k [16 s, 16 s + 16). */
-template <int N, tile_order B, int STEPS>
-static __device__ __forceinline__ void fragment_product(float (&acc)[N / 8][4], uint32_t (&a)[STEPS][4],
-                                                        char *b, int b_panel, int b_row) {
+/* The same with a in registers, for PARTS results side by side: a[s] holds the warp's fragments of k
+ * [16 s, 16 s + 16), and acc[p] is of rows [N p, N p + N) of b.  a is not touched either. */
+template <int N, tile_order B, int STEPS, int PARTS>
+static __device__ __forceinline__ void fragment_product_start(float (&acc)[PARTS][N / 8][4],
+                                                              uint32_t (&a)[STEPS][4], char *b, int b_panel) {
+    product_later([=, &acc, &a] {
 #pragma unroll
-    for (int s = 0; s < STEPS; s++) {
+        for (int p = 0; p < PARTS; p++)
 #pragma unroll
-        for (int j = 0; j < N / 8; j += 2) {
-            uint32_t right[4];
-            fragment_b<B>(right, b, b_panel, b_row + 8 * j, 16 * s);
-            mma_bf16(acc[j], a[s], right);
-            mma_bf16(acc[j + 1], a[s], right + 2);
-        }
-    }
+            for (int s = 0; s < STEPS; s++)
+#pragma unroll
+                for (int j = 0; j < N / 8; j += 2) {
+                    uint32_t right[4];
+                    fragment_b<B>(right, b, b_panel, N * p + 8 * j, 16 * s);
+                    mma_bf16(acc[p][j], a[s], right);
+                    mma_bf16(acc[p][j + 1], a[s], right + 2);
+                }
+    });
+}
+
+/* Until at most LEFT of the products that this group has started are under way.  `touched`: accumulators, and
+ * fragments, of which that was so. */
+template <int LEFT, class... T> static __device__ __forceinline__ void products_wait(T &...) {
+    products_over<LEFT>();
 }
 
 #endif

@@ -63,47 +63,52 @@ static __device__ __forceinline__ void wgmma(float (&acc)[16][4], const uint32_t
 #undef NAMES_64
 
 /* The instructions run on while the compiler thinks them done: what it does with their registers must neither
- * come after wgmma_begin nor before wgmma_end's wait. */
+ * come after products_begin nor before products_wait. */
 template <int FRAGMENTS> static __device__ __forceinline__ void pin(float (&x)[FRAGMENTS][4]) {
 #pragma unroll
     for (int j = 0; j < FRAGMENTS; j++)
         asm volatile("" : "+f"(x[j][0]), "+f"(x[j][1]), "+f"(x[j][2]), "+f"(x[j][3])::"memory");
+}
+template <int PARTS, int FRAGMENTS>
+static __device__ __forceinline__ void pin(float (&x)[PARTS][FRAGMENTS][4]) {
+#pragma unroll
+    for (int p = 0; p < PARTS; p++) pin(x[p]);
 }
 template <int FRAGMENTS> static __device__ __forceinline__ void pin(uint32_t (&x)[FRAGMENTS][4]) {
 #pragma unroll
     for (int j = 0; j < FRAGMENTS; j++)
         asm volatile("" : "+r"(x[j][0]), "+r"(x[j][1]), "+r"(x[j][2]), "+r"(x[j][3])::"memory");
 }
-static __device__ __forceinline__ void wgmma_begin() {
+template <class... T> static __device__ __forceinline__ void products_begin(T &...touched) {
+    (pin(touched), ...);
     asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
 }
-static __device__ __forceinline__ void wgmma_end() {
-    asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n" ::: "memory");
+static __device__ __forceinline__ void wgmma_commit() {
+    asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
 }
 
 template <int N, tile_order A, tile_order B, int STEPS>
-static __device__ __forceinline__ void tile_product(float (&acc)[N / 8][4], char *a, int a_panel, int a_row,
-                                                    char *b, int b_panel, int b_row) {
-    pin(acc);
-    wgmma_begin();
+static __device__ __forceinline__ void tile_product_start(float (&acc)[N / 8][4], char *a, int a_panel,
+                                                          int a_row, char *b, int b_panel, int b_row) {
 #pragma unroll
     for (int s = 0; s < STEPS; s++)
         wgmma<A, B>(acc, descriptor_at<A>(a, a_panel, a_row, s), descriptor_at<B>(b, b_panel, b_row, s));
-    wgmma_end();
-    pin(acc);
+    wgmma_commit();
 }
 
-template <int N, tile_order B, int STEPS>
-static __device__ __forceinline__ void fragment_product(float (&acc)[N / 8][4], uint32_t (&a)[STEPS][4],
-                                                        char *b, int b_panel, int b_row) {
-    pin(acc);
-    pin(a);
-    wgmma_begin();
+template <int N, tile_order B, int STEPS, int PARTS>
+static __device__ __forceinline__ void fragment_product_start(float (&acc)[PARTS][N / 8][4],
+                                                              uint32_t (&a)[STEPS][4], char *b, int b_panel) {
 #pragma unroll
-    for (int s = 0; s < STEPS; s++) wgmma<B>(acc, a[s], descriptor_at<B>(b, b_panel, b_row, s));
-    wgmma_end();
-    pin(acc);
-    pin(a);
+    for (int p = 0; p < PARTS; p++)
+#pragma unroll
+        for (int s = 0; s < STEPS; s++) wgmma<B>(acc[p], a[s], descriptor_at<B>(b, b_panel, N * p, s));
+    wgmma_commit();
+}
+
+template <int LEFT, class... T> static __device__ __forceinline__ void products_wait(T &...touched) {
+    asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(LEFT) : "memory");
+    (pin(touched), ...);
 }
 
 #endif

@@ -69,14 +69,14 @@ struct dim3 {
 inline int emulate_error; /* of the last call that failed, until cudaGetLastError */
 
 template <class... P, class... A>
-static void emulate_launch(const char *name, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...),
-                           A... arguments) {
+static void emulate_launch(const char *name, dim3 grid, dim3 block, size_t shared, bool asked,
+                           void (*kernel)(P...), A... arguments) {
     struct call {
         void (*kernel)(P...);
         std::tuple<P...> arguments; /* converted once, as for a real launch */
     } c = {kernel, std::tuple<P...>(arguments...)};
     emulate_run(
-        name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared,
+        name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared, asked,
         [](void *p) { std::apply(((call *)p)->kernel, ((call *)p)->arguments); }, &c);
     /* LAUNCH asks on a device, and would take an earlier call's error for the launch's */
     if (emulate_error) emulate_bad("an earlier call's error was not cleared by cudaGetLastError");

@@ -18,7 +18,9 @@ enum {
     WARP = 32,
     SHARED_ARRAYS = 32,
     SHARED_BYTES = 227 << 10, /* an H100's most for one block */
+    UNASKED_BYTES = 48 << 10, /* and what every kernel has */
     COPIES = 256,             /* of one thread under way */
+    PRODUCTS = 4,             /* likewise */
 };
 
 typedef enum { RUNS, AT_BARRIER, IN_COLLECTIVE, RETURNED } fiber_state;
@@ -30,6 +32,11 @@ typedef struct async_copy {
     int group;
 } async_copy;
 
+typedef struct late_product {
+    void (*body)(const void *);
+    _Alignas(16) unsigned char argument[64];
+} late_product;
+
 typedef struct fiber {
     void *stack_pointer, *stack;
     fiber_state state;
@@ -37,7 +44,9 @@ typedef struct fiber {
     int line;
     async_copy copy[COPIES];
     int copies, groups; /* under way; groups committed so far */
-    void *fake_stack;   /* AddressSanitizer's */
+    late_product product[PRODUCTS];
+    int products;     /* under way */
+    void *fake_stack; /* AddressSanitizer's */
 } fiber;
 
 typedef struct warp {
@@ -64,7 +73,7 @@ static struct {
     void *scheduler; /* its stack pointer */
     shared_array shared[SHARED_ARRAYS];
     int shared_arrays;
-    size_t shared_bytes;
+    size_t shared_bytes, shared_most;
     void *dynamic;
     emulate_order order;
     uint64_t seed;
@@ -123,6 +132,7 @@ __attribute__((no_sanitize_address)) static void fiber_main(void) {
         fiber *f = &machine.fiber[machine.current];
         machine.body(machine.argument);
         if (f->copies) BAD("thread %d returns with %d copies under way", machine.current, f->copies);
+        if (f->products) BAD("thread %d returns with %d products under way", machine.current, f->products);
         f->state = RETURNED;
         leave_fiber(f);
     }
@@ -245,7 +255,7 @@ static void run_block(void) {
     free(machine.dynamic);
 }
 
-void emulate_run(const char *kernel, emulate_index grid, emulate_index block, size_t shared_bytes,
+void emulate_run(const char *kernel, emulate_index grid, emulate_index block, size_t shared_bytes, int asked,
                  void (*body)(void *), void *argument) {
     uint64_t threads = (uint64_t)block.x * block.y * block.z, blocks = (uint64_t)grid.x * grid.y * grid.z;
     if (!machine.fiber) make_fibers();
@@ -254,6 +264,7 @@ void emulate_run(const char *kernel, emulate_index grid, emulate_index block, si
     machine.argument = argument;
     machine.threads = (int)threads;
     machine.shared_bytes = shared_bytes;
+    machine.shared_most = asked ? SHARED_BYTES : UNASKED_BYTES;
     gridDim = grid;
     blockDim = block;
     blockIdx = (emulate_index){0, 0, 0};
@@ -261,7 +272,7 @@ void emulate_run(const char *kernel, emulate_index grid, emulate_index block, si
         BAD("a grid of %zu blocks", (size_t)blocks);
     if (!threads || threads > THREADS || threads % WARP)
         BAD("%zu threads a block; here it is a multiple of %d up to %d", (size_t)threads, WARP, THREADS);
-    if (shared_bytes > SHARED_BYTES) BAD("%zu bytes of shared memory", shared_bytes);
+    if (shared_bytes > machine.shared_most) BAD("%zu bytes of shared memory", shared_bytes);
     for (uint64_t i = 0; i < blocks; i++) {
         unsigned b = nth((unsigned)i, (unsigned)blocks);
         blockIdx = (emulate_index){b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
@@ -297,7 +308,7 @@ void *emulate_shared(size_t bytes, const char *file, int line) {
     }
     REQUIRE(machine.shared_arrays < SHARED_ARRAYS);
     machine.shared_bytes += bytes;
-    if (machine.shared_bytes > SHARED_BYTES) BAD("%zu bytes of shared memory", machine.shared_bytes);
+    if (machine.shared_bytes > machine.shared_most) BAD("%zu bytes of shared memory", machine.shared_bytes);
     shared_array *s = &machine.shared[machine.shared_arrays++];
     *s = (shared_array){file, line, bytes, poisoned(bytes)};
     return s->data;
@@ -336,6 +347,26 @@ void emulate_copy_wait(int groups) {
     }
     memmove(f->copy, f->copy + done, (size_t)(f->copies - done) * sizeof *f->copy);
     f->copies -= done;
+}
+
+void emulate_product(void (*body)(const void *), const void *argument, size_t bytes) {
+    fiber *f = &machine.fiber[machine.current];
+    late_product *p = &f->product[f->products];
+    if (f->products == PRODUCTS)
+        BAD("thread %d has more than %d products under way", machine.current, PRODUCTS);
+    REQUIRE(bytes <= sizeof p->argument);
+    p->body = body;
+    memcpy(p->argument, argument, bytes);
+    f->products++;
+    if (machine.order == EMULATE_SHUFFLED) emulate_products_wait(0);
+}
+
+void emulate_products_wait(int left) {
+    fiber *f = &machine.fiber[machine.current];
+    int done = 0;
+    for (; f->products - done > left; done++) f->product[done].body(f->product[done].argument);
+    memmove(f->product, f->product + done, (size_t)(f->products - done) * sizeof *f->product);
+    f->products -= done;
 }
 
 /* ---- device memory ---- */

@@ -7,9 +7,9 @@
  * ends the program where
  *   - some threads of a block wait at a barrier and others have returned or wait at another one;
  *   - some lanes of a warp take part in a collective and others do not (partial masks are not used here);
- *   - a launch asks for more than an H100 gives (threads, shared memory, grid).
- * Shared memory starts as NaNs; each array of it, and each device allocation, is a block of the heap of its
- * own, so that AddressSanitizer sees what leaves it.
+ *   - a launch asks for more than an H100 gives (threads, shared memory, grid), or uses more shared memory
+ * than a block has without asking. Shared memory starts as NaNs; each array of it, and each device
+ * allocation, is a block of the heap of its own, so that AddressSanitizer sees what leaves it.
  */
 #ifndef CARACAL_TESTS_EMULATE_EMULATE_H
 #define CARACAL_TESTS_EMULATE_EMULATE_H
@@ -32,8 +32,9 @@ extern emulate_index threadIdx, blockIdx, blockDim, gridDim;
 typedef enum { EMULATE_FORWARD, EMULATE_REVERSED, EMULATE_SHUFFLED } emulate_order;
 void emulate_set_order(emulate_order order, uint64_t seed);
 
-/* Runs body(argument) once for every thread of every block. */
-void emulate_run(const char *kernel, emulate_index grid, emulate_index block, size_t shared_bytes,
+/* Runs body(argument) once for every thread of every block.  asked: more than 48 KiB of shared memory were
+ * asked for. */
+void emulate_run(const char *kernel, emulate_index grid, emulate_index block, size_t shared_bytes, int asked,
                  void (*body)(void *), void *argument);
 
 /* ---- inside a kernel ---- */
@@ -58,6 +59,11 @@ void *emulate_dynamic_shared(void);
 void emulate_copy_async(void *dst, const void *src, size_t size, size_t bytes);
 void emulate_copy_commit(void);
 void emulate_copy_wait(int groups); /* until at most that many of this thread's groups are under way */
+
+/* A product on tensor cores that runs beside its threads: body(what is at argument, kept) is run as late as
+ * the waits allow (and, when the order is EMULATE_SHUFFLED, at once). */
+void emulate_product(void (*body)(const void *), const void *argument, size_t bytes);
+void emulate_products_wait(int left); /* until at most that many of this thread's are under way */
 
 /* ---- device memory ---- */
 

@@ -66,6 +66,13 @@ static inline void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2]
     }
 }
 
+template <class F> static inline void product_later(F product) {
+    emulate_product([](const void *p) { (*(const F *)p)(); }, &product, sizeof product);
+}
+template <int LEFT> static inline void products_over() {
+    emulate_products_wait(LEFT);
+}
+
 static inline uint32_t emulate_round_bf16(float f) {
     uint32_t u = __float_as_uint(f);
     if ((u & 0x7fffffffu) > 0x7f800000u) return 0x7fff; /* as the device's conversion: one NaN */

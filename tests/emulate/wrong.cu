@@ -44,8 +44,15 @@ static __global__ void large_kernel(float *out) {
     x[0] = out[0];
 }
 
+static __global__ void own_kernel(float *out) {
+    DYNAMIC_SHARED(float, x);
+    SHARED(float, own, [17 << 8]);
+    x[0] = own[0] = out[0];
+}
+
 void wrong_run(wrong_kernel which, float *out) {
     static const float in[THREADS] __align__(16) = {1};
     if (which == TOO_MUCH_SHARED) LAUNCH(large_kernel, 1, WARP, 228 << 10, 0, out);
+    else if (which == UNASKED_SHARED) LAUNCH(own_kernel, 1, WARP, 32 << 10, 0, out);
     else LAUNCH(wrong_kernel_of, 3, which == TOO_MANY_THREADS ? 2048 : THREADS, 0, 0, which, out, in);
 }

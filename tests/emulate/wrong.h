@@ -17,6 +17,7 @@ typedef enum {
     PARTIAL_MASK,     /* */
     TOO_MANY_THREADS, /* 2048 */
     TOO_MUCH_SHARED,  /* 228 KiB */
+    UNASKED_SHARED,   /* 32 KiB that the launch brings and 17 of the kernel's own */
     OUTSIDE_COPY,     /* an asynchronous copy to an address that is not aligned */
     WRONGS
 } wrong_kernel;
