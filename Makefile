@@ -130,6 +130,10 @@ $B/tests/replay_cuda: $B/obj/tests/tool_replay.o $(filter-out $B/obj/train/main.
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
+$B/tests/caracal_cuda: $(ONCUDA)
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 $B/tests/transport: $B/obj/tests/tool_transport.o $(filter-out $B/obj/train/main.o,$(ONCUDA))
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
@@ -236,6 +240,16 @@ promises-cost: all
 .PHONY: bundle test-gpu
 bundle: all
 	@launch/bundle.sh $B $B/bundle
+
+# the same with the emulator for a GPU, to try tests/gpu.sh and tests/gpu_speed.sh where none is
+.PHONY: bundle-emulated
+bundle-emulated: all $B/tests/caracal_cuda
+	@mkdir -p $B/emulated/bundled/tests
+	@ln -sf $(abspath $B)/tests/caracal_cuda $B/emulated/bundled/caracal
+	@ln -sf $(abspath $B)/tests/replay_cuda $B/emulated/bundled/tests/replay
+	@for t in golden timeline transport test_cuda_kernels test_cuda_matrix; do \
+	    ln -sf $(abspath $B)/tests/$$t $B/emulated/bundled/tests/$$t; done
+	@launch/bundle.sh $B/emulated/bundled $B/bundle-emulated
 
 # on a machine with a GPU
 test-gpu: bundle

@@ -17,7 +17,7 @@ plugins=$(dirname "$(readlink -f "$(ldconfig -p | awk '/libmpi\.so\./ { print $N
 pmix=$(find /usr/lib* -type d -path '*pmix*/lib/pmix' | head -n 1)
 
 rm -rf "$to"
-mkdir -p "$to"/{bin,lib,share,tests} "$to/lib/openmpi" "$to/lib/pmix"
+mkdir -p "$to"/{bin,lib,share,tests} "$to"/lib/{libc,openmpi,pmix}
 cp "$build/caracal" "$to/bin/"
 cp "$mpirun" "$to/bin/mpirun"
 cp "$plugins"/mca_*.so "$to/lib/openmpi/"
@@ -25,10 +25,11 @@ cp "$plugins"/mca_*.so "$to/lib/openmpi/"
 cp -r /usr/share/openmpi "$to/share/"
 [ ! -d /usr/share/pmix ] || cp -r /usr/share/pmix "$to/share/"
 cp -r "$top/configs" "$to/"
-for program in "$build"/tests/{golden,replay,timeline,transport} "$build"/tests/test_cuda_*; do
+for program in "$build"/tests/{golden,replay,timeline,transport,bench_cuda} "$build"/tests/test_cuda_*; do
     [ ! -x "$program" ] || cp "$program" "$to/bin/"
 done
-cp -r "$top/tests/golden" "$top/tests/tiny.yaml" "$top/tests/gpu.sh" "$to/tests/"
+strip --strip-debug "$to"/bin/* # of the processor's code; what kernels say of their lines stays
+cp -r "$top"/tests/{golden,tiny.yaml,gpu.sh,gpu_libraries.sh,gpu_speed.sh,bench_cuda_peer.py} "$top/tests/peers/longcat_cuda.py" "$to/tests/"
 mkdir "$to/tests/text" # to train on in tests/gpu.sh
 cp "$top"/model/*.[ch] "$top"/launch/*.[ch] "$to/tests/text/"
 
@@ -44,12 +45,16 @@ for program in "$to"/bin/* "$to"/lib/openmpi/*.so "$to"/lib/pmix/*.so; do
     [ -e "$program" ] && libraries "$program"
 done | sort -u | grep -v missing | while read -r library; do cp -L "$library" "$to/lib/"; done
 # what the driver's library, cublasLt and NCCL will ask for: a libc's parts must not come from two machines
-for name in libdl.so.2 libpthread.so.0 librt.so.1 libm.so.6 libresolv.so.2 libgcc_s.so.1 libstdc++.so.6; do
-    cp -L "$(ldconfig -p | awk -v name=$name '$1 == name && /x86-64/ { print $NF; exit }')" "$to/lib/"
+found() { ldconfig -p | awk -v name="$1" '$1 == name && /x86-64/ { print $NF; exit }'; }
+for name in libgcc_s.so.1 libstdc++.so.6; do cp -L "$(found $name)" "$to/lib/"; done
+for name in libc.so.6 libdl.so.2 libpthread.so.0 librt.so.1 libm.so.6 libresolv.so.2 libutil.so.1; do
+    rm -f "$to/lib/$name"
+    cp -L "$(found $name)" "$to/lib/libc/"
 done
+mv "$to/lib/ld-linux-x86-64.so.2" "$to/lib/libc/"
 
 # Programs run under the bundle's own loader: the machine's libc may be older.  The caller's LD_LIBRARY_PATH stays
-# behind it, for libcublasLt and libnccl.
+# behind it, for libcublasLt and libnccl.  BUNDLE_LIBC=machine takes the machine's loader and libc instead.
 mkdir -p "$to/real"
 mv "$to"/bin/* "$to/real/"
 for program in "$to"/real/*; do
@@ -62,8 +67,11 @@ export OPAL_PREFIX="$here" PMIX_INSTALL_PREFIX="$here" OMPI_MCA_mca_base_compone
     GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-30000}" HOME="${HOME:-/tmp}" # without, PMIx asks who the user is, and falls where no list says
 # without ssh there are no other hosts, and Open MPI must not look for them
 command -v ssh >/dev/null || export OMPI_MCA_plm="${OMPI_MCA_plm:-isolated}"
-exec "$here/lib/ld-linux-x86-64.so.2" --library-path "$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \
-    "$here/real/${0##*/}" "$@"
+if [ "${BUNDLE_LIBC:-}" = machine ]; then
+    LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" exec "$here/real/${0##*/}" "$@"
+fi
+exec "$here/lib/libc/ld-linux-x86-64.so.2" \
+    --library-path "$here/lib/libc:$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$here/real/${0##*/}" "$@"
 END
     chmod +x "$to/bin/$name"
 done

@@ -4,14 +4,13 @@
 #   tests/gpu.sh BUNDLE [WORD...]     all of it, or the parts whose name has one of the words in it
 #
 # Prints "ok NAME", "not ok NAME" or "skipped NAME"; the last line counts.  Ends with 1 if anything is not ok.
-# What takes longer than CARACAL_GPU_LIMIT seconds (300) counts as hung.
+# What takes longer than CARACAL_GPU_LIMIT seconds (300) counts as hung; runs have CARACAL_GPU_STEPS steps (30).
 set -u
 bundle=$(cd "${1:?the bundle}" && pwd)
 shift
 words=("${@:-}")
 limit=${CARACAL_GPU_LIMIT:-300}
-PATH=$PATH:/usr/local/cuda/bin                                                 # compute-sanitizer
-export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/usr/local/cuda/lib64 # cublasLt, NCCL
+. "$bundle/tests/gpu_libraries.sh"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 cd "$out" || exit 2
@@ -72,13 +71,14 @@ cp "$bundle/tests/tiny.yaml" .
     "$caracal" data build --tokenizer=tokenizer.json --out=code --valid-fraction=0.2 "$bundle"/tests/text/*.c >>log 2>&1 &&
     "$caracal" data build --tokenizer=tokenizer.json --out=prose --valid-fraction=0.3 "$bundle"/tests/text/*.h >>log 2>&1 ||
     { cat log; exit 2; }
-steps="--train.steps=30 --checkpoint.every=10"
+n=${CARACAL_GPU_STEPS:-30}
+steps="--train.steps=$n --checkpoint.every=$((n / 3))"
 # shellcheck disable=SC2086
 {
     part "train: one step, every operation checked" train 1 check --device=check:cuda --train.steps=1
-    part "train: 30 steps" train 1 a $steps
+    part "train: $n steps" train 1 a $steps
     part "train: the same bits again" eval "train 1 b $steps && same a b"
-    part "train: the same bits, resumed" eval "train 1 c $steps --train.steps=17 && train 1 c $steps && same a c"
+    part "train: the same bits, resumed" eval "train 1 c $steps --train.steps=$((n / 2 + 2)) && train 1 c $steps && same a c"
     part "train: the same bits, 2 ranks on one GPU, staged" eval "train 2 d $steps && same a d"
     part "train: bf16" train 1 bf16 $steps --dtype=bf16
     part "train: bf16, the same bits again" eval "train 1 bf16-2 $steps --dtype=bf16 && same bf16 bf16-2"
