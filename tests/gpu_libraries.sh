@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced: where a machine with a GPU may keep cublasLt and NCCL (CUDA's own, or Python's packages), and its tools.
 PATH=$PATH:/usr/local/cuda/bin
 libraries=/usr/local/cuda/lib64:/usr/local/nvidia/lib64
