@@ -1,4 +1,6 @@
 /* Scratch, rounding of operands, and lists of products. */
+#include <string.h>
+
 #include "kernels/cuda/matrix.cuh"
 
 enum { THREADS = 256 };
@@ -17,6 +19,7 @@ void matrix_close(kernel_context *ctx) {
     CUDA_OK(cudaFree(s->held_copy));
     mem_free(s->list.job);
     mem_free(s->list.run);
+    mem_free(s->packed);
     mem_free(s);
     ctx->matrix = NULL;
 }
@@ -117,7 +120,13 @@ void list_run(product_list *l, int64_t a, int64_t b, int64_t k) {
 
 device_list list_upload(kernel_context *ctx, const product_list *l, char *room) {
     size_t jobs = (size_t)l->jobs * sizeof *l->job, runs = (size_t)l->runs * sizeof *l->run;
-    cuda_to_device(ctx, room, l->job, jobs);
-    cuda_to_device(ctx, room + jobs, l->run, runs);
+    matrix_state *s = ctx->matrix;
+    if (jobs + runs > s->packed_bytes) {
+        s->packed_bytes = 2 * (jobs + runs);
+        s->packed = (char *)mem_grow(s->packed, s->packed_bytes, "a list of products");
+    }
+    memcpy(s->packed, l->job, jobs);
+    memcpy(s->packed + jobs, l->run, runs);
+    cuda_to_device(ctx, room, s->packed, jobs + runs);
     return device_list{(const product_job *)room, (const product_run *)(room + jobs), l->jobs};
 }

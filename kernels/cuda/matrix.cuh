@@ -53,6 +53,8 @@ typedef struct matrix_state {
     bf16 *held_copy;
     int64_t held_room; /* elements */
     product_list list;
+    char *packed; /* a list as the device gets it, in one copy */
+    size_t packed_bytes;
     struct cublas *cublas; /* NULL in float32 */
 } matrix_state;
 
