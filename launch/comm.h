@@ -68,6 +68,8 @@ comm_request *comm_exchange(comm *c, const char *operation, int sends, const com
                             const comm_part *receive);
 /* Lets messages move while the caller computes. */
 void comm_progress(comm *c);
+/* Has all of the exchange come, so that comm_wait would not wait?  NULL is allowed: yes. */
+int comm_has_come(const comm *c, const comm_request *r);
 /* Waits for the exchange and releases the request.  NULL is allowed.  Returns how many of the messages were
  * found damaged (comm_check_messages), 0 normally. */
 int comm_wait(comm *c, comm_request *r);
@@ -77,7 +79,11 @@ void comm_barrier(comm *c, const char *operation);
  */
 void comm_meet(comm *c, const char *operation);
 void comm_broadcast(comm *c, const char *operation, void *data, size_t bytes, int root);
-/* receive [size][bytes] = every rank's send */
+/* receive [size][bytes] = every rank's send, when comm_wait is over; send may change at once.  NULL: it is
+ * over. */
+comm_request *comm_all_gather_start(comm *c, const char *operation, void *receive, const void *send,
+                                    size_t bytes);
+/* Both. */
 void comm_all_gather(comm *c, const char *operation, void *receive, const void *send, size_t bytes);
 /* The messages that the next does; room for [size] each, returns how many there are of each. */
 int comm_ranges(const comm *c, void *data, const size_t *offset, comm_part *send, comm_part *receive);

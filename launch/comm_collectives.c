@@ -43,12 +43,21 @@ void comm_broadcast(comm *c, const char *operation, void *data, size_t bytes, in
     }
 }
 
-void comm_all_gather(comm *c, const char *operation, void *receive, const void *send, size_t bytes) {
+comm_request *comm_all_gather_start(comm *c, const char *operation, void *receive, const void *send,
+                                    size_t bytes) {
     memmove((char *)receive + (size_t)c->rank * bytes, send, bytes);
-    if (c->size == 1) return;
+    if (c->size == 1) return NULL;
     REQUIRE(bytes <= INT32_MAX);
     comm_request *r = collective(c, operation);
-    run(c, r, MPI_Iallgather(MPI_IN_PLACE, 0, MPI_BYTE, receive, (int)bytes, MPI_BYTE, c->mpi, r->mpi));
+    comm_check(c, MPI_Iallgather(MPI_IN_PLACE, 0, MPI_BYTE, receive, (int)bytes, MPI_BYTE, c->mpi, r->mpi),
+               operation);
+    if (c->shared->overlap) return r;
+    comm_wait(c, r);
+    return NULL;
+}
+
+void comm_all_gather(comm *c, const char *operation, void *receive, const void *send, size_t bytes) {
+    comm_wait(c, comm_all_gather_start(c, operation, receive, send, bytes));
 }
 
 static void sum(comm *c, const char *operation, void *data, size_t n, MPI_Datatype type) {

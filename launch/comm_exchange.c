@@ -191,6 +191,13 @@ void comm_progress(comm *c) {
     MPI_Iprobe(MPI_ANY_SOURCE, TAGS, c->mpi, &flag, MPI_STATUS_IGNORE); /* a tag nobody sends */
 }
 
+int comm_has_come(const comm *c, const comm_request *r) {
+    int done = 1;
+    for (int i = 0; r && done && i < r->n; i++) /* and nothing is released: comm_wait looks again */
+        comm_check(c, MPI_Request_get_status(r->mpi[i], &done, MPI_STATUS_IGNORE), r->operation);
+    return done;
+}
+
 int comm_wait(comm *c, comm_request *r) {
     if (!r) return 0;
     REQUIRE(r->owner == c && r->in_use);

@@ -346,6 +346,12 @@ static int verify(share *s, const share_request *r, int i) {
     return damaged;
 }
 
+int share_has_come(const share *s, const share_request *r) {
+    for (int i = 0; i < r->in && !r->arrived; i++)
+        if (!has_come(s, &r->part[i])) return 0;
+    return 1;
+}
+
 int share_arrive(share *s, share_request *r) {
     comm *c = s->group;
     if (r->arrived) return r->damaged;

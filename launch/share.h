@@ -27,6 +27,8 @@ void *share_alloc(share *s, size_t bytes, error *why);
  * share_wait; receive has the sizes, its data is not looked at. */
 share_request *share_exchange(share *s, const char *operation, int sends, const comm_part *send, int receives,
                               const comm_part *receive);
+/* Has everything come, so that share_arrive would not wait? */
+int share_has_come(const share *s, const share_request *r);
 /* Waits until everything has come, then part i of receive can be read at share_came(r, i).  Returns how many
  * messages are damaged, as comm_wait. */
 int share_arrive(share *s, share_request *r);

@@ -134,6 +134,10 @@ void exchange_announce(exchange *x, exchange_plan *p, const int32_t *index, int6
     x->counts = n ? comm_exchange(x->group, "expert counts", n, x->part, n, x->part + 2 * s->ranks) : NULL;
 }
 
+int exchange_counts_came(const exchange *x) {
+    return comm_has_come(x->group, x->counts);
+}
+
 /* Cuts every holder's rows into windows of at most `capacity`, ending at k-block boundaries. */
 static void cut_windows(const exchange_shape *s, exchange_plan *p) {
     p->rounds = 1;
@@ -298,6 +302,12 @@ void exchange_dispatch(exchange *x, const exchange_plan *p, int64_t r, int64_t c
                          p->slot + out.first);
     }
     x->outward[c] = start_messages(x, p, r, c, "dispatch", 0, weight_TK != NULL);
+}
+
+int exchange_rows_came(const exchange *x) {
+    for (int64_t c = 0; c < x->shape.chunks; c++)
+        if (!transport_has_come(x->transport, x->outward[c])) return 0;
+    return 1;
 }
 
 void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, real *rows_QH,

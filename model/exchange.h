@@ -73,6 +73,8 @@ void exchange_plan_create(exchange_plan *p, arena *a, arena *host, const exchang
 /* Counts this micro-batch's choices (index [T,K], host memory, ascending per token) and starts telling the
  * group. */
 void exchange_announce(exchange *x, exchange_plan *p, const int32_t *index, int64_t tokens);
+/* Would exchange_plan_finish not wait? */
+int exchange_counts_came(const exchange *x);
 /* Completes the plan. */
 void exchange_plan_finish(exchange *x, exchange_plan *p, const int32_t *index);
 
@@ -85,6 +87,8 @@ void exchange_plan_finish(exchange *x, exchange_plan *p, const int32_t *index);
  *           row_of. */
 void exchange_dispatch(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_TH,
                        const real *weight_TK);
+/* Would exchange_arrive not wait, in any chunk of the round? */
+int exchange_rows_came(const exchange *x);
 void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, real *rows_QH,
                      real *weight_Q);
 void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t c, const real *rows_QH,

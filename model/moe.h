@@ -18,7 +18,11 @@ typedef struct moe_stats {
     real *dprob_sum_E;           /* dLM/dP without the layer's own LB term, summed over tokens; likewise */
 } moe_stats;
 
+/* How far the mixture is in the pass at hand. */
+typedef enum { MOE_ROUTED, MOE_SENT, MOE_ANSWERED } moe_stage;
+
 typedef struct moe_saved {
+    moe_stage stage; /* the layer's to keep */
     real *prob_TE, *weight_TK;
     int32_t *index_TK, *index_host;
     int64_t *count_E; /* what `stats` has, for kernels */

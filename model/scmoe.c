@@ -41,6 +41,42 @@ static void ffn_1(context *x, layer_saved *s, const layer_tensors *w, real *out)
     ffn_forward(x, out, s->x3_TH, s->gate_up_T2F[1], &w->ffn[1], s->y_TH[1]);
 }
 
+/* Where the dense path stands between the mixture's steps, each is taken as soon as what it needs has come,
+ * and otherwise when it is due: a rank that is late lets the others have their rows and answers at once, and
+ * one that is early computes what needs nobody.  A backend that queues its work (not host memory) takes them
+ * where they are due, because what has come says nothing about how far it is. */
+static moe_stage due_at(const context *x, moe_stage stage) {
+    return x->k->host_memory ? MOE_ROUTED : stage;
+}
+
+/* Would the next step wait for nobody? */
+static int has_come(const context *x, const moe_saved *m) {
+    if (!x->k->host_memory) return 0;
+    return m->stage == MOE_ROUTED ? exchange_counts_came(&x->exchange) : exchange_rows_came(&x->exchange);
+}
+
+static void go_on(context *x, layer_saved *s, const layer_tensors *w, moe_stage due) {
+    moe_saved *m = &s->moe;
+    if (m->stage == MOE_ROUTED && (due >= MOE_SENT || has_come(x, m))) {
+        TRACED(x, "dispatch", moe_dispatch(x, m, s->y_TH[0])); /* tokens travel */
+        m->stage = MOE_SENT;
+    }
+    if (m->stage == MOE_SENT && (due >= MOE_ANSWERED || has_come(x, m))) {
+        TRACED(x, "experts", moe_experts(x, m, w)); /* answers travel */
+        m->stage = MOE_ANSWERED;
+    }
+}
+
+/* The same in the backward, where tokens are on their way from the start. */
+static void go_back(context *x, layer_saved *s, const layer_tensors *w, real *const *class_grad,
+                    const int *class_of, moe_stage due) {
+    moe_saved *m = &s->moe;
+    if (m->stage == MOE_ANSWERED || (due < MOE_ANSWERED && !has_come(x, m))) return;
+    TRACED(x, "experts", moe_backward_experts(x, m, w, class_grad, class_of));
+    if (recheck_due(x)) moe_recheck(x, m, w);
+    m->stage = MOE_ANSWERED;
+}
+
 void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const real *bias, double loss_scale,
                    real *out) {
     moe_saved *m = &s->moe;
@@ -57,11 +93,14 @@ void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const rea
     } else if (x->c.moe_input == MOE_SHORTCUT) {
         TRACED(x, "attention 0", attention_0(x, s, w));
         TRACED(x, "route", moe_route(x, m, w->router, bias, s->y_TH[0], loss_scale)); /* counts travel */
+        m->stage = MOE_ROUTED;
+        go_on(x, s, w, MOE_ROUTED);
         TRACED(x, "FFN 0", ffn_0(x, s, w));
-        TRACED(x, "dispatch", moe_dispatch(x, m, s->y_TH[0])); /* tokens travel */
+        go_on(x, s, w, due_at(x, MOE_SENT));
         TRACED(x, "attention 1", attention_1(x, s, w));
-        TRACED(x, "experts", moe_experts(x, m, w)); /* answers travel */
+        go_on(x, s, w, due_at(x, MOE_ANSWERED));
         TRACED(x, "FFN 1", ffn_1(x, s, w, out));
+        go_on(x, s, w, MOE_ANSWERED);
         TRACED(x, "combine", moe_combine(x, m, out, w, s->y_TH[0]));
     } else {
         TRACED(x, "attention 0", attention_0(x, s, w));
@@ -95,20 +134,26 @@ void layer_backward(context *x, layer_saved *s, const layer_tensors *w, layer_te
 
     if (x->c.recompute) TRACED(x, "recomputation", recompute(x, s, w));
     TRACED(x, "dispatch", moe_backward_dispatch(x, &s->moe, dout));
+    s->moe.stage = MOE_SENT;
+    go_back(x, s, w, class_grad, class_of, MOE_SENT);
     TRACED(x, "FFN 1", ffn_backward(x, dy, &g->ffn[1], s->gate_up_T2F[1], &w->ffn[1], s->y_TH[1], dout));
-    TRACED(x, "experts", moe_backward_experts(x, &s->moe, w, class_grad, class_of));
-    if (recheck_due(x)) moe_recheck(x, &s->moe, w);
-    if (!shortcut)
+    if (!shortcut) {
+        go_back(x, s, w, class_grad, class_of, MOE_ANSWERED);
         TRACED(x, "combine",
                moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[1], dout));
+    }
+    go_back(x, s, w, class_grad, class_of, due_at(x, MOE_ANSWERED));
     norm_backward(x, dx, dx, g->post_norm[1], dy, s->x3_TH, s->rstd_y_T[1], w->post_norm[1]); /* dx3 */
     TRACED(x, "attention 1", mla_backward(x, dn, &g->mla[1], &s->mla[1], &w->mla[1], s->n_TH[1], dx));
     if (recheck_due(x)) mla_recheck(x, 1, &s->mla[1]);
+    go_back(x, s, w, class_grad, class_of, MOE_SENT);
     norm_backward(x, dx, dx, g->input_norm[1], dn, s->x2_TH, s->rstd_n_T[1], w->input_norm[1]); /* dx2 */
     TRACED(x, "FFN 0", ffn_backward(x, dy, &g->ffn[0], s->gate_up_T2F[0], &w->ffn[0], s->y_TH[0], dx));
-    if (shortcut)
+    if (shortcut) {
+        go_back(x, s, w, class_grad, class_of, MOE_ANSWERED);
         TRACED(x, "combine",
                moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[0], dout));
+    }
     norm_backward(x, dx, dx, g->post_norm[0], dy, s->x1_TH, s->rstd_y_T[0], w->post_norm[0]); /* dx1 */
     TRACED(x, "attention 0", mla_backward(x, dn, &g->mla[0], &s->mla[0], &w->mla[0], s->n_TH[0], dx));
     if (recheck_due(x)) mla_recheck(x, 0, &s->mla[0]);

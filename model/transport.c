@@ -243,6 +243,12 @@ transport_request *transport_exchange(transport *t, const char *operation, int s
     return r;
 }
 
+int transport_has_come(const transport *t, const transport_request *r) {
+    if (!r) return 1;
+    if (!t->k->host_memory) return 0;
+    return t->shares ? share_has_come(t->share, r->shared) : comm_has_come(t->group, r->messages);
+}
+
 int transport_arrive(transport *t, transport_request *r) {
     if (!r) return 0;
     if (t->shares) return share_arrive(t->share, r->shared);

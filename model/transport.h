@@ -41,6 +41,9 @@ int transport_shares(const transport *t);
  * with the messages (comm_check_messages). */
 transport_request *transport_exchange(transport *t, const char *operation, int sends, const comm_part *send,
                                       int receives, const comm_part *receive);
+/* Has everything come, so that transport_arrive would not wait?  NULL is allowed: yes.  Only where messages
+ * are the host's is that known at once; elsewhere: no. */
+int transport_has_come(const transport *t, const transport_request *r);
 /* Its end, in three calls of which none is left out and the first comes once; NULL is allowed in all.
  * arrive: waits until everything has come; returns as comm_wait.  Part i of receive can then be read at
  *         transport_came(t, r, i, data), data being where it was to be received.

@@ -145,6 +145,12 @@ static void release(gradients *g, gradient_slot *s) {
     s->request = NULL;
 }
 
+void gradients_progress(gradients *g) {
+    for (int i = 0; i < GRADIENT_SLOTS; i++)
+        if (g->slot[i].part && g->slot[i].bucket >= 0 && transport_has_come(g->world, g->slot[i].request))
+            complete(g, &g->slot[i]);
+}
+
 int gradients_accumulate(const gradients *g, int64_t turn) {
     return g->local && turn > 0;
 }

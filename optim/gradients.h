@@ -71,6 +71,8 @@ real *gradients_buffer(gradients *g, int64_t bucket);
 /* A bucket's buffer is complete for this turn (from 0) of the step: starts its fold, which may last into the
  * next turn. */
 void gradients_fold(gradients *g, int64_t bucket, int64_t turn);
+/* Adds what has come and is not added yet, and waits for nothing: its owners may fill that memory again. */
+void gradients_progress(gradients *g);
 /* Experts' accumulators of a layer by class, NULL for classes of other groups. */
 real *const *gradients_classes(gradients *g, int64_t layer);
 /* After the last turn: waits for all folds, and folds the experts' classes. */

@@ -54,10 +54,24 @@ void figures_begin(state *s) {
     memset(s->figure_sum, 0, (size_t)s->figures * sizeof(double));
 }
 
+/* Adds the turn's figures that are on their way, if any are. */
+static void finish(state *s) {
+    const model_config *c = &s->c.model;
+    if (!s->figures_wait) return;
+    comm_wait(s->mesh.world, s->figures_told);
+    s->figures_wait = 0;
+    for (int64_t k = 0; k < s->mesh.ranks; k++) {
+        const double *x = s->figure_all + mesh_rank_of(&s->mesh, k) * s->figures;
+        for (int64_t i = 0; i < s->figures; i++)
+            s->figure_sum[i] = is_maximum(c, i) ? larger(s->figure_sum[i], x[i]) : s->figure_sum[i] + x[i];
+    }
+}
+
 void figures_fold(state *s) {
     const model_config *c = &s->c.model;
     int64_t n = experts_total(c);
     const model_stats *m = &s->model.stats;
+    finish(s);
     s->figure[LM] = m->lm;
     s->figure[Z] = m->z;
     s->figure[MTP] = m->mtp;
@@ -74,13 +88,9 @@ void figures_fold(state *s) {
             at[LAYER_SCALARS + n + i] = (double)e->dprob_sum_E[i];
         }
     }
-    comm_all_gather(s->mesh.world, "figures of a turn", s->figure_all, s->figure,
-                    (size_t)s->figures * sizeof(double));
-    for (int64_t k = 0; k < s->mesh.ranks; k++) {
-        const double *x = s->figure_all + mesh_rank_of(&s->mesh, k) * s->figures;
-        for (int64_t i = 0; i < s->figures; i++)
-            s->figure_sum[i] = is_maximum(c, i) ? larger(s->figure_sum[i], x[i]) : s->figure_sum[i] + x[i];
-    }
+    s->figures_told = comm_all_gather_start(s->mesh.world, "figures of a turn", s->figure_all, s->figure,
+                                            (size_t)s->figures * sizeof(double));
+    s->figures_wait = 1;
 }
 
 /* Mean cosine over all pairs of rows of w [n, h]: (|sum of unit rows|^2 - n) / (n (n - 1)).  sum: scratch
@@ -116,8 +126,9 @@ static double deviation(double sum, double sum_sq, double n) {
     return variance > 0 ? sqrt(variance) : 0;
 }
 
-void figures_read(const state *s, step_result *r) {
+void figures_read(state *s, step_result *r) {
     const model_config *c = &s->c.model;
+    finish(s);
     int64_t n = experts_total(c), ffn = c->n_routed_experts;
     double v = (double)s->c.train.micro_batches, layers = (double)c->num_layers;
     double tokens = v * (double)(s->c.train.micro_batch_size * s->c.train.seq_len);

@@ -6,10 +6,11 @@
 #include "train/step.h"
 
 void figures_begin(state *s);
-/* After a turn: gathers what the model says of its micro-batch, and adds. */
+/* After a turn: starts gathering what the model says of its micro-batch; it is added by the next call, so
+ * that a rank that is early waits for nobody here. */
 void figures_fold(state *s);
 /* After the last turn: everything in *r but the gradient's and the biases' figures. */
-void figures_read(const state *s, step_result *r);
+void figures_read(state *s, step_result *r);
 void figures_read_biases(const state *s, step_result *r);
 
 #endif

@@ -28,7 +28,9 @@ typedef struct state {
     /* figures of a step, folded in the order of the micro-batches */
     int64_t figures;
     double *figure, *figure_all, *figure_sum; /* [n], [P][n], [n] */
-    double *row_sum;                          /* scratch [H] */
+    comm_request *figures_told;               /* those of the last turn, while figures_wait to be added */
+    int figures_wait;
+    double *row_sum; /* scratch [H] */
     /* where the backend's memory is not the host's: a layer's router, and what a checkpoint takes from the
      * device, [3][owned] weights and moments of the optimizer's pieces; NULL elsewhere */
     real *router, *pieces;

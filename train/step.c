@@ -20,6 +20,7 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
         class_of[i] = (int)mesh_class(
             &s->mesh, mesh_micro_batch(&s->mesh, turn, s->mesh.group * s->mesh.expert_parallel + i));
 
+    gradients_progress(g); /* who is early need not wait for the last turn's until this rank's backward */
     m->x.accumulate = gradients_accumulate(g, turn);
     TRACED(x, "forward",
            model_forward(m, tokens, c->train.micro_batch_size, c->train.seq_len,
