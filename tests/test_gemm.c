@@ -160,6 +160,7 @@ static void check_all_gemms(kernels *kernel, uint64_t seed) {
         }
         check_gemm(kernel, form, 601, 40, 300, 0, D_NONE, 1,
                    &state); /* more rows than one block keeps in L2 */
+        check_gemm(kernel, form, 300, 160, 300, 0, D_SELF, 1, &state); /* and with threads, who help */
         check_gemm(kernel, form, 64, 112, 1024, 0, D_SELF, 1, &state);
         check_gemm(kernel, form, 20, 600, 64, 0, D_OTHER, 1,
                    &state); /* more columns than are packed at one time */

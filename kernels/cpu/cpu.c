@@ -15,6 +15,7 @@ static void destroy(kernels *k) {
     mem_free(k->ctx->shared);
     CPU_(held_free)(k->ctx->held);
     mem_free(k->ctx->held);
+    mem_free(k->ctx->claims);
     mem_free(k->ctx);
 }
 
@@ -23,6 +24,7 @@ void CPU_(kernels_cpu)(kernels *k, int threads, kernels_dtype dtype) {
     ctx->threads = threads;
     ctx->dtype = dtype;
     ctx->scratch = mem_alloc((size_t)threads * THREAD_SCRATCH, "scratch of the cpu backend's threads");
+    ctx->claims = mem_alloc((size_t)threads * sizeof *ctx->claims, "claims of the cpu backend's threads");
     ctx->shared = mem_alloc(SHARED_SCRATCH, "shared scratch of the cpu backend");
     ctx->held = mem_alloc(sizeof *ctx->held, "the cpu backend's held weights");
     *k = (kernels){

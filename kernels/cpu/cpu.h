@@ -9,6 +9,7 @@
 
 #include <omp.h>
 
+#include "kernels/cpu/claims.h"
 #include "kernels/kernels.h"
 
 #define CPU_PASTE(name, isa)  name##_##isa
@@ -27,6 +28,7 @@ struct kernel_context {
     char *scratch;       /* [threads][THREAD_SCRATCH], 64-byte aligned; dirty between operations */
     char *shared;        /* [SHARED_SCRATCH], likewise */
     struct held *held;   /* weights in bf16: held.h */
+    claims *claims;      /* [threads], of the operation under way */
 };
 
 /* The calling thread's own scratch, inside a parallel region or outside one. */

@@ -3,8 +3,9 @@
  * The loops, outside in: COLUMN_BLOCK columns of B, a block of k, ROW_BLOCK tiles of rows, a panel of B, a
  * tile. So a panel of B stays in L1 while the row block, whose part of A fits into L2, goes by; and weights,
  * which a step finds in main memory each time, are asked for one panel ahead, a cache line with each k (more
- * at once would be dropped).  None of this decides bits: an element of C is always its block sums added in
- * order.
+ * at once would be dropped).  Threads have parts of C, and one that has done its own helps with the last
+ * block of another's (claims.h): parts are equal, but cores are not.  None of this decides bits: an element
+ * of C is always its block sums added in order.
  */
 #include <string.h>
 
@@ -144,10 +145,10 @@ void CPU_(gemm_edge_tile)(gemm_kernel *kernel, float *edge, gemm_tile t, int64_t
 }
 
 static void panel_tiles(gemm_scratch *scratch, const gemm_problem *g, const tiling *tiles,
-                        const panel_work *w, float *panel) {
+                        const panel_work *w, float *panel, int packed) {
     gemm_tile t = {.k = w->k, .a_step = g->lda, .ldc = g->ldc};
     const float *d = w->p == 0 ? g->d : g->c;
-    take_panel(g, w, &t, panel, w->begin > 0 || w->fused);
+    take_panel(g, w, &t, panel, packed || w->fused);
     for (int64_t tile = w->begin; tile < w->end; tile++) {
         const int64_t i = tile_row(tiles, tile), rows = tile_row(tiles, tile + 1) - i;
         t.a = g->a + (g->form == GEMM_TN ? w->p * g->lda + i : i * g->lda + w->p);
@@ -186,47 +187,115 @@ static int64_t row_blocks(const gemm_problem *g, const tiling *t) {
     return g->form == GEMM_TN && t->tiles > ROW_BLOCK ? t->tiles : (t->tiles + ROW_BLOCK - 1) / ROW_BLOCK;
 }
 
-/* One block of columns, one block of k. */
-static void column_block(gemm_scratch *scratch, const gemm_problem *g, const gemm_problem *next, int64_t j0,
-                         int64_t p) {
-    const tiling tiles = tiling_for(g);
-    const int64_t j1 = min64(j0 + COLUMN_BLOCK, g->n), blocks = row_blocks(g, &tiles);
-    for (int64_t block = 0; block < blocks; block++) {
-        for (int64_t j = j0; j < j1; j += PANEL) {
-            panel_work w = {
-                .p = p, .k = min64(GEMM_K_BLOCK, g->k - p), .j = j, .columns = min64(PANEL, g->n - j)};
-            w.begin = block * tiles.tiles / blocks;
-            w.end = (block + 1) * tiles.tiles / blocks;
-            w.fused = block == 0 && tiles.heads && w.columns == PANEL;
-            const int last_panel = j + PANEL >= j1, last_block = block == blocks - 1;
-            if (last_panel && !last_block && g->form != GEMM_TN)
-                w.soon = rows_region(g, &tiles, p, w.end, (block + 2) * tiles.tiles / blocks);
-            else if (block == 0 || (last_panel && last_block)) /* later row blocks find B in L2 */
-                w.soon = next_region(g, next, p, j);
-            panel_tiles(scratch, g, &tiles, &w, scratch->panel + (blocks > 1 ? (j - j0) * w.k : 0));
+/* One block of columns, one block of k.  Its units are the panels of each row block, row block by row block.
+ */
+typedef struct block_work {
+    const gemm_problem *g, *next;
+    tiling tiles;
+    int64_t j, columns, p, blocks, panels;
+    unsigned packed; /* panels that lie in the thread's scratch */
+} block_work;
+_Static_assert(COLUMN_BLOCK / PANEL <= 32, "a bit for each panel");
+
+static block_work block_at(const gemm_problem *g, const gemm_problem *next, int64_t j, int64_t p) {
+    block_work b = {.g = g,
+                    .next = next,
+                    .tiles = tiling_for(g),
+                    .j = j,
+                    .columns = min64(COLUMN_BLOCK, g->n - j),
+                    .p = p};
+    b.blocks = row_blocks(g, &b.tiles);
+    b.panels = (b.columns + PANEL - 1) / PANEL;
+    return b;
+}
+
+static void block_unit(gemm_scratch *scratch, block_work *b, int64_t unit) {
+    const gemm_problem *g = b->g;
+    const int64_t block = unit / b->panels, panel = unit % b->panels, blocks = b->blocks;
+    const int64_t j = b->j + panel * PANEL, k = min64(GEMM_K_BLOCK, g->k - b->p);
+    panel_work w = {.p = b->p, .k = k, .j = j, .columns = min64(PANEL, g->n - j)};
+    w.begin = block * b->tiles.tiles / blocks;
+    w.end = (block + 1) * b->tiles.tiles / blocks;
+    w.fused = block == 0 && b->tiles.heads && w.columns == PANEL;
+    const int last_panel = panel == b->panels - 1, last_block = block == blocks - 1;
+    if (last_panel && !last_block && g->form != GEMM_TN)
+        w.soon = rows_region(g, &b->tiles, b->p, w.end, (block + 2) * b->tiles.tiles / blocks);
+    else if (block == 0 || (last_panel && last_block)) /* later row blocks find B in L2 */
+        w.soon = next_region(g, b->next, b->p, j);
+    const int kept = blocks > 1;
+    panel_tiles(scratch, g, &b->tiles, &w, scratch->panel + (kept ? panel * PANEL * k : 0),
+                kept && b->packed >> panel & 1);
+    b->packed |= 1u << panel;
+}
+
+/* All of g.  Where `own` is there, units of the last block are left to those that help. */
+static void float_blocks(gemm_scratch *scratch, const gemm_problem *g, const gemm_problem *next,
+                         claims *own) {
+    if (g->m <= 0 || g->n <= 0) return;
+    if (g->k <= 0) copy_or_zero(g);
+    for (int64_t j = 0; j < g->n; j += COLUMN_BLOCK) {
+        for (int64_t p = 0; p < g->k; p += GEMM_K_BLOCK) {
+            block_work b = block_at(g, next, j, p);
+            const int64_t units = b.blocks * b.panels;
+            if (own && j + COLUMN_BLOCK >= g->n && p + GEMM_K_BLOCK >= g->k) { /* the last */
+                if (j || p) claims_open(own, units);
+                for (int64_t unit; (unit = claims_first(own)) >= 0;) block_unit(scratch, &b, unit);
+            } else {
+                for (int64_t unit = 0; unit < units; unit++) block_unit(scratch, &b, unit);
+            }
         }
     }
 }
 
+/* Units of another thread's last block. */
+static void float_help(gemm_scratch *scratch, const gemm_problem *g, claims *theirs) {
+    if (g->m <= 0 || g->n <= 0 || g->k <= 0) return;
+    block_work b =
+        block_at(g, NULL, (g->n - 1) / COLUMN_BLOCK * COLUMN_BLOCK, (g->k - 1) / GEMM_K_BLOCK * GEMM_K_BLOCK);
+    for (int64_t unit; (unit = claims_last(theirs)) >= 0;) block_unit(scratch, &b, unit);
+}
+
 void CPU_(gemm_float)(void *scratch, const gemm_problem *g, const gemm_problem *next) {
-    if (g->m <= 0 || g->n <= 0) return;
-    if (g->k <= 0) copy_or_zero(g);
-    for (int64_t j = 0; j < g->n; j += COLUMN_BLOCK) {
-        for (int64_t p = 0; p < g->k; p += GEMM_K_BLOCK) column_block(scratch, g, next, j, p);
+    float_blocks(scratch, g, next, NULL);
+}
+
+/* Where the last block is the only one, threads may help from the start. */
+static void open_part(const gemm_problem *g, claims *c) {
+    int64_t units = 0;
+    if (g->m > 0 && g->n > 0 && g->k > 0 && g->n <= COLUMN_BLOCK && g->k <= GEMM_K_BLOCK) {
+        const block_work b = block_at(g, NULL, 0, 0);
+        units = b.blocks * b.panels;
     }
+    claims_open(c, units);
 }
 
 static void on_threads(kernel_context *ctx, gemm_on_thread *product, const gemm_problem *g) {
     const int threads = CPU_(gemm_threads)(ctx, g->m, g->n, g->k);
+    const int balanced = product == CPU_(gemm_float);
     if (threads == 1) {
         product(thread_scratch(ctx), g, NULL);
         return;
     }
     const gemm_grid grid = CPU_(gemm_grid_for)(ctx, threads, g->m, g->n, g->held != NULL);
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int part = 0; part < grid.rows * grid.columns; part++) {
-        const gemm_problem mine = CPU_(gemm_part)(g, grid, part);
-        product(thread_scratch(ctx), &mine, NULL);
+    const int parts = grid.rows * grid.columns;
+    for (int part = 0; balanced && part < parts; part++) {
+        const gemm_problem one = CPU_(gemm_part)(g, grid, part);
+        open_part(&one, ctx->claims + part);
+    }
+#pragma omp parallel num_threads(threads)
+    {
+        void *scratch = thread_scratch(ctx);
+#pragma omp for schedule(static, 1) nowait
+        for (int part = 0; part < parts; part++) {
+            const gemm_problem mine = CPU_(gemm_part)(g, grid, part);
+            if (balanced) float_blocks(scratch, &mine, NULL, ctx->claims + part);
+            else product(scratch, &mine, NULL);
+        }
+        for (int i = 1; balanced && i <= parts; i++) {
+            const int part = (omp_get_thread_num() + i) % parts;
+            const gemm_problem theirs = CPU_(gemm_part)(g, grid, part);
+            float_help(scratch, &theirs, ctx->claims + part);
+        }
     }
 }
 

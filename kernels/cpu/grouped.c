@@ -1,6 +1,6 @@
-/* Products of the experts: rows sorted by expert, one weight matrix each.  Every thread goes through all the
+/* Products of the experts: rows sorted by expert, one weight matrix each.  Every thread goes through the
  * segments and computes its own part of each C, so uneven experts make no uneven threads, and no two threads
- * touch one element. */
+ * touch one element; one that is early does parts of the others'. */
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/held.h"
 
@@ -55,21 +55,44 @@ static gemm_problem segment_part(const kernel_context *ctx, const grouped_proble
     return g;
 }
 
-static void grouped_part(const kernel_context *ctx, const grouped_problem *q, const sharing *w, int part) {
-    gemm_on_thread *product = gemm_for(ctx);
-    void *scratch = thread_scratch(ctx);
-    int64_t before = 0;
-    for (int64_t i = segment_from(q, 0), after; i < q->segments; i = after) {
-        after = segment_from(q, i + 1);
-        const gemm_problem mine = segment_part(ctx, q, w, part, i, before);
-        before += q->s[i].rows;
-        if (after < q->segments) {
-            const gemm_problem next = segment_part(ctx, q, w, part, after, before);
-            product(scratch, &mine, &next);
-        } else {
-            product(scratch, &mine, NULL);
-        }
+static int64_t rows_before(const grouped_problem *q, const sharing *w, int64_t i) {
+    int64_t rows = 0;
+    for (int64_t before = 0; w->rows && before < i; before++) rows += q->s[before].rows;
+    return rows;
+}
+
+/* A part of segment i's product, after which the next segment's memory is asked for. */
+static void run_segment(const kernel_context *ctx, const grouped_problem *q, const sharing *w, int part,
+                        int64_t i) {
+    if (!q->s[i].rows) return;
+    const int64_t after = segment_from(q, i + 1), before = rows_before(q, w, i);
+    const gemm_problem mine = segment_part(ctx, q, w, part, i, before);
+    if (after < q->segments) {
+        const gemm_problem next = segment_part(ctx, q, w, part, after, before + q->s[i].rows);
+        gemm_for(ctx)(thread_scratch(ctx), &mine, &next);
+    } else {
+        gemm_for(ctx)(thread_scratch(ctx), &mine, NULL);
     }
+}
+
+/* What threads balance among themselves: segments, or where an expert's segments are added to one gradient,
+ * experts. */
+static int64_t units_of(const grouped_problem *q) {
+    if (q->common.form != GEMM_TN) return q->segments;
+    int64_t last = -1;
+    for (int64_t i = 0; i < q->segments; i++)
+        if (q->s[i].expert > last) last = q->s[i].expert;
+    return last + 1;
+}
+
+static void run_unit(const kernel_context *ctx, const grouped_problem *q, const sharing *w, int part,
+                     int64_t unit) {
+    if (q->common.form != GEMM_TN) {
+        run_segment(ctx, q, w, part, unit);
+        return;
+    }
+    for (int64_t i = 0; i < q->segments; i++)
+        if (q->s[i].expert == unit) run_segment(ctx, q, w, part, i);
 }
 
 /* Packs the weights of these segments that may be kept (held.h). */
@@ -88,16 +111,23 @@ static void grouped_run(kernel_context *ctx, const grouped_problem *q, int64_t m
     const int threads = CPU_(gemm_threads)(ctx, rows, q->common.n, inner);
     sharing w = {.grid = {1, 1}};
     if (!gradient) pack_weights(ctx, q);
-    if (threads == 1) {
-        grouped_part(ctx, q, &w, 0);
-        return;
-    }
-    if (gradient || ctx->dtype == DTYPE_FLOAT32)
+    if (threads > 1 && (gradient || ctx->dtype == DTYPE_FLOAT32))
         w.grid = CPU_(gemm_grid_for)(ctx, threads, m, q->common.n, 0);
-    else w = (sharing){{threads, 1}, rows, threads};
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int part = 0; part < w.grid.rows * w.grid.columns; part++) {
-        grouped_part(ctx, q, &w, part);
+    else if (threads > 1) w = (sharing){{threads, 1}, rows, threads};
+    const int parts = w.grid.rows * w.grid.columns;
+    for (int part = 0; part < parts; part++) claims_open(ctx->claims + part, units_of(q));
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static, 1) nowait
+        for (int part = 0; part < parts; part++) {
+            for (int64_t unit; (unit = claims_first(ctx->claims + part)) >= 0;)
+                run_unit(ctx, q, &w, part, unit);
+        }
+        for (int i = 1; i <= parts; i++) {
+            const int part = (omp_get_thread_num() + i) % parts;
+            for (int64_t unit; (unit = claims_last(ctx->claims + part)) >= 0;)
+                run_unit(ctx, q, &w, part, unit);
+        }
     }
 }
 
