@@ -21,7 +21,7 @@ void CPU_(swiglu_forward)(kernel_context *ctx, int64_t rows, int64_t f, float *h
     const int stream = stream_wanted(3 * rows * f * (int64_t)sizeof *h, h, f);
 #pragma omp parallel num_threads(threads_for(ctx, rows *f))
     {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (int64_t r = 0; r < rows; r++)
             forward_row(f, h + r * f, gu + r * 2 * f, gu + r * 2 * f + f, stream);
         stream_end(stream);
@@ -54,7 +54,7 @@ void CPU_(swiglu_backward)(kernel_context *ctx, int64_t rows, int64_t f, float *
     const int stream = stream_wanted(bytes, h, f) && stream_wanted(bytes, dgu, f);
 #pragma omp parallel num_threads(threads_for(ctx, rows *f))
     {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (int64_t r = 0; r < rows; r++) {
             const float *gate = gu + r * 2 * f;
             float dot = backward_row(f, weight ? weight[r] : 1, dgu + r * 2 * f, h + r * f, dh + r * f, gate,

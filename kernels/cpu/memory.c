@@ -26,7 +26,7 @@ void CPU_(zero)(kernel_context *ctx, int64_t n, float *x) {
     const int stream = stream_wanted(n * (int64_t)sizeof *x, x, LANES);
 #pragma omp parallel num_threads(threads_for(ctx, n))
     {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (int64_t i = 0; i < n; i += PIECE) {
             if (!stream) memset(x + i, 0, (size_t)piece_at(n, i) * sizeof *x);
             else
@@ -49,7 +49,7 @@ void CPU_(copy)(kernel_context *ctx, int64_t n, float *y, const float *x) {
     const int stream = stream_wanted(2 * n * (int64_t)sizeof *x, y, LANES);
 #pragma omp parallel num_threads(threads_for(ctx, n))
     {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (int64_t i = 0; i < n; i += PIECE) {
             if (stream) copy_streamed(piece_at(n, i), y + i, x + i, x + i + AHEAD);
             else memcpy(y + i, x + i, (size_t)piece_at(n, i) * sizeof *x);
@@ -66,7 +66,7 @@ void CPU_(add)(kernel_context *ctx, int64_t n, float *y, const float *d, int64_t
     const float *first = d ? d : part[0];
 #pragma omp parallel num_threads(threads_for(ctx, n))
     {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (int64_t i = 0; i < n; i += LANES) {
             vf sum = vf_load_n(first + i, n - i);
             vf_fetch(first + i + AHEAD);
@@ -96,7 +96,7 @@ void CPU_(copy_rows)(kernel_context *ctx, int64_t n, int64_t cols, float *dst, c
     const int stream = stream_wanted(2 * n * cols * (int64_t)sizeof *dst, dst, cols);
 #pragma omp parallel num_threads(threads_for(ctx, n *cols))
     {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (int64_t i = 0; i < n; i++) {
             const int64_t later = i + ahead < n ? i + ahead : i;
             float *to = dst + (dst_row ? dst_row[i] : i) * cols;

@@ -43,7 +43,7 @@ void CPU_(rms_norm_forward)(kernel_context *ctx, int64_t rows, int64_t cols, dou
     const int stream = stream_wanted(2 * rows * cols * (int64_t)sizeof *y, y, ldy);
 #pragma omp parallel num_threads(threads_for(ctx, rows *cols))
     {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (int64_t r = 0; r < rows; r++)
             rstd[r] = forward_row(cols, eps, scale, y + r * ldy, x + r * ldx, ahead, w, stream);
         stream_end(stream);
@@ -90,7 +90,7 @@ void CPU_(rms_norm_backward)(kernel_context *ctx, int64_t rows, int64_t cols, do
         int64_t blocks = (end - start + GEMM_K_BLOCK - 1) / GEMM_K_BLOCK;
 #pragma omp parallel num_threads(threads)
         {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
             for (int64_t b = 0; b < blocks; b++) {
                 float *dw_b = part + b * cols;
                 memset(dw_b, 0, (size_t)cols * sizeof *dw_b);
