@@ -81,6 +81,11 @@ micro-batch has 512 rows: an operation on its 512 KB is over in 10 to 50 microse
 half of what it reads lies in the other core's cache. That is why RoPE and the norms stand far below the limit here, and at it with
 large buffers.
 
+Threads wait for one another at the end of each of some 4,000 operations a step, and the two cores are never equally fast for long:
+5% of the threads' time went by so in the quietest seconds, and up to a third while a neighbour used one of the cores. So products
+are balanced: a thread takes pieces of its own part from the front, and who is done takes them from the back
+(`kernels/cpu/claims.h`); most of the operands stay where they were.
+
 ## As work grows
 
 Runs of `tests/scaling.yaml` (hidden 128, 4 layers, 16 + 8 experts, sequences of 256 tokens) in which one size grows (`make
