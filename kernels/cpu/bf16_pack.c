@@ -36,10 +36,16 @@ void CPU_(bf16_panels)(float *dst, int64_t ld, int64_t step, const float *x, int
     }
 }
 
+/* A block's part of a row is too short for the hardware to guess what follows. */
+enum { ROWS_AHEAD = 8 };
+
 void CPU_(bf16_tiles)(float *dst, int64_t step, const float *x, int64_t ldx, int64_t k, int64_t m) {
     for (int64_t p = 0; p < k; p += 2) {
         for (int64_t tile = 0; tile < tiles_of(m); tile++) {
             const int64_t begin = tile_rows(tile, m).begin;
+            const float *later = x + (p + ROWS_AHEAD) * ldx + begin;
+            __builtin_prefetch(later);
+            __builtin_prefetch(later + ldx);
             store_pairs(dst + tile * step + p / 2 * GEMM_LANES, x + begin, ldx, p, k, m - begin);
         }
     }
