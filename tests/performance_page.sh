@@ -36,7 +36,8 @@ END
 Where it stands against what we want of it, 92% of the peak on large products and 90% at 64 rows: NN and NT are there or within two points
 of it but for 1024^3 NT, TN (gradients of weights, whose both operands are read across their rows) is 5 to 9 points below, and 8 rows in NT
 reach half the peak, because transposing the weight takes as long as the products. Grouped products are between 79% and 92% (a line
-at 44% or 47% met a spell that no repetition outlasted). In bf16 products of few rows suffer most: both operands are packed anew each time.
+at 44% or 47% met a spell that no repetition outlasted). In bf16 products of few rows suffer most: here both operands are
+packed anew each time. In a training step weights are packed once, for all its micro-batches (`kernels/cpu/held.h`).
 
 ## Attention
 
