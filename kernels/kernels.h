@@ -36,7 +36,7 @@ typedef float real;
 
 enum {
     GEMM_K_BLOCK = 256,       /* never tuned: it decides bits */
-    ATTENTION_KEY_BLOCK = 64, /* keys per step of the running softmax, from key 0: decides bits */
+    ATTENTION_KEY_BLOCK = 256, /* keys per step of the running softmax, from key 0: decides bits */
     HEAD_TILE = 128,          /* a processor's head_rows, below */
     SUM_BLOCK = 4096,         /* elements per block of a norm or digest; optimizer shards end at blocks */
 };

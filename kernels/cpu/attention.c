@@ -1,12 +1,16 @@
 /* Causal attention of MLA shape, forward: a running softmax over blocks of KEYS keys (Dao et al., "Flash-
  * Attention").  A block of queries meets each block of keys once; a tile of its rows computes its scores,
- * takes them through the softmax and multiplies them with the values while they lie in L1. */
+ * takes them through the softmax and multiplies them with the values while they lie in L1.  Scores are powers
+ * of two from there on: 2^(score scale log2(e)). */
 #include "kernels/cpu/attention.h"
 
 #include <float.h>
 #include <math.h>
 
-enum { QUERIES = 256 }; /* rows for which a block of keys is packed once; decides no bits */
+enum {
+    KEYS = ATTENTION_KEY_BLOCK,
+    QUERIES = 128, /* rows for which a block of keys is packed once; decides no bits */
+};
 
 attention_head CPU_(attention_head_of)(const kernel_context *ctx, attention_shape s, int64_t b, int64_t h,
                                        const float *q, const float *kv, const float *k_rope,
@@ -24,57 +28,58 @@ attention_head CPU_(attention_head_of)(const kernel_context *ctx, attention_shap
     a.first_key = first_key ? first_key + b * s.seq : NULL;
     a.dtype = ctx->dtype;
     a.scale = (float)(1 / sqrt((double)width));
+    a.scale_2 = (float)(LOG2_E / sqrt((double)width));
     return a;
 }
 
 /* What a block of queries carries from one block of keys to the next. */
 typedef struct running {
-    float *out;  /* [QUERIES, whole_lanes(v)]: sum of exp(score - top) * value */
+    float *out;  /* [QUERIES, whole_lanes(v)]: sum of 2^(score - top) * value */
     float *top;  /* [QUERIES]: largest score so far */
-    float *sums; /* [QUERIES, LANES]: sum of exp(score - top), lane by lane */
+    float *sums; /* [QUERIES, LANES]: sum of 2^(score - top), lane by lane */
+    int began;   /* otherwise out and sums are still to be written */
 } running;
 
 /* A block of keys as operands, and where a tile of queries meets it. */
 typedef struct packed_keys {
-    float *keys;   /* [along(width), KEYS] */
+    float *keys;   /* panels of [along(width), PANEL] */
     float *values; /* [along(KEYS), whole_lanes(v)] */
     float *scores; /* [TILE_ROWS, KEYS] */
     float *p;      /* what becomes of them, in pairs */
 } packed_keys;
 
-/* Sets the scores of keys outside of [from, to) to minus infinity; returns the largest score. */
-static float mask_row(float *scores, int64_t computed, int64_t from, int64_t to) {
+/* Of the scores [begin, end), whole lanes of keys, those outside of [from, to) become minus infinity; returns
+ * the largest. */
+static float mask_row(float *scores, int64_t begin, int64_t end, int64_t from, int64_t to) {
     vf unseen = vf_set1(-INFINITY), most = unseen;
-    if (from > 0 || to < computed) {
-        for (int64_t c = 0; c < computed; c += LANES) {
-            vf s = vf_select(vm_first(to - c), vf_load(scores + c), unseen);
-            vf_store(scores + c, vf_select(vm_first(from - c), unseen, s));
-        }
-    }
-    for (int64_t c = 0; c < computed; c += LANES) most = vf_max(most, vf_load(scores + c));
+    for (int64_t c = begin; c < from && c < end; c += LANES)
+        vf_store(scores + c, vf_select(vm_first(from - c), unseen, vf_load(scores + c)));
+    for (int64_t c = to > 0 ? to / LANES * LANES : 0; c < end; c += LANES)
+        vf_store(scores + c, vf_select(vm_first(to - c), vf_load(scores + c), unseen));
+    for (int64_t c = begin; c < end; c += LANES) most = vf_max(most, vf_load(scores + c));
     return vf_max_lane(most);
 }
 
-/* The m rows of scores [m, KEYS] of a tile, of which the keys [0, computed) are there, masked, become
- * exp(score - top), where top covers this block's largest score of each row, most [LANES], too.  What was
+/* The m rows of scores [m, KEYS] of a tile, of which the keys [begin, end) are there, masked, become
+ * 2^(score - top), where top covers this block's largest score of each row, most [LANES], too.  What was
  * summed before under another top is scaled to the new one. */
-static void softmax_tile(int64_t m, float *scores, int64_t computed, const float *most, float scale,
+static void softmax_tile(int64_t m, float *scores, int64_t begin, int64_t end, const float *most, float scale_2,
                          int64_t v, running r) {
     float factor[LANES];
-    vf before = vf_load_n(r.top, m), top = vf_max(before, vf_mul(vf_load(most), vf_set1(scale)));
+    vf before = vf_load_n(r.top, m), top = vf_max(before, vf_mul(vf_load(most), vf_set1(scale_2)));
     vf_store_n(r.top, top, m);
-    vf_store(factor, vf_exp(vf_sub(before, top)));
+    vf_store(factor, vf_exp2(vf_sub(before, top)));
     for (int64_t i = 0; i < m; i++) {
         float *row = scores + i * KEYS, *sums = r.sums + i * LANES;
         vf minus_top = vf_set1(-r.top[i]), sum = vf_zero();
-        for (int64_t c = 0; c < computed; c += LANES) {
-            vf p = vf_exp(vf_fma(vf_load(row + c), vf_set1(scale), minus_top));
+        for (int64_t c = begin; c < end; c += LANES) {
+            vf p = vf_exp2(vf_fma(vf_load(row + c), vf_set1(scale_2), minus_top));
             vf_store(row + c, p);
             sum = vf_add(sum, p);
         }
-        vf_store(sums, vf_fma(vf_load(sums), vf_set1(factor[i]), sum));
+        vf_store(sums, r.began ? vf_fma(vf_load(sums), vf_set1(factor[i]), sum) : sum);
     }
-    if (!vm_bits(vm_and(vf_less(before, top), vm_first(m)))) return; /* every factor is 1 */
+    if (!r.began || !vm_bits(vm_and(vf_less(before, top), vm_first(m)))) return; /* every factor is 1 */
     for (int64_t i = 0; i < m; i++)
         for (int64_t c = i * v; c < (i + 1) * v; c += LANES)
             vf_store(r.out + c, vf_mul(vf_load(r.out + c), vf_set1(factor[i])));
@@ -84,20 +89,26 @@ static void softmax_tile(int64_t m, float *scores, int64_t computed, const float
  * at `key`. */
 static void meet_keys(const attention_head *a, int64_t row, int64_t m, const float *q, int64_t ld_q,
                       int64_t key, const packed_keys *packed, running r) {
-    int64_t padded = whole_lanes(a->v);
-    int64_t seen = min64(KEYS, row + m - key), computed = whole_lanes(seen); /* by the tile's last row */
+    const int64_t padded = whole_lanes(a->v);
+    const int64_t seen = min64(KEYS, row + m - key), end = whole_lanes(seen); /* by the tile's last row */
+    int64_t begin = first_key_of(a, row) - key; /* by its first */
+    begin = begin > 0 ? min64(begin, KEYS) / PANEL * PANEL : 0;
+    const int64_t panels = begin / PANEL, from = along(a, begin);
     float most[LANES] = {0};
     float *scores = packed->scores;
     const float *p = scores;
-    tile_product(a, GEMM_NN, m, computed, a->width, scores, KEYS, 0, q, ld_q, packed->keys, KEYS);
+    columns keys = packed_panels(a, packed->keys, a->width), values = whole_rows(packed->values, padded);
+    keys.at += panels * keys.panel;
+    values.at += from * values.ld;
+    tile_product(a, GEMM_NN, m, end - begin, a->width, scores + begin, KEYS, 0, q, ld_q, keys);
     for (int64_t i = 0; i < m; i++)
-        most[i] = mask_row(scores + i * KEYS, computed, first_key_of(a, row + i) - key, row + i + 1 - key);
-    softmax_tile(m, scores, computed, most, a->scale, padded, r);
+        most[i] = mask_row(scores + i * KEYS, begin, end, first_key_of(a, row + i) - key, row + i + 1 - key);
+    softmax_tile(m, scores, begin, end, most, a->scale_2, padded, r);
     if (a->dtype == DTYPE_BF16) {
         CPU_(bf16_rows)(packed->p, KEYS, scores, KEYS, m, seen);
         p = packed->p;
     }
-    tile_product(a, GEMM_NN, m, padded, seen, r.out, padded, 1, p, KEYS, packed->values, padded);
+    tile_product(a, GEMM_NN, m, padded, seen - begin, r.out, padded, r.began, p + from, KEYS, values);
 }
 
 /* o and lse of the queries whose keys are all met. */
@@ -108,9 +119,10 @@ static void finish(const attention_head *a, int64_t rows, running r, float *o, i
         float sum[LANES], log_sum[LANES];
         int64_t n = min64(LANES, rows - i);
         for (int64_t j = 0; j < LANES; j++) sum[j] = j < n ? vf_sum(vf_load(r.sums + (i + j) * LANES)) : 1;
-        vf_store(log_sum, vf_log(vf_load(sum)));
+        vf top = vf_load_n(r.top + i, n), rest = vf_fma(top, vf_set1(LN_2_LOW), vf_log(vf_load(sum)));
+        vf_store(log_sum, vf_fma(top, vf_set1(LN_2), rest));
         for (int64_t j = 0; j < n; j++) {
-            lse[(i + j) * ld_lse] = r.top[i + j] + log_sum[j];
+            lse[(i + j) * ld_lse] = log_sum[j];
             vf inverse = vf_set1(1 / sum[j]);
             for (int64_t c = 0; c < a->v; c += LANES)
                 vf_store_n(o + (i + j) * ld_o + c, vf_mul(vf_load(r.out + (i + j) * padded + c), inverse),
@@ -125,21 +137,20 @@ static void forward_queries(const kernel_context *ctx, const attention_head *a, 
     cutter scratch = cut_scratch(ctx);
     packed_keys packed = {cut(&scratch, a->width * KEYS), cut(&scratch, KEYS * padded),
                           cut(&scratch, TILE_ROWS * KEYS), cut(&scratch, TILE_ROWS * KEYS)};
-    float *room = cut(&scratch, 2 * KEYS * width);
-    running r = {cut(&scratch, QUERIES * padded), cut(&scratch, QUERIES), cut(&scratch, QUERIES * LANES)};
+    running r = {cut(&scratch, QUERIES * padded), cut(&scratch, QUERIES), cut(&scratch, QUERIES * LANES), 0};
+    float *room = NULL;
     const float *q = a->q + (row - a->past) * a->ld_q;
     if (a->dtype == DTYPE_BF16) {
         float *pairs = cut(&scratch, QUERIES * width);
         CPU_(bf16_rows)(pairs, width, q, a->ld_q, rows, a->width);
         q = pairs;
         ld_q = width;
+        room = cut(&scratch, 2 * KEYS * width);
     }
-    memset(r.out, 0, (size_t)(rows * padded) * sizeof *r.out);
-    memset(r.sums, 0, (size_t)(rows * LANES) * sizeof *r.sums);
     for (int64_t i = 0; i < rows; i++) r.top[i] = -FLT_MAX;
 
     for (int64_t key = first_key_of(a, row) / KEYS * KEYS; key < row + rows; key += KEYS) {
-        int64_t n = min64(KEYS, a->keys - key);
+        int64_t n = min64(KEYS, row + rows - key);
         pack_keys(a, key, n, packed.keys, room);
         rows_operand(a, packed.values, n, a->v, a->value + key * a->ld_kv, a->ld_kv);
         int64_t next = key + KEYS, coming = min64(KEYS, row + rows - next);
@@ -147,9 +158,10 @@ static void forward_queries(const kernel_context *ctx, const attention_head *a, 
         for (int64_t t = 0; t < tiles_of(rows); t++) {
             row_range at = tile_rows(t, rows);
             if (row + at.end <= key) continue;
-            running part = {r.out + at.begin * padded, r.top + at.begin, r.sums + at.begin * LANES};
+            running part = {r.out + at.begin * padded, r.top + at.begin, r.sums + at.begin * LANES, r.began};
             meet_keys(a, row + at.begin, at.end - at.begin, q + at.begin * ld_q, ld_q, key, &packed, part);
         }
+        r.began = 1;
     }
     finish(a, rows, r, o, ld_o, lse, ld_lse);
 }

@@ -9,7 +9,9 @@
 #include "kernels/cpu/vmath.h"
 #include "launch/error.h"
 
-enum { KEYS = ATTENTION_KEY_BLOCK };
+#define LOG2_E   0x1.71547652b82fep+0
+#define LN_2     0x1.62e430p-1f
+#define LN_2_LOW -0x1.05c610p-29f
 
 /* One head of one sequence.  A row is a position, counted from the sequence's first token; the first query
  * stands at `past`. */
@@ -19,7 +21,7 @@ typedef struct attention_head {
     const float *q, *k, *value, *k_rope;
     int64_t ld_q, ld_kv, ld_k_rope;
     const int32_t *first_key; /* NULL: 0 */
-    float scale;
+    float scale, scale_2; /* of scores as powers of e, and of 2 */
     kernels_dtype dtype;
 } attention_head;
 
@@ -58,15 +60,26 @@ static inline int64_t row_along(const attention_head *a, int64_t n) { /* in whol
     return whole_lanes(along(a, n));
 }
 
+/* The operand of a product whose columns lie side by side: in panels of PANEL columns, `panel` apart, rows of a
+ * panel `ld` apart.  A matrix whose rows are whole is one with a panel of PANEL. */
+typedef struct columns {
+    const float *at;
+    int64_t ld, panel;
+} columns;
+static inline columns whole_rows(const float *at, int64_t ld) {
+    return (columns){at, ld, PANEL};
+}
+
 /* c [m,n] = or += x y, one tile after another; n in whole lanes, m at most TILE_ROWS.  As in gemm_tile, rows
  * of x (GEMM_NN) or its columns (GEMM_TN: x is transposed) lie x_step apart. */
 static inline void tile_product(const attention_head *a, gemm_form form, int64_t m, int64_t n, int64_t k,
                                 float *c, int64_t ldc, int accumulate, const float *x, int64_t x_step,
-                                const float *y, int64_t ldy) {
-    for (int64_t j = 0; j < n; j += PANEL) {
+                                columns y) {
+    for (int64_t j = 0; j < n; j += PANEL, y.at += y.panel) {
         gemm_tile t = {
-            .k = along(a, k), .a_step = x_step, .b_step = ldy, .ldc = ldc, .a = x, .b = y + j, .c = c + j};
+            .k = along(a, k), .a_step = x_step, .b_step = y.ld, .ldc = ldc, .a = x, .b = y.at, .c = c + j};
         t.d = accumulate ? t.c : NULL;
+        t.fetch = t.c;
         const int vectors = n - j < PANEL ? 1 : 2;
         (a->dtype == DTYPE_BF16 ? CPU_(bf16_kernel_for) : CPU_(gemm_kernel_for))(form, (int)m, vectors)(&t);
     }
@@ -86,8 +99,14 @@ static inline void copy_keys(const attention_head *a, int64_t key, int64_t n, fl
     }
 }
 
-/* x [n, cols] as an operand whose columns are multiplied: dst [along(cols), KEYS], a row of x in a column;
- * columns beyond n hold anything finite that the rows hold.  Room for KEYS rows of whole lanes in `room`. */
+/* dst = n rows of x [n, k], of pairs or not, as columns of panels of `panel` floats. */
+static inline void transpose_rows(float *dst, int64_t panel, int64_t n, int64_t k, const float *x, int64_t ld) {
+    for (int64_t j = 0; j < n; j += PANEL, dst += panel)
+        CPU_(pack_transposed)(dst, PANEL, x + j * ld, ld, min64(PANEL, n - j), k);
+}
+
+/* x [n, cols] as an operand whose columns are multiplied: dst in panels [along(cols), PANEL], a row of x in a
+ * column; columns beyond n hold zero.  Room for n rows of whole lanes in `room`. */
 static inline void transpose_operand(const attention_head *a, float *dst, float *room, int64_t n,
                                      int64_t cols, const float *x, int64_t ld) {
     if (a->dtype == DTYPE_BF16) {
@@ -95,20 +114,22 @@ static inline void transpose_operand(const attention_head *a, float *dst, float 
         x = room;
         ld = row_along(a, cols);
     }
-    CPU_(pack_transposed)(dst, KEYS, x, ld, n, along(a, cols));
+    transpose_rows(dst, along(a, cols) * PANEL, n, along(a, cols), x, ld);
 }
 
-/* dst [along(width), KEYS] = the keys of block [key, key + n), likewise.  room: for twice KEYS keys. */
+/* dst in panels [along(width), PANEL] = the keys of block [key, key + n), likewise.  room: for twice n keys. */
 static inline void pack_keys(const attention_head *a, int64_t key, int64_t n, float *dst, float *room) {
-    const int64_t width = whole_lanes(a->width);
+    const int64_t width = whole_lanes(a->width), panel = a->width * PANEL;
     if (a->dtype == DTYPE_BF16) { /* a pair may be of both parts */
         copy_keys(a, key, n, room);
-        transpose_operand(a, dst, room + KEYS * width, n, a->width, room, width);
+        transpose_operand(a, dst, room + n * width, n, a->width, room, width);
         return;
     }
-    CPU_(pack_transposed)(dst, KEYS, a->k + key * a->ld_kv, a->ld_kv, n, a->nope);
-    CPU_(pack_transposed)
-    (dst + a->nope * KEYS, KEYS, a->k_rope + key * a->ld_k_rope, a->ld_k_rope, n, a->rope);
+    transpose_rows(dst, panel, n, a->nope, a->k + key * a->ld_kv, a->ld_kv);
+    transpose_rows(dst + a->nope * PANEL, panel, n, a->rope, a->k_rope + key * a->ld_k_rope, a->ld_k_rope);
+}
+static inline columns packed_panels(const attention_head *a, const float *at, int64_t k) {
+    return (columns){at, PANEL, along(a, k) * PANEL};
 }
 
 /* x [rows, cols] as an operand whose rows are multiplied: dst [along(rows), whole_lanes(cols)], zero beyond

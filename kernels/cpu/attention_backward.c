@@ -10,7 +10,8 @@
 #include "kernels/cpu/attention.h"
 
 enum {
-    QUERIES = KEYS,  /* decides bits, as KEYS does */
+    KEYS = 64,       /* decides bits */
+    QUERIES = KEYS,  /* likewise */
     SPAN = 4 * KEYS, /* keys for which a block of queries is loaded once */
 };
 
@@ -30,7 +31,7 @@ typedef struct blocks {
     float *keys_t, *values_t;       /* [SPAN / KEYS][along(width), KEYS], [SPAN / KEYS][along(v), KEYS] */
     float *keys, *d_keys, *d_value; /* [SPAN, width] (of pairs half of it), [SPAN, width], [SPAN, v] */
     float *q, *d_o, *d_q;           /* [QUERIES, width or v] */
-    float *minus_lse, *delta;       /* [QUERIES] */
+    float *minus_lse, *minus_delta;       /* [QUERIES] */
     float *p, *ds;                  /* [QUERIES, KEYS] */
     /* What products multiply: q, d_o and ds in a sum along their rows, and q, d_o, p and ds in one over the
      * queries.  In float32 these are the above; in bf16 pairs of them. */
@@ -51,7 +52,7 @@ static blocks cut_blocks(const kernel_context *ctx, const attention_head *a) {
         .d_o = cut(&c, QUERIES * v),
         .d_q = cut(&c, QUERIES * width),
         .minus_lse = cut(&c, QUERIES),
-        .delta = cut(&c, QUERIES),
+        .minus_delta = cut(&c, QUERIES),
         .p = cut(&c, QUERIES * KEYS),
         .ds = cut(&c, QUERIES * KEYS),
     };
@@ -110,8 +111,8 @@ static void load_queries(const attention_head *a, const gradients *g, int64_t ro
         vf sum = vf_zero();
         for (int64_t c = 0; c < a->v; c += LANES)
             sum = vf_fma(vf_load(d_o + c), vf_load_n(o + c, a->v - c), sum);
-        x->delta[i] = vf_sum(sum);
-        x->minus_lse[i] = -g->lse[(row + i) * g->ld_lse];
+        x->minus_delta[i] = -a->scale * vf_sum(sum);
+        x->minus_lse[i] = -(float)LOG2_E * g->lse[(row + i) * g->ld_lse];
     }
     if (a->dtype != DTYPE_BF16) return;
     int64_t width = whole_lanes(a->width), v = whole_lanes(a->v);
@@ -130,13 +131,14 @@ static void fetch_queries(const attention_head *a, const gradients *g, int64_t r
 
 /* One row: p holds scores and ds holds dO V^T; they become P and dS.  The keys [from, to) are seen, of which
  * [0, computed) have been computed; P and dS are zero elsewhere. */
-static void gradient_row(float *p, float *ds, int64_t from, int64_t to, int64_t computed, float scale,
-                         float minus_lse, float delta) {
-    vf zero = vf_zero(), s = vf_set1(scale), l = vf_set1(minus_lse), d = vf_set1(delta);
+static void gradient_row(const attention_head *a, float *p, float *ds, int64_t from, int64_t to,
+                         int64_t computed, float minus_lse, float minus_delta) {
+    vf zero = vf_zero(), s = vf_set1(a->scale), s_2 = vf_set1(a->scale_2);
+    vf l = vf_set1(minus_lse), d = vf_set1(minus_delta);
     int masked = from > 0 || to < KEYS;
     for (int64_t c = 0; c < computed; c += LANES) {
-        vf p_c = vf_exp(vf_fma(vf_load(p + c), s, l));
-        vf ds_c = vf_mul(vf_mul(p_c, vf_sub(vf_load(ds + c), d)), s);
+        vf p_c = vf_exp2(vf_fma(vf_load(p + c), s_2, l));
+        vf ds_c = vf_mul(p_c, vf_fma(vf_load(ds + c), s, d));
         if (masked) {
             p_c = vf_select(vm_first(from - c), zero, vf_select(vm_first(to - c), p_c, zero));
             ds_c = vf_select(vm_first(from - c), zero, vf_select(vm_first(to - c), ds_c, zero));
@@ -161,18 +163,18 @@ static void query_side(const attention_head *a, int64_t row, int64_t n, int64_t 
         float *p = x->p + at.begin * KEYS, *ds = x->ds + at.begin * KEYS;
         float *ds_along = x->ds_along + at.begin * ds_step;
         tile_product(a, GEMM_NN, m, computed, a->width, p, KEYS, 0, x->q_along + at.begin * q_step, q_step,
-                     x->keys_t, KEYS);
+                     packed_panels(a, x->keys_t, a->width));
         tile_product(a, GEMM_NN, m, computed, a->v, ds, KEYS, 0, x->d_o_along + at.begin * d_o_step, d_o_step,
-                     x->values_t, KEYS);
+                     packed_panels(a, x->values_t, a->v));
         for (int64_t i = 0; i < m; i++) {
             int64_t r = row + at.begin + i;
-            gradient_row(p + i * KEYS, ds + i * KEYS, first_key_of(a, r) - key, min64(KEYS, r + 1 - key),
-                         computed, a->scale, x->minus_lse[at.begin + i], x->delta[at.begin + i]);
+            gradient_row(a, p + i * KEYS, ds + i * KEYS, first_key_of(a, r) - key, min64(KEYS, r + 1 - key),
+                         computed, x->minus_lse[at.begin + i], x->minus_delta[at.begin + i]);
         }
         if (seen <= 0) continue;
         if (a->dtype == DTYPE_BF16) CPU_(bf16_rows)(ds_along, ds_step, ds, KEYS, m, seen);
         tile_product(a, GEMM_NN, m, width, seen, x->d_q + at.begin * width, width, 1, ds_along, ds_step,
-                     x->keys, width);
+                     whole_rows(x->keys, width));
     }
     if (a->dtype == DTYPE_BF16) {
         rows_operand(a, x->p_across, n, KEYS, x->p, KEYS);
@@ -193,9 +195,11 @@ static void key_side(const attention_head *a, int64_t row, int64_t rows, int64_t
         if (a->dtype == DTYPE_BF16) from -= from % 2; /* whole pairs */
         int64_t skipped = along(a, from);
         tile_product(a, GEMM_TN, m, v, rows - from, x->d_value + at.begin * v, v, 1,
-                     x->p_across + skipped * KEYS + at.begin, KEYS, x->d_o_across + skipped * v, v);
+                     x->p_across + skipped * KEYS + at.begin, KEYS,
+                     whole_rows(x->d_o_across + skipped * v, v));
         tile_product(a, GEMM_TN, m, width, rows - from, x->d_keys + at.begin * width, width, 1,
-                     x->ds_across + skipped * KEYS + at.begin, KEYS, x->q_across + skipped * width, width);
+                     x->ds_across + skipped * KEYS + at.begin, KEYS,
+                     whole_rows(x->q_across + skipped * width, width));
     }
 }
 

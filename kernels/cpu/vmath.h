@@ -23,6 +23,21 @@ VEC vf vf_exp(vf x) {
     return vf_scale2(vf_fma(vf_fma(q, r, one), r, one), n);
 }
 
+/* 2^x, for what is proportional to a softmax: a third fewer steps than exp.  Denormal results included;
+ * 2^-inf = 0, 2^inf = inf, NaN stays NaN.  x = n + f with |f| <= 1/2, exactly. */
+VEC vf vf_exp2(vf x) {
+    x = vf_max(vf_set1(-151.0f), x);
+    x = vf_min(vf_set1(129.0f), x);
+    vf n = vf_round(x), f = vf_sub(x, n);
+    vf q = vf_set1(0x1.416b60p-13f);
+    q = vf_fma(q, f, vf_set1(0x1.5f0830p-10f));
+    q = vf_fma(q, f, vf_set1(0x1.3b2de0p-7f));
+    q = vf_fma(q, f, vf_set1(0x1.c6af7cp-5f));
+    q = vf_fma(q, f, vf_set1(0x1.ebfbdcp-3f));
+    q = vf_fma(q, f, vf_set1(0x1.62e430p-1f));
+    return vf_scale2(vf_fma(q, f, vf_set1(1.0f)), n);
+}
+
 /* log(x) of positive normal x; log(inf) = inf, NaN stays NaN.
  * x = (1 + f) 2^e with |f| below sqrt(2) - 1 and log(1 + f) = f - f^2 / 2 + f^3 q(f). */
 VEC vf vf_log(vf x) {
