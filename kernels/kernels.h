@@ -35,10 +35,10 @@ typedef float real;
 #endif
 
 enum {
-    GEMM_K_BLOCK = 256,       /* never tuned: it decides bits */
+    GEMM_K_BLOCK = 256,        /* never tuned: it decides bits */
     ATTENTION_KEY_BLOCK = 256, /* keys per step of the running softmax, from key 0: decides bits */
-    HEAD_TILE = 128,          /* a processor's head_rows, below */
-    SUM_BLOCK = 4096,         /* elements per block of a norm or digest; optimizer shards end at blocks */
+    HEAD_TILE = 128,           /* a processor's head_rows, below */
+    SUM_BLOCK = 4096,          /* elements per block of a norm or digest; optimizer shards end at blocks */
 };
 
 typedef enum {

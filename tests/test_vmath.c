@@ -37,6 +37,12 @@ static float exp1(float x) {
     return y[LANES - 1];
 }
 
+static float exp2_1(float x) {
+    float y[LANES];
+    vf_store(y, vf_exp2(vf_set1(x)));
+    return y[LANES - 1];
+}
+
 static float log1(float x) {
     float y[LANES];
     vf_store(y, vf_log(vf_set1(x)));
@@ -61,6 +67,24 @@ static void test_exp(void **state) {
     assert_true(isfinite(exp1(88.7228f)));
     assert_true(exp1(88.7229f) == INFINITY && exp1(FLT_MAX) == INFINITY && exp1(INFINITY) == INFINITY);
     assert_true(isnan(exp1(NAN)));
+}
+
+static void test_exp2(void **state) {
+    (void)state;
+    double worst = 0, worst_denormal = 0;
+    for (uint64_t bits = 0; bits < 1ull << 32; bits += STEP) {
+        float x = float_of((uint32_t)bits);
+        if (!(x > -149.9f && x < 127.99f)) continue;
+        double error = ulps(exp2_1(x), exp2(x)), *w = x < -126 ? &worst_denormal : &worst;
+        if (!(error <= *w)) *w = error;
+    }
+    print_message("exp2: max %.3f ulp, %.3f where the result is denormal\n", worst, worst_denormal);
+    assert_true(worst < 1.0);
+    assert_true(worst_denormal < 1.0);
+    for (int n = -149; n < 128; n++) assert_true(exp2_1((float)n) == ldexpf(1, n)); /* exact */
+    assert_true(exp2_1(-INFINITY) == 0 && exp2_1(-FLT_MAX) == 0 && exp2_1(-150.0f) == 0);
+    assert_true(exp2_1(128) == INFINITY && exp2_1(FLT_MAX) == INFINITY && exp2_1(INFINITY) == INFINITY);
+    assert_true(isnan(exp2_1(NAN)));
 }
 
 static void test_log(void **state) {
@@ -114,6 +138,7 @@ static void test_extremes_have_the_same_bits(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_exp2),
         cmocka_unit_test(test_log),
         cmocka_unit_test(test_extremes_have_the_same_bits),
     };

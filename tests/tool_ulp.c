@@ -138,18 +138,19 @@ static double lane(vf x) {
 }
 
 static void print_functions(void) {
-    enum { EXP, LOG, SIN, COS, POW, VECTOR_EXP, VECTOR_LOG, FUNCTIONS };
+    enum { EXP, LOG, SIN, COS, POW, VECTOR_EXP, VECTOR_EXP2, VECTOR_LOG, FUNCTIONS };
     tally t[FUNCTIONS] = {{0, 0, 0}};
     for (uint64_t i = 0; i < POINTS; i++) {
         double u = 2 * random_uniform(3, 0, i) - 1, v = 2 * random_uniform(3, 1, i) - 1;
         double x = exp(30 * u), angle = 8192 * u;
-        float narrow = (float)(87 * u), positive = (float)exp(80 * v);
+        float narrow = (float)(87 * u), powers = (float)(126 * u), positive = (float)exp(80 * v);
         take(&t[EXP], fixed_exp(700 * u), expl(700 * u), DBL_MANT_DIG);
         take(&t[LOG], fixed_log(x), logl(x), DBL_MANT_DIG);
         take(&t[SIN], fixed_sin(angle), sinl(angle), DBL_MANT_DIG);
         take(&t[COS], fixed_cos(angle), cosl(angle), DBL_MANT_DIG);
         take(&t[POW], fixed_pow(x, 20 * v), powl(x, 20 * v), DBL_MANT_DIG);
         take(&t[VECTOR_EXP], lane(vf_exp(vf_set1(narrow))), expl(narrow), FLT_MANT_DIG);
+        take(&t[VECTOR_EXP2], lane(vf_exp2(vf_set1(powers))), exp2l(powers), FLT_MANT_DIG);
         take(&t[VECTOR_LOG], lane(vf_log(vf_set1(positive))), logl(positive), FLT_MANT_DIG);
     }
     printf("| function | arguments | max / RMS |\n|---|---|---|\n");
@@ -159,6 +160,7 @@ static void print_functions(void) {
     print_function("cos, double", "-8192 .. 8192", t[COS]);
     print_function("pow, double", "1e-13 .. 1e13 to -20 .. 20", t[POW]);
     print_function("exp, float (cpu)", "-87 .. 87", t[VECTOR_EXP]);
+    print_function("2^x, float (cpu)", "-126 .. 126", t[VECTOR_EXP2]);
     print_function("log, float (cpu)", "1e-35 .. 1e35", t[VECTOR_LOG]);
 }
 

@@ -9,7 +9,7 @@
 
 enum {
     KEYS = ATTENTION_KEY_BLOCK,
-    QUERIES = 128, /* rows for which a block of keys is packed once; decides no bits */
+    QUERIES = 256, /* at most so many rows share a packed block of keys; decides no bits */
 };
 
 attention_head CPU_(attention_head_of)(const kernel_context *ctx, attention_shape s, int64_t b, int64_t h,
@@ -63,8 +63,8 @@ static float mask_row(float *scores, int64_t begin, int64_t end, int64_t from, i
 /* The m rows of scores [m, KEYS] of a tile, of which the keys [begin, end) are there, masked, become
  * 2^(score - top), where top covers this block's largest score of each row, most [LANES], too.  What was
  * summed before under another top is scaled to the new one. */
-static void softmax_tile(int64_t m, float *scores, int64_t begin, int64_t end, const float *most, float scale_2,
-                         int64_t v, running r) {
+static void softmax_tile(int64_t m, float *scores, int64_t begin, int64_t end, const float *most,
+                         float scale_2, int64_t v, running r) {
     float factor[LANES];
     vf before = vf_load_n(r.top, m), top = vf_max(before, vf_mul(vf_load(most), vf_set1(scale_2)));
     vf_store_n(r.top, top, m);
@@ -91,7 +91,7 @@ static void meet_keys(const attention_head *a, int64_t row, int64_t m, const flo
                       int64_t key, const packed_keys *packed, running r) {
     const int64_t padded = whole_lanes(a->v);
     const int64_t seen = min64(KEYS, row + m - key), end = whole_lanes(seen); /* by the tile's last row */
-    int64_t begin = first_key_of(a, row) - key; /* by its first */
+    int64_t begin = first_key_of(a, row) - key;                               /* by its first */
     begin = begin > 0 ? min64(begin, KEYS) / PANEL * PANEL : 0;
     const int64_t panels = begin / PANEL, from = along(a, begin);
     float most[LANES] = {0};
@@ -131,8 +131,9 @@ static void finish(const attention_head *a, int64_t rows, running r, float *o, i
     }
 }
 
+/* `after` is what the thread will read then. */
 static void forward_queries(const kernel_context *ctx, const attention_head *a, int64_t row, int64_t rows,
-                            float *o, int64_t ld_o, float *lse, int64_t ld_lse) {
+                            float *o, int64_t ld_o, float *lse, int64_t ld_lse, soon after) {
     int64_t padded = whole_lanes(a->v), width = whole_lanes(a->width), ld_q = a->ld_q;
     cutter scratch = cut_scratch(ctx);
     packed_keys packed = {cut(&scratch, a->width * KEYS), cut(&scratch, KEYS * padded),
@@ -153,10 +154,12 @@ static void forward_queries(const kernel_context *ctx, const attention_head *a, 
         int64_t n = min64(KEYS, row + rows - key);
         pack_keys(a, key, n, packed.keys, room);
         rows_operand(a, packed.values, n, a->v, a->value + key * a->ld_kv, a->ld_kv);
-        int64_t next = key + KEYS, coming = min64(KEYS, row + rows - next);
-        fetch_rows(a->k + next * a->ld_kv, coming, a->nope + a->v, a->ld_kv);
-        for (int64_t t = 0; t < tiles_of(rows); t++) {
-            row_range at = tile_rows(t, rows);
+        int64_t next = key + KEYS, left = row + rows - next;
+        soon coming = left > 0 ? keys_soon(a, next, min64(KEYS, left)) : after;
+        int diagonal = next > row;
+        for (int64_t t = 0, tiles = tiles_in(rows, diagonal); t < tiles; t++) {
+            fetch_soon(share_of(coming, t, tiles));
+            row_range at = tile_of(t, rows, diagonal);
             if (row + at.end <= key) continue;
             running part = {r.out + at.begin * padded, r.top + at.begin, r.sums + at.begin * LANES, r.began};
             meet_keys(a, row + at.begin, at.end - at.begin, q + at.begin * ld_q, ld_q, key, &packed, part);
@@ -166,19 +169,32 @@ static void forward_queries(const kernel_context *ctx, const attention_head *a, 
     finish(a, rows, r, o, ld_o, lse, ld_lse);
 }
 
+/* Rows of one piece of work: half of QUERIES where threads could not share the work evenly otherwise. */
+static int64_t rows_together(attention_shape s, int threads) {
+    int64_t pieces = s.batch * s.heads * ((s.seq + QUERIES - 1) / QUERIES);
+    return threads > 1 && pieces < 4 * threads ? QUERIES / 2 : QUERIES;
+}
+
 void CPU_(attention_forward)(kernel_context *ctx, attention_shape s, float *o, float *lse, const float *q,
                              const float *kv, const float *k_rope, int64_t ld_k_rope,
                              const int32_t *first_key) {
-    int64_t blocks = (s.seq + QUERIES - 1) / QUERIES;
     int threads = threads_for(ctx, s.batch * s.heads * s.seq * (s.nope + s.rope));
+    int64_t together = rows_together(s, threads), blocks = (s.seq + together - 1) / together;
+    int64_t heads = s.batch * s.heads;
     /* the last queries have most keys to see: they go first, and what is left evens out */
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (int64_t i = 0; i < s.batch * s.heads * blocks; i++) {
-        int64_t block = blocks - 1 - i / (s.batch * s.heads), head = i % (s.batch * s.heads);
-        int64_t b = head / s.heads, h = head % s.heads, row = block * QUERIES;
+    for (int64_t i = 0; i < heads * blocks; i++) {
+        int64_t b = i % heads / s.heads, h = i % s.heads, row = (blocks - 1 - i / heads) * together;
         attention_head a = CPU_(attention_head_of)(ctx, s, b, h, q, kv, k_rope, ld_k_rope, first_key);
         int64_t at = (b * s.seq + row) * s.heads + h;
-        forward_queries(ctx, &a, s.past + row, min64(QUERIES, s.seq - row), o + at * s.v, s.heads * s.v,
-                        lse + at, s.heads);
+        soon after = {0};
+        if (i + threads < heads) { /* most likely this thread's next, and seen by nobody yet */
+            int64_t head = (i + threads) % heads;
+            attention_head later = CPU_(attention_head_of)(ctx, s, head / s.heads, head % s.heads, q, kv,
+                                                           k_rope, ld_k_rope, first_key);
+            after = keys_soon(&later, 0, min64(KEYS, later.keys));
+        }
+        forward_queries(ctx, &a, s.past + row, min64(together, s.seq - row), o + at * s.v, s.heads * s.v,
+                        lse + at, s.heads, after);
     }
 }

@@ -21,7 +21,7 @@ typedef struct attention_head {
     const float *q, *k, *value, *k_rope;
     int64_t ld_q, ld_kv, ld_k_rope;
     const int32_t *first_key; /* NULL: 0 */
-    float scale, scale_2; /* of scores as powers of e, and of 2 */
+    float scale, scale_2;     /* of scores as powers of e, and of 2 */
     kernels_dtype dtype;
 } attention_head;
 
@@ -34,6 +34,16 @@ static inline int64_t whole_lanes(int64_t n) {
 }
 static inline int64_t first_key_of(const attention_head *a, int64_t row) {
     return a->first_key ? a->first_key[row - a->past] : 0;
+}
+
+/* Tiles of a square that the diagonal crosses are lower, for what they compute above it nobody sees. */
+enum { DIAGONAL_ROWS = TILE_ROWS < 8 ? TILE_ROWS : 8 };
+static inline row_range tile_of(int64_t i, int64_t rows, int diagonal) {
+    if (!diagonal) return tile_rows(i, rows);
+    return (row_range){i * DIAGONAL_ROWS, min64(rows, (i + 1) * DIAGONAL_ROWS)};
+}
+static inline int64_t tiles_in(int64_t rows, int diagonal) {
+    return diagonal ? (rows + DIAGONAL_ROWS - 1) / DIAGONAL_ROWS : tiles_of(rows);
 }
 
 /* The next n floats of a thread's scratch. */
@@ -60,8 +70,8 @@ static inline int64_t row_along(const attention_head *a, int64_t n) { /* in whol
     return whole_lanes(along(a, n));
 }
 
-/* The operand of a product whose columns lie side by side: in panels of PANEL columns, `panel` apart, rows of a
- * panel `ld` apart.  A matrix whose rows are whole is one with a panel of PANEL. */
+/* The operand of a product whose columns lie side by side: in panels of PANEL columns, `panel` apart, rows of
+ * a panel `ld` apart.  A matrix whose rows are whole is one with a panel of PANEL. */
 typedef struct columns {
     const float *at;
     int64_t ld, panel;
@@ -91,16 +101,22 @@ static inline void pack_rows(float *dst, int64_t rows, int64_t cols, const float
         for (int64_t c = 0; c < cols; c += LANES) vf_store(dst + c, vf_load_n(src + r * ld + c, cols - c));
 }
 
-/* dst [n, whole_lanes(width)] = the keys of block [key, key + n). */
+static inline void copy_row(float *dst, const float *src, int64_t n) {
+    for (int64_t c = 0; c < n; c += LANES) vf_store_n(dst + c, vf_load_n(src + c, n - c), n - c);
+}
+
+/* dst [n, whole_lanes(width)] = the keys of block [key, key + n), zero beyond width. */
 static inline void copy_keys(const attention_head *a, int64_t key, int64_t n, float *dst) {
     for (int64_t j = 0; j < n; j++, dst += whole_lanes(a->width)) {
-        memcpy(dst, a->k + (key + j) * a->ld_kv, (size_t)a->nope * sizeof *dst);
-        memcpy(dst + a->nope, a->k_rope + (key + j) * a->ld_k_rope, (size_t)a->rope * sizeof *dst);
+        copy_row(dst, a->k + (key + j) * a->ld_kv, a->nope);
+        copy_row(dst + a->nope, a->k_rope + (key + j) * a->ld_k_rope, a->rope);
+        vf_store_n(dst + a->width, vf_zero(), whole_lanes(a->width) - a->width);
     }
 }
 
 /* dst = n rows of x [n, k], of pairs or not, as columns of panels of `panel` floats. */
-static inline void transpose_rows(float *dst, int64_t panel, int64_t n, int64_t k, const float *x, int64_t ld) {
+static inline void transpose_rows(float *dst, int64_t panel, int64_t n, int64_t k, const float *x,
+                                  int64_t ld) {
     for (int64_t j = 0; j < n; j += PANEL, dst += panel)
         CPU_(pack_transposed)(dst, PANEL, x + j * ld, ld, min64(PANEL, n - j), k);
 }
@@ -117,7 +133,8 @@ static inline void transpose_operand(const attention_head *a, float *dst, float 
     transpose_rows(dst, along(a, cols) * PANEL, n, along(a, cols), x, ld);
 }
 
-/* dst in panels [along(width), PANEL] = the keys of block [key, key + n), likewise.  room: for twice n keys. */
+/* dst in panels [along(width), PANEL] = the keys of block [key, key + n), likewise.  room: for twice n keys.
+ */
 static inline void pack_keys(const attention_head *a, int64_t key, int64_t n, float *dst, float *room) {
     const int64_t width = whole_lanes(a->width), panel = a->width * PANEL;
     if (a->dtype == DTYPE_BF16) { /* a pair may be of both parts */
@@ -146,6 +163,29 @@ static inline void fetch_rows(const float *p, int64_t rows, int64_t cols, int64_
         for (int64_t c = 0; c < cols; c += LANES) vf_fetch(p + c);
         vf_fetch(p + cols - 1); /* a row need not begin where a cache line does */
     }
+}
+
+/* What a thread will read next.  It asks for a share of it with each tile: the processor waits when it is
+ * asked for more at once than it can. */
+typedef struct soon {
+    struct {
+        const float *at;
+        int64_t rows, cols, ld;
+    } part[4];
+} soon;
+static inline soon share_of(soon s, int64_t i, int64_t n) {
+    for (int p = 0; p < 4; p++) {
+        const int64_t begin = i * s.part[p].rows / n, end = (i + 1) * s.part[p].rows / n;
+        s.part[p].at += begin * s.part[p].ld;
+        s.part[p].rows = end - begin;
+    }
+    return s;
+}
+static inline void fetch_soon(soon s) {
+    for (int p = 0; p < 4; p++) fetch_rows(s.part[p].at, s.part[p].rows, s.part[p].cols, s.part[p].ld);
+}
+static inline soon keys_soon(const attention_head *a, int64_t key, int64_t n) {
+    return (soon){{{a->k + key * a->ld_kv, n, a->nope + a->v, a->ld_kv}}};
 }
 
 #endif

@@ -31,7 +31,7 @@ typedef struct blocks {
     float *keys_t, *values_t;       /* [SPAN / KEYS][along(width), KEYS], [SPAN / KEYS][along(v), KEYS] */
     float *keys, *d_keys, *d_value; /* [SPAN, width] (of pairs half of it), [SPAN, width], [SPAN, v] */
     float *q, *d_o, *d_q;           /* [QUERIES, width or v] */
-    float *minus_lse, *minus_delta;       /* [QUERIES] */
+    float *minus_lse, *minus_delta; /* [QUERIES] */
     float *p, *ds;                  /* [QUERIES, KEYS] */
     /* What products multiply: q, d_o and ds in a sum along their rows, and q, d_o, p and ds in one over the
      * queries.  In float32 these are the above; in bf16 pairs of them. */
@@ -91,9 +91,6 @@ static void load_keys(const attention_head *a, int64_t key, int64_t n, blocks x)
     int64_t width = whole_lanes(a->width);
     pack_keys(a, key, n, x.keys_t, x.room);
     transpose_operand(a, x.values_t, x.room, n, a->v, a->value + key * a->ld_kv, a->ld_kv);
-    memset(x.keys, 0, (size_t)(KEYS * width) * sizeof(float));
-    memset(x.d_keys, 0, (size_t)(KEYS * width) * sizeof(float));
-    memset(x.d_value, 0, (size_t)(KEYS * whole_lanes(a->v)) * sizeof(float));
     if (a->dtype == DTYPE_BF16) {
         copy_keys(a, key, n, x.room);
         rows_operand(a, x.keys, n, a->width, x.room, width);
@@ -102,9 +99,12 @@ static void load_keys(const attention_head *a, int64_t key, int64_t n, blocks x)
     }
 }
 
-static void load_queries(const attention_head *a, const gradients *g, int64_t row, int64_t n, blocks *x) {
+/* `fresh`: no span before had these queries, so that dq holds nothing yet. */
+static void load_queries(const attention_head *a, const gradients *g, int64_t row, int64_t n, int fresh,
+                         blocks *x) {
     pack_rows(x->q, n, a->width, a->q + row * a->ld_q, a->ld_q);
-    pack_rows(x->d_q, n, a->width, g->dq + row * a->ld_q, a->ld_q);
+    if (fresh) memset(x->d_q, 0, (size_t)(n * whole_lanes(a->width)) * sizeof *x->d_q);
+    else pack_rows(x->d_q, n, a->width, g->dq + row * a->ld_q, a->ld_q);
     pack_rows(x->d_o, n, a->v, g->d_o + row * g->ld_o, g->ld_o);
     for (int64_t i = 0; i < n; i++) {
         const float *d_o = x->d_o + i * whole_lanes(a->v), *o = g->o + (row + i) * g->ld_o;
@@ -122,11 +122,11 @@ static void load_queries(const attention_head *a, const gradients *g, int64_t ro
     rows_operand(a, x->d_o_across, n, a->v, x->d_o, v);
 }
 
-static void fetch_queries(const attention_head *a, const gradients *g, int64_t row, int64_t n) {
-    fetch_rows(a->q + row * a->ld_q, n, a->width, a->ld_q);
-    fetch_rows(g->dq + row * a->ld_q, n, a->width, a->ld_q);
-    fetch_rows(g->d_o + row * g->ld_o, n, a->v, g->ld_o);
-    fetch_rows(g->o + row * g->ld_o, n, a->v, g->ld_o);
+static soon queries_soon(const attention_head *a, const gradients *g, int64_t row, int64_t n) {
+    return (soon){{{a->q + row * a->ld_q, n, a->width, a->ld_q},
+                   {g->dq + row * a->ld_q, n, a->width, a->ld_q},
+                   {g->d_o + row * g->ld_o, n, a->v, g->ld_o},
+                   {g->o + row * g->ld_o, n, a->v, g->ld_o}}};
 }
 
 /* One row: p holds scores and ds holds dO V^T; they become P and dS.  The keys [from, to) are seen, of which
@@ -153,11 +153,13 @@ static void gradient_row(const attention_head *a, float *p, float *ds, int64_t f
 }
 
 /* P and dS of the loaded blocks, and what the queries' gradient gets of them. */
-static void query_side(const attention_head *a, int64_t row, int64_t n, int64_t key, const blocks *x) {
-    int64_t width = whole_lanes(a->width);
+static void query_side(const attention_head *a, int64_t row, int64_t n, int64_t key, const blocks *x,
+                       soon coming) {
+    int64_t width = whole_lanes(a->width), tiles = tiles_in(n, row == key);
     int64_t q_step = row_along(a, a->width), d_o_step = row_along(a, a->v), ds_step = row_along(a, KEYS);
-    for (int64_t t = 0; t < tiles_of(n); t++) {
-        row_range at = tile_rows(t, n);
+    for (int64_t t = 0; t < tiles; t++) {
+        fetch_soon(share_of(coming, t, tiles));
+        row_range at = tile_of(t, n, row == key);
         int64_t m = at.end - at.begin, seen = min64(KEYS, row + at.end - key);
         int64_t computed = seen > 0 ? whole_lanes(seen) : 0;
         float *p = x->p + at.begin * KEYS, *ds = x->ds + at.begin * KEYS;
@@ -182,22 +184,23 @@ static void query_side(const attention_head *a, int64_t row, int64_t n, int64_t 
     }
 }
 
-/* What these queries add to the gradients of the block's n keys and values. */
+/* What these queries add to the gradients of the block's n keys and values, of which those from the same rows
+ * are the first. */
 static void key_side(const attention_head *a, int64_t row, int64_t rows, int64_t key, int64_t n,
                      const blocks *x) {
     int64_t width = whole_lanes(a->width), v = whole_lanes(a->v);
-    for (int64_t t = 0; t < tiles_of(n); t++) {
-        row_range at = tile_rows(t, n);
+    for (int64_t t = 0; t < tiles_in(n, row == key); t++) {
+        row_range at = tile_of(t, n, row == key);
         int64_t m = at.end - at.begin,
                 from = key + at.begin - row; /* no query before sees any of these keys */
         if (from < 0) from = 0;
         if (from >= rows) break;
         if (a->dtype == DTYPE_BF16) from -= from % 2; /* whole pairs */
         int64_t skipped = along(a, from);
-        tile_product(a, GEMM_TN, m, v, rows - from, x->d_value + at.begin * v, v, 1,
+        tile_product(a, GEMM_TN, m, v, rows - from, x->d_value + at.begin * v, v, row != key,
                      x->p_across + skipped * KEYS + at.begin, KEYS,
                      whole_rows(x->d_o_across + skipped * v, v));
-        tile_product(a, GEMM_TN, m, width, rows - from, x->d_keys + at.begin * width, width, 1,
+        tile_product(a, GEMM_TN, m, width, rows - from, x->d_keys + at.begin * width, width, row != key,
                      x->ds_across + skipped * KEYS + at.begin, KEYS,
                      whole_rows(x->q_across + skipped * width, width));
     }
@@ -205,43 +208,44 @@ static void key_side(const attention_head *a, int64_t row, int64_t rows, int64_t
 
 static void store_queries(const attention_head *a, int64_t row, int64_t n, const blocks *x, float *dq) {
     for (int64_t i = 0; i < n; i++)
-        memcpy(dq + (row + i) * a->ld_q, x->d_q + i * whole_lanes(a->width), (size_t)a->width * sizeof *dq);
+        copy_row(dq + (row + i) * a->ld_q, x->d_q + i * whole_lanes(a->width), a->width);
 }
 
 static void store_keys(const attention_head *a, int64_t key, int64_t n, const blocks *x, const gradients *g,
                        float *dk_rope) {
     for (int64_t j = 0; j < n; j++) {
         const float *d_key = x->d_keys + j * whole_lanes(a->width);
-        memcpy(g->dk + (key + j) * a->ld_kv, d_key, (size_t)a->nope * sizeof *d_key);
-        memcpy(dk_rope + j * a->rope, d_key + a->nope, (size_t)a->rope * sizeof *d_key);
-        memcpy(g->dv + (key + j) * a->ld_kv, x->d_value + j * whole_lanes(a->v),
-               (size_t)a->v * sizeof *d_key);
+        copy_row(g->dk + (key + j) * a->ld_kv, d_key, a->nope);
+        copy_row(dk_rope + j * a->rope, d_key + a->nope, a->rope);
+        copy_row(g->dv + (key + j) * a->ld_kv, x->d_value + j * whole_lanes(a->v), a->v);
     }
 }
 
 /* A block of queries with each block of the span [begin, end) that it sees. */
 static void meet_span(const attention_head *a, const blocks *x, int64_t row, int64_t rows, int64_t begin,
-                      int64_t end) {
-    for (int64_t key = begin; key < min64(end, row + rows); key += KEYS) {
-        int64_t n = min64(KEYS, end - key);
+                      int64_t end, soon coming) {
+    int64_t seen = min64(end, row + rows), met = (seen - begin + KEYS - 1) / KEYS;
+    for (int64_t i = 0; i < met; i++) {
+        int64_t key = begin + i * KEYS, n = min64(KEYS, end - key);
         if (first_key_of(a, row) >= key + n) continue;
-        blocks y = block_of(x, a, (key - begin) / KEYS);
-        query_side(a, row, rows, key, &y);
+        blocks y = block_of(x, a, i);
+        query_side(a, row, rows, key, &y, share_of(coming, i, met));
         key_side(a, row, rows, key, n, &y);
     }
 }
 
-/* The keys [begin, end) of one head with all the queries that see them. */
+/* The keys [begin, end) of one head with all the queries that see them; `next` is what the thread will read
+ * afterwards. */
 static void backward_span(const attention_head *a, const gradients *g, blocks *x, int64_t begin, int64_t end,
-                          float *dk_rope) {
+                          float *dk_rope, soon next) {
     for (int64_t key = begin; key < end; key += KEYS)
         load_keys(a, key, min64(KEYS, end - key), block_of(x, a, (key - begin) / KEYS));
     for (int64_t row = begin; row < a->keys; row += QUERIES) {
-        int64_t rows = min64(QUERIES, a->keys - row), next = row + rows;
+        int64_t rows = min64(QUERIES, a->keys - row), left = a->keys - row - rows;
         if (first_key_of(a, row) >= end) break; /* later documents */
-        load_queries(a, g, row, rows, x);
-        fetch_queries(a, g, next, min64(QUERIES, a->keys - next));
-        meet_span(a, x, row, rows, begin, end);
+        load_queries(a, g, row, rows, first_key_of(a, row) >= begin, x);
+        meet_span(a, x, row, rows, begin, end,
+                  left > 0 ? queries_soon(a, g, row + rows, min64(QUERIES, left)) : next);
         store_queries(a, row, rows, x, g->dq);
     }
     store_keys(a, begin, end - begin, x, g, dk_rope);
@@ -270,7 +274,6 @@ void CPU_(attention_backward)(kernel_context *ctx, attention_shape s, float *dq,
     REQUIRE(room >= KEYS);
     int64_t keys = min64(s.seq, room / KEYS * KEYS), sequences = keys == s.seq && s.seq ? room / s.seq : 1;
     int threads = threads_for(ctx, s.batch * s.heads * s.seq * (s.nope + s.rope));
-    CPU_(zero)(ctx, s.batch * s.seq * s.heads * (s.nope + s.rope), dq);
 
 #pragma omp parallel num_threads(threads)
     for (int64_t b0 = 0; b0 < s.batch; b0 += sequences)
@@ -289,9 +292,20 @@ void CPU_(attention_backward)(kernel_context *ctx, attention_shape s, float *dq,
                 g.o = o + (row * s.heads + h) * s.v;
                 g.lse = lse + row * s.heads + h;
                 blocks x = cut_blocks(ctx, &a);
-                for (int64_t begin = key; begin < key + n; begin += SPAN)
-                    backward_span(&a, &g, &x, begin, min64(begin + SPAN, key + n),
-                                  g.dk_rope + (begin - key) * s.rope);
+                for (int64_t begin = key; begin < key + n; begin += SPAN) {
+                    int64_t end = min64(begin + SPAN, key + n);
+                    soon next = {0};
+                    if (end < key + n) {
+                        next = keys_soon(&a, end, min64(SPAN, key + n - end));
+                    } else if (i + threads < batch * s.heads) { /* most likely this thread's next */
+                        int64_t later = i + threads;
+                        attention_head l =
+                            CPU_(attention_head_of)(ctx, s, b0 + later / s.heads, later % s.heads, q, kv,
+                                                    k_rope, ld_k_rope, first_key);
+                        next = keys_soon(&l, key, min64(SPAN, n));
+                    }
+                    backward_span(&a, &g, &x, begin, end, g.dk_rope + (begin - key) * s.rope, next);
+                }
             }
 #pragma omp for schedule(static)
             for (int64_t b = 0; b < batch; b++)
