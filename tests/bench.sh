@@ -1,23 +1,24 @@
 #!/bin/bash
 # `make bench`: the kernels, and training steps of configs/bench.yaml on one rank with all cores, on a rank for each
 # core, and on one core, all against limits measured in the same run; peers beside them where `make peers` has built
-# them.  A table on the output and $B/bench.json; some five minutes of a quiet machine (on a busy one it means
+# them.  A table on the output and $B/bench.json; some ten minutes of a quiet machine (on a busy one it means
 # nothing).  docs/performance.md has results.
 #
 # tests/performance_page.sh makes that page of what this measured.
 #
-#   tests/bench.sh [STEPS=40] [bench's options, such as --only=attention]
+#   tests/bench.sh [STEPS=100] [bench's options, such as --only=attention]
 set -eu
 cd "$(dirname "$0")/.."
 build=${CARACAL_BUILD:-build}
-steps=40
+steps=100
 [[ ${1-} =~ ^[0-9]+$ ]] && steps=$1 && shift
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE # presets of some machines, which halve a peer's speed
 cores=$(nproc)
 runs=()
-# the budget of FFN experts is reached in the first half, so that model FLOPs are what is computed in the second
+# the budget of FFN experts is kept in the second half, so that model FLOPs are what is computed, and experts are used
+# nearly alike, as they are for nearly all of a training
 step() { # name, ranks, threads, options...
     local command=("$build/caracal" train configs/bench.yaml "--run.dir=$work/$1" --train.steps="$steps"
         --parallel.threads="$3" --checkpoint.every=0 "${@:4}")

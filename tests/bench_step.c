@@ -11,7 +11,7 @@
 #include "train/session.h"
 #include "train/step.h"
 
-enum { SETTLE = 16, TIMED_STEPS = 16 }; /* steps until the router keeps its budget, and then */
+enum { SETTLE = 32, TIMED_STEPS = 16 }; /* steps until the router keeps its budget, and then */
 
 /* One rank has all samples of a step. */
 static double step(session *x, step_result *r, int32_t *tokens) {
