@@ -35,10 +35,9 @@ typedef float real;
 #endif
 
 enum {
-    GEMM_K_BLOCK = 256,        /* never tuned: it decides bits */
-    ATTENTION_KEY_BLOCK = 256, /* keys per step of the running softmax, from key 0: decides bits */
-    HEAD_TILE = 128,           /* a processor's head_rows, below */
-    SUM_BLOCK = 4096,          /* elements per block of a norm or digest; optimizer shards end at blocks */
+    GEMM_K_BLOCK = 256, /* never tuned: it decides bits */
+    HEAD_TILE = 128,    /* a processor's head_rows, below */
+    SUM_BLOCK = 4096,   /* elements per block of a norm or digest; optimizer shards end at blocks */
 };
 
 typedef enum {
@@ -156,7 +155,7 @@ typedef struct kernels {
      * When past > 0 (text that is continued) kv and k_rope have past + seq rows a sequence, and query i of a
      * sequence stands at position past + i: its bits are those of row past + i with all queries given.
      * o [T, heads*v] =, lse [T, heads] = log of the sum of exp of the scaled scores.  Memory linear in T.
-     * The softmax runs over key blocks of ATTENTION_KEY_BLOCK counted from key 0 of the sequence. */
+     * The softmax runs over blocks of keys, of the backend's size, counted from key 0 of the sequence. */
     void (*attention_forward)(kernel_context *, attention_shape s, real *o, real *lse, const real *q,
                               const real *kv, const real *k_rope, int64_t ld_k_rope,
                               const int32_t *first_key);

@@ -54,9 +54,9 @@ says "from the checkpoints alone" 1 a/checkpoints/step-00000007 b/checkpoints "f
 quiet=--sdc.interval=0 # or training itself would find it
 flipped() { CARACAL_TEST_FLIP="weight step=7 rank=all tensor=$weight index=1000 bit=20" run 2 c $quiet; }
 check "a bit flipped in memory before step 7" flipped
-says "step and quantity; the tensor where they are farthest apart" 1 a c \
+says "step and quantity; where each group is farthest apart" 1 a c \
     "metrics.jsonl   identical up to step 6, different in step 7" "are equal up to step 6, and differ in step 7: weights, adam_m" \
-    "checkpoints     different in step 7" "$weight [15][40]" "To see every tensor of steps 1 to 7, run that part again"
+    "checkpoints     different in step 7" " ULPs, model.layers." "To see every tensor of steps 1 to 7, run that part again"
 check "the commands that it recommends" recommended a c
 says "the sound run is what it was" 1 a a-again "identical in 7 steps, up to step 7" "then only A goes on" \
     "checkpoints     identical in step 7"

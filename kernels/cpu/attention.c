@@ -8,7 +8,7 @@
 #include <math.h>
 
 enum {
-    KEYS = ATTENTION_KEY_BLOCK,
+    KEYS = 256,    /* a step of the running softmax: decides bits */
     QUERIES = 256, /* at most so many rows share a packed block of keys; decides no bits */
 };
 

@@ -1,13 +1,13 @@
 /* What attention's kernels share.
  *
- * Blocks of ATTENTION_KEY_BLOCK keys, counted from key 0 of the sequence, meet tiles of queries.  A row is a
+ * Blocks of KEYS keys, counted from key 0 of the sequence, meet tiles of queries.  A row is a
  * position in its sequence; the first query stands at `past`. */
 #ifndef CARACAL_KERNELS_CUDA_ATTENTION_CUH
 #define CARACAL_KERNELS_CUDA_ATTENTION_CUH
 
 #include "kernels/cuda/matrix.cuh"
 
-enum { KEYS = ATTENTION_KEY_BLOCK };
+enum { KEYS = 64 }; /* decides bits */
 
 /* One head's operands for the tensor cores: [batch, heads, rows, whole_chunks(width)] each, keys with k_rope
  * behind k_nope.  d_o is there in the backward only. */
