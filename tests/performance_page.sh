@@ -33,10 +33,9 @@ same matrices (`make peers`).
 END
     table gemm
     cat <<'END'
-Where it stands against what we want of it, 92% of the peak on large products and 90% at 64 rows: NN and NT are there or within two points
-of it but for 1024^3 NT, TN (gradients of weights, whose both operands are read across their rows) is 5 to 9 points below, and 8 rows in NT
-reach half the peak, because transposing the weight takes as long as the products. Grouped products are between 79% and 92% (a line
-at 44% or 47% met a spell that no repetition outlasted). In bf16 products of few rows suffer most: here both operands are
+Where it stands against what we want of it on all cores: large products reach 81% to 91% (we want 92% of 1024^3 and 4096 x 768 x 768, 90%
+of 4096 x 32768 x 256), NN and TN with 64 rows 91% and NT 84% (90%), 8 rows 76% and 77%, and 68% in NT, where transposing the
+weight takes as long as the products (75%). Grouped products reach 88% to 92%, but gradients of 512 columns 84% (85%). In bf16 products of few rows suffer most: here both operands are
 packed anew each time. In a training step weights are packed once, for all its micro-batches (`kernels/cpu/held.h`).
 
 ## Attention
@@ -45,10 +44,13 @@ Of MLA's shape, causal, forward and backward; FLOPs of the lower triangle only.
 END
     table attention
     cat <<'END'
+All of them reach 70% and more (we want 65%). In a training step below it is less: operands come from other caches.
+
 ## Operations that stream memory
 
 Buffers larger than the caches; bytes that the operation cannot avoid to move: every operand and every result once. A line may
-pass 100%: copying with such stores is the limit for as much read as written, and a core reads faster than it writes.
+pass 100%: copying with such stores is the limit for as much read as written, and a core reads faster than it writes. For some minutes
+memory is nearly twice as fast as for the rest of the time; lines at 140% and more met them.
 
 - A result of more than the last-level cache is written past the caches (`kernels/cpu/stream.h`): an ordinary store first reads
   the line that it changes, a third of all traffic. Smaller results stay in the cache for their readers, as in the steps below.
@@ -65,19 +67,22 @@ END
 END
     table step
     cat <<'END'
-Two ranks make 1.79 times one core's tokens (we want 1.85), of which 5.5% of the time is spent waiting for the other rank: its experts got more tokens. Two
-threads make 1.63 times: see below. Folding 64 MiB between two ranks takes 3.35 ms, 1.8 times what copying as many bytes does.
+A run's first half is left out: until the router has settled, tokens have more FFN experts than the four that are counted, and
+few experts have most of the tokens. Two ranks make 1.84 times one core's tokens (we want 1.85), of which 1.6% of the time is spent
+waiting for the other rank; two threads make 1.88 times. bf16 makes 1.65 times float32's tokens. Folding 64 MiB between two ranks
+takes 1.2 times what copying as many bytes does. The clock of a virtual machine's cores is its host's: an hour before, on a busier
+host, the same runs made 1% to 12% fewer tokens, most with two threads.
 
 ### Where the time goes
 
-One step on one rank with all cores, each operation timed (`tests/timed.c`), sixteen steps after the router has come to its budget.
+One step on one rank with all cores, each operation timed (`tests/timed.c`), sixteen steps after the 32 in which the router comes to its budget.
 FLOPs are those of matrix products and of the lower triangle of attention. Bytes are of every operand and result once, as if
 nothing lay in a cache, so that an operation on what the one before it left there may pass the limit of copying. The limit is
 whichever of the two takes longer. `build/tests/bench OUT.json --only=none --roofline=CONFIG` repeats it.
 END
     table roofline
     cat <<'END'
-Products and attention take about 85% of the time. Of the rest SwiGLU, the norms, and adding up gradients (`add`) are the largest. A
+Products and attention take about 88% of the time. Of the rest SwiGLU, the norms, and adding up gradients (`add`) are the largest. A
 micro-batch has 512 rows: an operation on its 512 KB is over in 10 to 50 microseconds, of which gathering the threads is a part, and
 half of what it reads lies in the other core's cache. That is why RoPE and the norms stand far below the limit here, and at it with
 large buffers.
