@@ -68,29 +68,35 @@ static check_bound product_bound(kernel_context *x, double loose, gemm_form form
     };
 }
 
-void check_gemm(kernel_context *x, gemm_form form, int64_t m, int64_t n, int64_t k, real *c, int64_t ldc,
-                const real *d, const real *a, int64_t lda, const real *b, int64_t ldb) {
-    check_begin(x, "gemm", CHECK_SIZES(form, m, n, k, ldc, lda, ldb, d == c, d != NULL));
+/* gemm where `rounds`, gemm_float32 otherwise. */
+static void check_dense(kernel_context *x, int rounds, gemm_form form, int64_t m, int64_t n, int64_t k,
+                        real *c, int64_t ldc, const real *d, const real *a, int64_t lda, const real *b,
+                        int64_t ldb) {
+    check_begin(x, rounds ? "gemm" : "gemm_float32",
+                CHECK_SIZES(form, m, n, k, ldc, lda, ldb, d == c, d != NULL));
     int update = d == c;
     const real *added = update ? check_expect(x, CHECK_UPDATES, c, m, n, ldc) : d;
     real *want = check_expect(x, update ? CHECK_UPDATES : CHECK_WRITES, c, m, n, ldc);
-    const real *a_read = check_operand(x, a, form == GEMM_TN ? k : m, form == GEMM_TN ? m : k, lda);
-    const real *b_read = check_operand(x, b, form == GEMM_NT ? n : k, form == GEMM_NT ? k : n, ldb);
+    const real *a_read = a, *b_read = b;
+    if (rounds) {
+        a_read = check_operand(x, a, form == GEMM_TN ? k : m, form == GEMM_TN ? m : k, lda);
+        b_read = check_operand(x, b, form == GEMM_NT ? n : k, form == GEMM_NT ? k : n, ldb);
+    }
     REF(x, gemm, form, m, n, k, want, ldc, update ? want : d, a_read, lda, b_read, ldb);
-    INNER(x, gemm, form, m, n, k, c, ldc, d, a, lda, b, ldb);
+    if (rounds) INNER(x, gemm, form, m, n, k, c, ldc, d, a, lda, b, ldb);
+    else INNER(x, gemm_float32, form, m, n, k, c, ldc, d, a, lda, b, ldb);
     check_close(x, "c", c, want, m, n, ldc,
-                product_bound(x, looseness(x), form, m, n, k, added, a, lda, b, ldb));
+                product_bound(x, rounds ? looseness(x) : 1, form, m, n, k, added, a, lda, b, ldb));
+}
+
+void check_gemm(kernel_context *x, gemm_form form, int64_t m, int64_t n, int64_t k, real *c, int64_t ldc,
+                const real *d, const real *a, int64_t lda, const real *b, int64_t ldb) {
+    check_dense(x, 1, form, m, n, k, c, ldc, d, a, lda, b, ldb);
 }
 
 void check_gemm_float32(kernel_context *x, gemm_form form, int64_t m, int64_t n, int64_t k, real *c,
                         int64_t ldc, const real *d, const real *a, int64_t lda, const real *b, int64_t ldb) {
-    check_begin(x, "gemm_float32", CHECK_SIZES(form, m, n, k, ldc, lda, ldb, d == c, d != NULL));
-    int update = d == c;
-    const real *added = update ? check_expect(x, CHECK_UPDATES, c, m, n, ldc) : d;
-    real *want = check_expect(x, update ? CHECK_UPDATES : CHECK_WRITES, c, m, n, ldc);
-    REF(x, gemm_float32, form, m, n, k, want, ldc, update ? want : d, a, lda, b, ldb);
-    INNER(x, gemm_float32, form, m, n, k, c, ldc, d, a, lda, b, ldb);
-    check_close(x, "c", c, want, m, n, ldc, product_bound(x, 1, form, m, n, k, added, a, lda, b, ldb));
+    check_dense(x, 0, form, m, n, k, c, ldc, d, a, lda, b, ldb);
 }
 
 /* The largest of n norms, as check_norms. */

@@ -49,18 +49,24 @@ static float log1(float x) {
     return y[LANES - 1];
 }
 
-static void test_exp(void **state) {
-    (void)state;
+/* An exponential of arguments between low and high, whose results are denormal below `denormal`. */
+static void expect_exponential(const char *name, float (*got)(float), double (*exact)(double), float low,
+                               float denormal, float high) {
     double worst = 0, worst_denormal = 0;
     for (uint64_t bits = 0; bits < 1ull << 32; bits += STEP) {
         float x = float_of((uint32_t)bits);
-        if (!(x > -103.9f && x < 88.72f)) continue;
-        double error = ulps(exp1(x), exp(x)), *w = x < -87.33f ? &worst_denormal : &worst;
+        if (!(x > low && x < high)) continue;
+        double error = ulps(got(x), exact(x)), *w = x < denormal ? &worst_denormal : &worst;
         if (!(error <= *w)) *w = error;
     }
-    print_message("exp: max %.3f ulp, %.3f where the result is denormal\n", worst, worst_denormal);
+    print_message("%s: max %.3f ulp, %.3f where the result is denormal\n", name, worst, worst_denormal);
     assert_true(worst < 1.0);
     assert_true(worst_denormal < 1.0);
+}
+
+static void test_exp(void **state) {
+    (void)state;
+    expect_exponential("exp", exp1, exp, -103.9f, -87.33f, 88.72f);
     assert_true(exp1(0) == 1 && exp1(-0.0f) == 1 && exp1(FLT_TRUE_MIN) == 1);
     assert_true(exp1(-INFINITY) == 0 && exp1(-FLT_MAX) == 0 && exp1(-103.98f) == 0);
     assert_true(exp1(-103.27f) == FLT_TRUE_MIN); /* nothing is flushed */
@@ -71,16 +77,7 @@ static void test_exp(void **state) {
 
 static void test_exp2(void **state) {
     (void)state;
-    double worst = 0, worst_denormal = 0;
-    for (uint64_t bits = 0; bits < 1ull << 32; bits += STEP) {
-        float x = float_of((uint32_t)bits);
-        if (!(x > -149.9f && x < 127.99f)) continue;
-        double error = ulps(exp2_1(x), exp2(x)), *w = x < -126 ? &worst_denormal : &worst;
-        if (!(error <= *w)) *w = error;
-    }
-    print_message("exp2: max %.3f ulp, %.3f where the result is denormal\n", worst, worst_denormal);
-    assert_true(worst < 1.0);
-    assert_true(worst_denormal < 1.0);
+    expect_exponential("exp2", exp2_1, exp2, -149.9f, -126, 127.99f);
     for (int n = -149; n < 128; n++) assert_true(exp2_1((float)n) == ldexpf(1, n)); /* exact */
     assert_true(exp2_1(-INFINITY) == 0 && exp2_1(-FLT_MAX) == 0 && exp2_1(-150.0f) == 0);
     assert_true(exp2_1(128) == INFINITY && exp2_1(FLT_MAX) == INFINITY && exp2_1(INFINITY) == INFINITY);

@@ -189,7 +189,7 @@ void CPU_(attention_forward)(kernel_context *ctx, attention_shape s, float *o, f
         int64_t at = (b * s.seq + row) * s.heads + h;
         soon after = {0};
         if (i + threads < heads) { /* most likely this thread's next, and seen by nobody yet */
-            int64_t head = (i + threads) % heads;
+            int64_t head = i + threads;
             attention_head later = CPU_(attention_head_of)(ctx, s, head / s.heads, head % s.heads, q, kv,
                                                            k_rope, ld_k_rope, first_key);
             after = keys_soon(&later, 0, min64(KEYS, later.keys));

@@ -6,17 +6,12 @@
 #undef FMA
 #define FMA dot_pairs
 
-#ifdef __AVX512F__
-#define PAST_CACHES(p, x) _mm512_stream_ps(p, x)
-#else
-#define PAST_CACHES(p, x) _mm256_stream_ps(p, x)
-#endif
 #define STREAM_1(i, q, r)                                                                                    \
-    PAST_CACHES(c, x##i);                                                                                    \
+    STREAM(c, x##i);                                                                                         \
     c += ldc;
 #define STREAM_2(i, q, r)                                                                                    \
-    PAST_CACHES(c, x##i);                                                                                    \
-    PAST_CACHES(c + GEMM_LANES, y##i);                                                                       \
+    STREAM(c, x##i);                                                                                         \
+    STREAM(c + GEMM_LANES, y##i);                                                                            \
     c += ldc;
 #undef END_TILE
 #define END_TILE(rows, vectors)                                                                              \

@@ -9,14 +9,13 @@
  */
 #include <string.h>
 
-#include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/gemm_ahead.h"
 #include "kernels/cpu/held.h"
 
 enum {
     COLUMN_BLOCK = 8 * PANEL, /* columns of B that are packed at one time */
     ROW_BLOCK = 20,           /* tiles */
     PACK_ROWS = 256, /* with more rows than this a B whose panels can be read in place is packed too */
-    LINE = 16,       /* floats of a cache line */
     /* Rows a multiple of 4 KiB apart share the sets of L1, which hold some 12 lines each: B is packed sooner,
      * and fewer rows of A are read side by side. */
     ALIASED = 1024,
@@ -37,12 +36,6 @@ _Static_assert(sizeof(gemm_scratch) <= THREAD_SCRATCH, "a thread's scratch is to
 typedef struct tiling {
     int64_t head, heads, height, taller, tiles;
 } tiling;
-
-/* Memory that will be needed soon: `columns` times `rows` cache lines. */
-typedef struct region {
-    const float *x;
-    int64_t rows, row_step, columns, column_step;
-} region;
 
 /* A panel of B and the tiles above it. */
 typedef struct panel_work {
@@ -79,10 +72,10 @@ static region panel_region(const gemm_problem *g, int64_t p, int64_t j) {
     const int64_t k = min64(GEMM_K_BLOCK, g->k - p), columns = min64(PANEL, g->n - j);
     if (g->form == GEMM_NT) { /* whole rows of B; parts of rows are long enough for the hardware to find */
         if (g->ldb != k) return (region){0};
-        return (region){g->b + j * k, columns * k / LINE, LINE, 1, 0};
+        return (region){g->b + j * k, columns * k / CACHE_LINE, CACHE_LINE, 1, 0};
     }
-    if (g->form == GEMM_TN && g->d) return (region){g->c + j, g->m, g->ldc, PANEL / LINE, LINE};
-    return (region){g->b + p * g->ldb + j, k, g->ldb, PANEL / LINE, LINE};
+    if (g->form == GEMM_TN && g->d) return (region){g->c + j, g->m, g->ldc, PANEL / CACHE_LINE, CACHE_LINE};
+    return (region){g->b + p * g->ldb + j, k, g->ldb, PANEL / CACHE_LINE, CACHE_LINE};
 }
 
 /* The same of the panel that is computed after the one at p, j, in this product or in the next. */
@@ -97,19 +90,8 @@ static region next_region(const gemm_problem *g, const gemm_problem *next, int64
 /* The rows of A under the tiles [begin, end). */
 static region rows_region(const gemm_problem *g, const tiling *t, int64_t p, int64_t begin, int64_t end) {
     const int64_t k = min64(GEMM_K_BLOCK, g->k - p), i = tile_row(t, begin);
-    return (region){g->a + i * g->lda + p, tile_row(t, end) - i, g->lda, (k + LINE - 1) / LINE, LINE};
-}
-
-/* The part of the region that tile number `tile` of its panel asks for, or something at hand. */
-static void set_fetch(gemm_tile *t, const region *soon, int64_t tile) {
-    const int64_t line = tile * t->k, column = soon->rows ? line / soon->rows : soon->columns;
-    if (column < soon->columns) {
-        t->fetch = soon->x + column * soon->column_step + line % soon->rows * soon->row_step;
-        t->fetch_step = soon->row_step;
-    } else {
-        t->fetch = t->c;
-        t->fetch_step = 0;
-    }
+    return (region){g->a + i * g->lda + p, tile_row(t, end) - i, g->lda, (k + CACHE_LINE - 1) / CACHE_LINE,
+                    CACHE_LINE};
 }
 
 /* Sets t->b to the panel: where it is, if that will do, or packed. */
@@ -154,10 +136,8 @@ static void panel_tiles(gemm_scratch *scratch, const gemm_problem *g, const tili
         t.a = g->a + (g->form == GEMM_TN ? w->p * g->lda + i : i * g->lda + w->p);
         t.c = g->c + i * g->ldc + w->j;
         t.d = d ? d + i * g->ldc + w->j : NULL;
-        set_fetch(&t, &w->soon, tile - w->begin);
-        for (int64_t r = 0; r < rows; r++) {
-            for (int64_t j = 0; j < PANEL; j += LINE) __builtin_prefetch(t.c + r * g->ldc + j, 1);
-        }
+        if (!fetch_region(&t, &w->soon, tile - w->begin)) fetch_nothing(&t, t.c);
+        fetch_result(&t, rows);
         if (tile == 0 && w->fused) {
             gemm_tile first = t;
             first.b = g->b + w->j * g->ldb + w->p;

@@ -8,14 +8,13 @@
  * bits: an element of C is always its block sums added in order, as in float32, and each block is one chain
  * of pairs, k ascending.
  */
-#include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/gemm_ahead.h"
 #include "kernels/cpu/stream.h"
 
 enum {
     PAIRS = GEMM_K_BLOCK / 2,
     COLUMN_BLOCK = 32 * PANEL,
     ROW_BLOCK = 10,                              /* tiles */
-    CACHE_LINE = 16,                             /* floats */
     TILE_STEP = PAIRS * GEMM_LANES + CACHE_LINE, /* packed by columns, tiles must not share sets of L1 */
 };
 
@@ -34,12 +33,6 @@ typedef struct place {
     const gemm_problem *g;
     int64_t j, p, block;
 } place;
-
-/* Memory that will be needed soon: `columns` times `rows` cache lines. */
-typedef struct region {
-    const float *x;
-    int64_t rows, row_step, columns, column_step;
-} region;
 
 static int64_t row_blocks(const gemm_problem *g) {
     return (tiles_of(g->m) + ROW_BLOCK - 1) / ROW_BLOCK;
@@ -96,15 +89,6 @@ static region panel_region(place at, int64_t j) {
     return matrix_region(g->b + at.p * g->ldb + j, k, columns, g->ldb);
 }
 
-/* Lets a tile ask for the lines [n k, n k + k) of the region, where it has so many; returns whether. */
-static int set_fetch(gemm_tile *t, const region *soon, int64_t n) {
-    const int64_t line = n * t->k, column = soon->rows ? line / soon->rows : 0;
-    if (!soon->rows || column >= soon->columns) return 0;
-    t->fetch = soon->x + column * soon->column_step + line % soon->rows * soon->row_step;
-    t->fetch_step = soon->row_step;
-    return 1;
-}
-
 void CPU_(bf16_panel)(float *dst, void *scratch, const gemm_problem *g, int64_t p, int64_t j) {
     const int64_t k = min64(GEMM_K_BLOCK, g->k - p), columns = min64(PANEL, g->n - j);
     if (g->form == GEMM_NT) {
@@ -132,13 +116,6 @@ static const float *take_panel(bf16_scratch *s, place at, int64_t j) {
     return panel;
 }
 
-/* C's lines, which are written when the tile is done. */
-static void fetch_result(const gemm_tile *t, int64_t height) {
-    for (int64_t r = 0; r < height; r++)
-        for (int64_t line = 0; line < PANEL; line += CACHE_LINE)
-            __builtin_prefetch(t->c + r * t->ldc + line, 1);
-}
-
 /* The tiles of a row block over a panel.  They ask for `panel`, and with what is left of them for `rows`,
  * from tile *asked on. */
 static void panel_tiles(bf16_scratch *s, place at, row_range r, int64_t j, int stream, const region *panel,
@@ -159,10 +136,7 @@ static void panel_tiles(bf16_scratch *s, place at, row_range r, int64_t j, int s
         t.a = g->form == GEMM_TN ? s->a + tile * TILE_STEP : s->a + in.begin * PAIRS;
         t.c = g->c + place;
         t.d = d ? d + place : NULL;
-        if (!set_fetch(&t, panel, tile) && !set_fetch(&t, rows, (*asked)++)) {
-            t.fetch = t.b;
-            t.fetch_step = 0;
-        }
+        if (!fetch_region(&t, panel, tile) && !fetch_region(&t, rows, (*asked)++)) fetch_nothing(&t, t.b);
         if (!stream) fetch_result(&t, height);
         if (height != last)
             kernel = CPU_(bf16_kernel_for)(g->form, (int)height, columns > GEMM_LANES ? 2 : 1);

@@ -10,6 +10,7 @@ typedef __m512 gemm_vec;
 enum { GEMM_LANES = 16 };
 #define LOAD(p)           _mm512_loadu_ps(p)
 #define STORE(p, x)       _mm512_storeu_ps(p, x)
+#define STREAM(p, x)      _mm512_stream_ps(p, x)
 #define ADD(x, y)         _mm512_add_ps(x, y)
 #define FMA(x, y, z)      _mm512_fmadd_ps(x, y, z)
 #define SPREAD(x)         _mm512_set1_ps(x)
@@ -23,6 +24,7 @@ typedef __m256 gemm_vec;
 enum { GEMM_LANES = 8 };
 #define LOAD(p)           _mm256_loadu_ps(p)
 #define STORE(p, x)       _mm256_storeu_ps(p, x)
+#define STREAM(p, x)      _mm256_stream_ps(p, x)
 #define ADD(x, y)         _mm256_add_ps(x, y)
 #define FMA(x, y, z)      _mm256_fmadd_ps(x, y, z)
 #define SPREAD(x)         _mm256_set1_ps(x)

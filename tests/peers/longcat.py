@@ -12,6 +12,8 @@ import torch
 import transformers
 from transformers import LongcatFlashConfig, LongcatFlashForCausalLM
 
+from longcat_step import step
+
 MICRO_BATCHES, BATCH, LENGTH, STEPS, WARM_UP = 8, 2, 256, int(sys.argv[1]) if len(sys.argv) > 1 else 8, 2
 SIZES = dict(vocab_size=8192, hidden_size=256, num_layers=4, num_attention_heads=4, q_lora_rank=128, kv_lora_rank=64,
              qk_nope_head_dim=48, qk_rope_head_dim=16, head_dim=16, v_head_dim=64, ffn_hidden_size=512,
@@ -27,13 +29,7 @@ def speed(attention, fused):
     seconds = []
     for _ in range(WARM_UP + STEPS):
         start = time.perf_counter()
-        optimizer.zero_grad(set_to_none=True)
-        for part in tokens:
-            logits = model(part[:, :-1], use_cache=False).logits
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten())
-            (loss / MICRO_BATCHES).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        step(model, optimizer, tokens)
         seconds.append(time.perf_counter() - start)
     return MICRO_BATCHES * BATCH * LENGTH / statistics.median(seconds[WARM_UP:])
 

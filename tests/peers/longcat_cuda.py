@@ -14,6 +14,8 @@ import torch
 import transformers
 from transformers import LongcatFlashConfig, LongcatFlashForCausalLM
 
+from longcat_step import step
+
 STEPS, MICRO_BATCHES, BATCH = (int(x) for x in (*sys.argv[1:], *("6", "4", "2")[len(sys.argv) - 1:]))
 LENGTH, WARM_UP = 4096, 2
 SIZES = dict(vocab_size=131072, hidden_size=768, num_layers=28, num_attention_heads=8, q_lora_rank=192, kv_lora_rank=64,
@@ -37,14 +39,7 @@ def speed(attention):
     for _ in range(WARM_UP + STEPS):
         torch.cuda.synchronize()
         start = time.perf_counter()
-        optimizer.zero_grad(set_to_none=True)
-        for part in tokens:
-            logits = model(part[:, :-1], use_cache=False).logits
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten())
-            (loss / MICRO_BATCHES).backward()
-            del logits
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        loss = step(model, optimizer, tokens)
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     if not torch.isfinite(loss):
