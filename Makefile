@@ -70,7 +70,9 @@ EMULATED := $(filter-out $(KNOWS:%.c=$B/obj/%.o),$(OBJ)) $(KNOWS:%.c=$B/emulated
 F64LIB := $(F64SRC:%.c=$B/f64/%.o)
 # the program and replay once more, with the cpu backend in memory that only kernels can reach
 FAR    := $B/tests/far/caracal $B/tests/far/tests/replay
-BINS   := $(FAR) $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64TST:tests/%.c=$B/tests/%) \
+# the program with a cpu backend whose ranks can be late, or end
+LATE   := $B/tests/late/caracal
+BINS   := $(FAR) $(LATE) $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B/tests/%) $(F64TST:tests/%.c=$B/tests/%) \
           $B/tests/replay_cuda
 
 # keep the tests' objects: make would delete them as intermediate
@@ -161,15 +163,19 @@ $B/tests/%: $B/obj/tests/tool_%.o $(LIB)
 	@echo '  LINK $@'
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 
-FARLD  := -Wl,--wrap=kernels_cpu_avx2,--wrap=kernels_cpu_avx512
+WRAPLD := -Wl,--wrap=kernels_cpu_avx2,--wrap=kernels_cpu_avx512
 $B/tests/far/caracal: $B/obj/tests/far.o $(OBJ)
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
-	$(Q)$(CC) -o $@ $^ $(FARLD) $(LDLIBS)
+	$(Q)$(CC) -o $@ $^ $(WRAPLD) $(LDLIBS)
+$B/tests/late/caracal: $B/obj/tests/late.o $(OBJ)
+	@mkdir -p $(@D)
+	@echo '  LINK $@'
+	$(Q)$(CC) -o $@ $^ $(WRAPLD) $(LDLIBS)
 $B/tests/far/tests/replay: $B/obj/tests/far.o $B/obj/tests/tool_replay.o $(LIB)
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
-	$(Q)$(CC) -o $@ $^ $(FARLD) $(LDLIBS)
+	$(Q)$(CC) -o $@ $^ $(WRAPLD) $(LDLIBS)
 
 # stands between a program and the file system (tests only, through LD_PRELOAD)
 $B/tests/shim_fs.so: tests/shim_fs.c tests/shim_fs.h
