@@ -14,7 +14,7 @@
 #include "launch/flip.h"
 #include "launch/trace.h"
 
-enum { COMM_REQUESTS = 32 }; /* exchanges under way at one time in one group */
+enum { COMM_REQUESTS = 32 }; /* exchanges under way at one time in one group; the most parallel.chunks */
 
 typedef struct comm comm;
 

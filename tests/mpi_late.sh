@@ -20,7 +20,8 @@ for where in router_forward copy_rows grouped_gemm copy attention_forward attent
 done
 check "rank 0 of 2 is late at attention" is rich 0 attention_backward 3000 2 "${rich[@]}"
 check "rank 0 of 2 is late with the experts' gradients" is rich 0 grouped_gemm_dw 3000 2 "${rich[@]}" --parallel.chunks=3
-check "all of 2 anywhere, by MPI" is rich all any 800 2 "${rich[@]}" --parallel.transport=host
+check "all of 2 anywhere, by MPI" is rich all any 800 2 "${rich[@]}" --parallel.transport=host \
+    --parallel.chunks=32 --sdc.interval=1
 check "all of 4 anywhere" is base all any 500 4
 check "all of 4 anywhere, 2 x 2, checked messages" is rich all any 500 4 "${rich[@]}" --parallel.expert_parallel=2 \
     --sdc.interval=1 --parallel.chunks=3

@@ -123,7 +123,7 @@ const config_key config_keys[] = {
     AUTO(parallel.expert_parallel, 1048576, "ranks that share the experts"),
     INT(parallel.expert_replicas, 1, 65536, "1", DECIDES, "copies of the experts that a run may use"),
     BOOL(parallel.rank_invariant, "true", DECIDES, "false: faster, and the number of ranks decides bits"),
-    INT(parallel.chunks, 1, 64, "2", FREE, "pieces in which tokens travel to the experts"),
+    INT(parallel.chunks, 1, COMM_REQUESTS, "2", FREE, "pieces in which tokens travel to the experts"),
     ENUM(parallel.transport, "auto|nccl|host", "auto", FREE,
          "between ranks; auto: shared memory on one host, nccl where each has a GPU of its own; host: MPI"),
     BOOL(parallel.overlap, "true", FREE, "false: every exchange is waited for where it starts"),
