@@ -330,13 +330,35 @@ static void compare_lists_the_keys_that_differ(void **state) {
     json_t *before = config_deciding(&c);
     config_free(&c);
     json_object_set_new(before, "model.gone", json_string("1"));
-    json_object_del(before, "optim.clip");
+    json_object_set_new(before, "loss.mtp_start", json_string("7"));
+    json_object_del(before, "model.hidden_size");
     assert_int_equal(load_text(*state, &c, good, "--optim.lr=2e-3", "--data.sources.b.weight=4", &e), 0);
     assert_int_equal(config_compare(&c, before, 0, &e), EXIT_USAGE);
     assert_string_equal(
-        e.text, "this config gives other numbers than the checkpoint's: optim.lr is 0.002, was 0.001; "
-                "optim.clip is 1, was not there; data.sources is a 2, b 4, was a 2, b 1; model.gone is "
-                "no longer a key");
+        e.text, "this config gives other numbers than the checkpoint's: model.hidden_size is 64, was not "
+                "there; optim.lr is 0.002, was 0.001; data.sources is a 2, b 4, was a 2, b 1; model.gone "
+                "is no longer there; loss.mtp_start is 0, was 7");
+    json_decref(before);
+    config_free(&c);
+}
+
+/* A key that joined the program after a checkpoint was made, or was left out for its default: it has that. */
+static void an_absent_key_has_its_default(void **state) {
+    config c;
+    error e;
+    assert_int_equal(load_text(*state, &c, good, NULL, NULL, &e), 0);
+    json_t *before = config_deciding(&c);
+    config_free(&c);
+    json_object_del(before, "model.rms_norm_eps");
+    json_object_del(before, "router.bias_budget_gain");
+    json_object_del(before, "parallel.rank_invariant");
+    json_object_set_new(before, "loss.mtp_start", json_string("0"));
+    assert_int_equal(load_text(*state, &c, good, NULL, NULL, &e), 0);
+    assert_int_equal(config_compare(&c, before, 0, &e), 0);
+    config_free(&c);
+    assert_int_equal(load_text(*state, &c, good, "--router.bias_budget_gain=2", NULL, &e), 0);
+    assert_int_equal(config_compare(&c, before, 0, &e), EXIT_USAGE);
+    assert_non_null(strstr(e.text, ": router.bias_budget_gain is 2, was 1"));
     json_decref(before);
     config_free(&c);
 }
@@ -354,6 +376,7 @@ int main(void) {
         cmocka_unit_test(every_preset_loads),
         cmocka_unit_test(what_is_written_reads_back),
         cmocka_unit_test(digest_sees_what_decides_numbers),
+        cmocka_unit_test(an_absent_key_has_its_default),
         cmocka_unit_test(compare_lists_the_keys_that_differ),
     };
     return cmocka_run_group_tests_name("config", tests, scratch_setup, scratch_teardown);

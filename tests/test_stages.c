@@ -95,7 +95,7 @@ static void stages_to_come_may_change(void **state) {
     assert_int_equal(config_compare(&c, before, 301, &e), EXIT_USAGE);
     assert_string_equal(e.text,
                         "this config gives other numbers than the checkpoint's: data.stages after 300 is no "
-                        "longer a key");
+                        "longer there");
     assert_int_equal(config_compare(&c, before, 401, &e), EXIT_USAGE);
     assert_non_null(strstr(e.text, "data.stages after 400 is ramp 0, seq_len 64, rope_theta 5e+06, "
                                    "micro_batches 4, micro_batch_size 2, a 1, b 3, was not there"));

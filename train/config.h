@@ -83,6 +83,10 @@ void config_digest(const config *c, char hex[33]);
 /* {"section.key": value text, ...} of the keys that decide numbers, in table order: stored in checkpoints so
  * that a resume can name the keys that differ. */
 json_t *config_deciding(const config *c);
+/* list = "KEY is X, was Y; ..." of the keys in which two of these differ, but for stages that had not begun
+ * after so many steps.  A key that one of them lacks has its default there, for it is younger.  Returns
+ * whether there are any. */
+int config_differences(const json_t *ours, const json_t *was, int64_t steps, char *list, size_t size);
 /* Names the keys in which `c` differs from the config_deciding of a checkpoint after so many steps; returns 0
  * if none.  Stages that had not begun then may differ. */
 int config_compare(const config *c, const json_t *deciding, int64_t steps, error *e);

@@ -19,7 +19,7 @@ enum key_type {
 enum key_decides {
     KEY_FREE,
     KEY_DECIDES, /* changes the numbers of a run */
-    KEY_JOINED,  /* so does this one, but its default is left out of digests: older checkpoints lack it */
+    KEY_JOINED,  /* so does this one, but its default is left out of digests: those of older configs stay */
 };
 
 typedef struct config_key {
@@ -39,7 +39,10 @@ typedef struct config_key {
 #define KEY_BELOW_ONE  0x1.fffffffffffffp-1
 #define KEY_UNBOUNDED  9.3e18 /* also above every int64_t */
 
-enum { CONFIG_MAX_KEYS = 128 };
+enum { CONFIG_MAX_KEYS = 128, CONFIG_VALUE_TEXT = 4096 /* room for a value's text */ };
+
+/* In config_deciding a stage's key is this and the number of steps before it. */
+#define CONFIG_STAGE_PREFIX "data.stages after "
 
 extern const config_key config_keys[];
 extern const int config_key_count;

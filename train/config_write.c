@@ -1,4 +1,4 @@
-/* The config as text: the resolved file, the help, and what a resume compares. */
+/* The config as text: the resolved file, the help, and what decides numbers. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,8 +7,6 @@
 #include "ckpt/files.h"
 #include "launch/memory.h"
 #include "train/config_table.h"
-
-enum { VALUE_TEXT = 4096 };
 
 /* A value as YAML: plain where nothing can be misread, otherwise in single quotes. */
 static void write_value(FILE *out, const char *text) {
@@ -27,7 +25,7 @@ static void write_value(FILE *out, const char *text) {
 }
 
 static void write_sources(FILE *out, const data_config *data) {
-    char text[VALUE_TEXT];
+    char text[CONFIG_VALUE_TEXT];
     fputs(data->sources ? "  sources:\n" : "  sources: []\n", out);
     for (int64_t s = 0; s < data->sources; s++) {
         for (int k = 0; k < config_source_key_count; k++) {
@@ -41,7 +39,7 @@ static void write_sources(FILE *out, const data_config *data) {
 }
 
 static void write_stages(FILE *out, const data_config *data) {
-    char text[VALUE_TEXT];
+    char text[CONFIG_VALUE_TEXT];
     if (data->stages) fputs("  stages:\n", out);
     for (int64_t i = 0; i < data->stages; i++) {
         for (int k = 0; k < config_stage_key_count; k++) {
@@ -59,7 +57,7 @@ static void write_stages(FILE *out, const data_config *data) {
 }
 
 int config_write(const config *c, FILE *out) {
-    char text[VALUE_TEXT], section[32] = "";
+    char text[CONFIG_VALUE_TEXT], section[32] = "";
     for (int k = 0; k < config_key_count; k++) {
         const config_key *key = &config_keys[k];
         const char *dot = strchr(key->name, '.');
@@ -129,9 +127,6 @@ static char *sources_text(const data_config *data) {
     return text;
 }
 
-/* A stage's key is this and the number of steps before it. */
-static const char stage_prefix[] = "data.stages after ";
-
 /* "seq_len 256, micro_batches 8, ..., english 2, c 1" */
 static char *stage_text(const data_config *data, const data_stage *stage) {
     char value[64], *text = NULL;
@@ -152,7 +147,7 @@ static char *stage_text(const data_config *data, const data_stage *stage) {
 
 json_t *config_deciding(const config *c) {
     json_t *deciding = json_object();
-    char text[VALUE_TEXT];
+    char text[CONFIG_VALUE_TEXT];
     for (int k = 0; k < config_key_count; k++) {
         if (config_keys[k].decides == KEY_FREE) continue;
         config_value_text(&config_keys[k], c, text, sizeof text);
@@ -164,7 +159,7 @@ json_t *config_deciding(const config *c) {
     mem_free(sources);
     for (int64_t i = 0; i < c->data.stages; i++) {
         char key[64];
-        snprintf(key, sizeof key, "%s%" PRId64, stage_prefix, c->data.stage[i].after);
+        snprintf(key, sizeof key, CONFIG_STAGE_PREFIX "%" PRId64, c->data.stage[i].after);
         char *stage = stage_text(&c->data, &c->data.stage[i]);
         json_object_set_new(deciding, key, json_string(stage));
         mem_free(stage);
@@ -187,32 +182,4 @@ void config_digest(const config *c, char hex[33]) {
     snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, (uint64_t)hash.high64, (uint64_t)hash.low64);
     mem_free(text);
     json_decref(deciding);
-}
-
-/* A stage that has not begun after so many steps: nothing came of it yet. */
-static int to_come(const char *key, int64_t steps) {
-    size_t n = strlen(stage_prefix);
-    return !strncmp(key, stage_prefix, n) && strtoll(key + n, NULL, 10) >= steps;
-}
-
-int config_compare(const config *c, const json_t *deciding, int64_t steps, error *e) {
-    json_t *ours = config_deciding(c), *value;
-    const char *key;
-    char list[1024] = "";
-    size_t used = 0;
-    json_object_foreach(ours, key, value) {
-        const char *was = json_string_value(json_object_get(deciding, key));
-        if ((was && !strcmp(was, json_string_value(value))) || used >= sizeof list || to_come(key, steps))
-            continue;
-        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s is %s, was %s", used ? "; " : "", key,
-                                 json_string_value(value), was ? was : "not there");
-    }
-    json_object_foreach((json_t *)deciding, key, value) {
-        if (json_object_get(ours, key) || used >= sizeof list || to_come(key, steps)) continue;
-        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s is no longer a key", used ? "; " : "",
-                                 key);
-    }
-    json_decref(ours);
-    if (!used) return 0;
-    return error_set(e, EXIT_USAGE, "this config gives other numbers than the checkpoint's: %s", list);
 }

@@ -85,35 +85,19 @@ static json_t *definition(const sweep *s) {
     return j;
 }
 
-static int compare_definitions(const sweep *s, const json_t *ours, const json_t *was, error *e) {
-    char list[1200] = "";
-    size_t used = 0;
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)ours, key, value) {
-        const char *old = json_string_value(json_object_get(was, key));
-        if ((!old || strcmp(old, json_string_value(value))) && used < sizeof list)
-            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s is %s, was %s", used ? "; " : "",
-                                     key, json_string_value(value), old ? old : "not there");
-    }
-    json_object_foreach((json_t *)was, key, value) if (!json_object_get(ours, key) && used < sizeof list)
-        used +=
-        (size_t)snprintf(list + used, sizeof list - used, "%s%s is no longer there", used ? "; " : "", key);
-    if (!used) return 0;
-    return error_set(e, EXIT_USAGE,
-                     "%s: holds another sweep: %s; --run.dir=... names a directory for this one", s->dir,
-                     list);
-}
-
 static int check_definition(const sweep *s, error *e) {
     json_t *ours = definition(s), *was = NULL;
     char *path = text_of("%s/sweep.json", s->dir), *text = NULL;
     size_t bytes;
     if (path_exists(path)) {
         if (!read_file(path, &text, &bytes, e)) {
+            char list[1200];
             was = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-            if (was) compare_definitions(s, ours, was, e);
-            else
+            if (was && config_differences(ours, was, INT64_MAX, list, sizeof list))
+                error_set(e, EXIT_USAGE,
+                          "%s: holds another sweep: %s; --run.dir=... names a directory for this one", s->dir,
+                          list);
+            if (!was)
                 error_set(e, EXIT_CORRUPT, "%s: is not JSON; without it nobody knows which sweep this was",
                           path);
         }
