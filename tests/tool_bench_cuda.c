@@ -49,6 +49,10 @@ static void run(const machine *x, const line *l) {
             kv = a.heads * (a.nope + a.v);
     real *q = x->a, *keys = q + t * qk, *k_rope = keys + t * kv, *d_o = k_rope + t * a.rope;
     real *o = x->c, *lse = o + t * v, *dq = lse + t * a.heads, *dkv = dq + t * qk, *dk_rope = dkv + t * kv;
+    if (!l->held && l->m) { /* what was rounded for the call before is not good any more */
+        k->zero(k->ctx, 1, x->a);
+        k->zero(k->ctx, 1, x->b);
+    }
     if (!strcmp(l->name, "copy")) k->copy(k->ctx, l->n, x->c, x->a);
     else if (!strcmp(l->name, "gemm"))
         k->gemm(k->ctx, l->form, l->m, l->n, l->k, x->c, l->n, l->form == GEMM_TN ? x->c : NULL, x->a,

@@ -5,6 +5,13 @@ static bool on_tensor_cores(const kernel_context *ctx, attention_shape s) {
     return ctx->matrix->dtype == DTYPE_BF16 && s.nope + s.rope <= TENSOR_QK && s.v <= TENSOR_V;
 }
 
+/* Says that x [T, cols] is written: where the kernels on tensor cores leave it rounded, too. */
+static bf16 *rounded_result(kernel_context *ctx, attention_shape s, const float *x, int64_t cols) {
+    if (on_tensor_cores(ctx, s)) return wrote_operand(ctx, x, s.batch * s.seq, cols);
+    wrote(ctx, x, floats(s.batch * s.seq, cols, cols));
+    return NULL;
+}
+
 static float scale_of(attention_shape s) {
     return (float)(1 / sqrt((double)(s.nope + s.rope)));
 }
@@ -43,9 +50,11 @@ extern "C" void cuda_attention_forward(kernel_context *ctx, attention_shape s, f
                                        int64_t ld_k_rope, const int32_t *first_key) {
     if (!s.batch || !s.seq) return;
     char *room = matrix_scratch(ctx, operand_bytes(ctx, s, false));
+    bf16 *rounded = rounded_result(ctx, s, o, s.heads * s.v);
+    wrote(ctx, lse, floats(s.batch * s.seq, s.heads, s.heads));
     if (on_tensor_cores(ctx, s)) {
         attention_operands x = attention_round(ctx, s, room, q, kv, k_rope, ld_k_rope, NULL);
-        attention_call p = {s, x, first_key, scale_of(s)};
+        attention_call p = {s, x, first_key, scale_of(s), rounded};
         attention_forward_bf16(ctx, &p, o, lse);
     } else {
         attention_floats p = float_operands(ctx, s, room, q, kv, k_rope, ld_k_rope, NULL, first_key);
@@ -58,17 +67,21 @@ extern "C" void cuda_attention_backward(kernel_context *ctx, attention_shape s, 
                                         const float *lse, const float *q, const float *kv,
                                         const float *k_rope, int64_t ld_k_rope, const int32_t *first_key) {
     if (!s.batch || !s.seq) return;
-    bool rounded = ctx->matrix->dtype == DTYPE_BF16;
+    bool in_bf16 = ctx->matrix->dtype == DTYPE_BF16;
+    int64_t tokens = s.batch * s.seq;
+    wrote(ctx, dq, floats(tokens, s.heads * (s.nope + s.rope), s.heads * (s.nope + s.rope)));
+    wrote(ctx, dk_rope, floats(tokens, s.rope, ld_dk_rope));
+    bf16 *rounded = rounded_result(ctx, s, dkv, s.heads * (s.nope + s.v));
     size_t rows = (size_t)(s.batch * s.seq * s.heads);
     size_t delta_bytes = whole_256(rows * sizeof(float)),
            part_bytes = whole_256(rows * (size_t)s.rope * sizeof(float));
     char *room = matrix_scratch(ctx, delta_bytes + part_bytes + operand_bytes(ctx, s, true));
     float *delta = (float *)room, *part = (float *)(room + delta_bytes);
     char *operands = room + delta_bytes + part_bytes;
-    attention_delta(ctx, s, delta, d_o, o, rounded);
+    attention_delta(ctx, s, delta, d_o, o, in_bf16);
     if (on_tensor_cores(ctx, s)) {
         attention_operands x = attention_round(ctx, s, operands, q, kv, k_rope, ld_k_rope, d_o);
-        attention_call p = {s, x, first_key, scale_of(s)};
+        attention_call p = {s, x, first_key, scale_of(s), rounded};
         attention_dq_bf16(ctx, &p, dq, lse, delta);
         attention_dkv_bf16(ctx, &p, dkv, part, lse, delta);
     } else {

@@ -25,6 +25,7 @@ typedef struct attention_call {
     attention_operands x;
     const int32_t *first_key; /* NULL: 0 */
     float scale;              /* of scores */
+    bf16 *rounded;            /* where o, or dkv, is left rounded too; NULL: nowhere (wrote_operand) */
 } attention_call;
 
 static __device__ __forceinline__ int64_t keys_of(attention_shape s) {
@@ -46,6 +47,12 @@ static __device__ __forceinline__ void load_rows(char *tile, const bf16 *x, int6
 /* Rows of a head's results: [T, heads, width] each. */
 static __device__ __forceinline__ int64_t result_row(attention_shape s, int64_t b, int64_t i, int64_t h) {
     return (b * s.seq + i) * s.heads + h;
+}
+
+/* Element i of a result, and of its rounded copy. */
+static __device__ __forceinline__ void store_result(float *to, bf16 *rounded, int64_t i, float x) {
+    to[i] = x;
+    if (rounded) rounded[i] = (bf16)bf16_pair(x, 0);
 }
 
 /* ---- attention_operands.cu ---- */

@@ -113,7 +113,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
         if (i >= s.seq || c >= s.nope + s.rope) continue;
         int64_t at = result_row(s, b, i, h);
         float x = p.scale * dk[e / 32][e / 4 % 8][e % 4];
-        if (c < s.nope) dkv[at * (s.nope + s.v) + c] = x;
+        if (c < s.nope) store_result(dkv, p.rounded, at * (s.nope + s.v) + c, x);
         else dk_rope_part[at * s.rope + c - s.nope] = x;
     }
 #pragma unroll
@@ -121,7 +121,8 @@ static __global__ void __launch_bounds__(THREADS, 1)
         int64_t i = row + e / 2 % 2 * 8;
         int c = e / 4 * 8 + threadIdx.x % 4 * 2 + e % 2;
         if (i < s.seq && c < s.v)
-            dkv[result_row(s, b, i, h) * (s.nope + s.v) + s.nope + c] = dv[e / 32][e / 4 % 8][e % 4];
+            store_result(dkv, p.rounded, result_row(s, b, i, h) * (s.nope + s.v) + s.nope + c,
+                         dv[e / 32][e / 4 % 8][e % 4]);
     }
 }
 

@@ -145,7 +145,7 @@ static __global__ void __launch_bounds__(THREADS, 1) forward_kernel(attention_ca
 #pragma unroll
             for (int e = 0; e < 2; e++) {
                 int c = 8 * j + threadIdx.x % 4 * 2 + e;
-                if (c < s.v) o[at * s.v + c] = r.out[0][j][2 * half + e] / sum;
+                if (c < s.v) store_result(o, p.rounded, at * s.v + c, r.out[0][j][2 * half + e] / sum);
             }
     }
 }

@@ -43,6 +43,7 @@ extern "C" void cuda_combine_forward(kernel_context *ctx, int64_t tokens, int64_
                                      const float *y) {
     if (!tokens) return;
     int64_t per_row = divide_up(h, 4 * THREADS);
+    wrote(ctx, out, floats(tokens, h, h));
     LAUNCH(forward_kernel, dim3((unsigned)(tokens * per_row)), THREADS, 0, ctx->stream, h, topk,
            (unsigned)per_row, out, rows, row_of, weight, y,
            aligned16(out, h) && aligned16(rows, h) && aligned16(y, h));
@@ -76,6 +77,8 @@ extern "C" void cuda_combine_backward(kernel_context *ctx, int64_t tokens, int64
                                       const float *dw_rows, const int32_t *row_of, const float *weight,
                                       const float *y) {
     if (!tokens) return;
+    wrote(ctx, dy, floats(tokens, h, h));
+    wrote(ctx, dweight, floats(tokens, topk, topk));
     bool whole = aligned16(dy, h) && aligned16(dout, h) && aligned16(drows, h) && aligned16(y, h);
     if (h <= 1024)
         LAUNCH_TEAMS((backward_kernel<64>), 64, tokens, ctx->stream, tokens, h, topk, dy, dweight, dout,

@@ -15,6 +15,11 @@ extern "C" {
 
 enum { CUDA_SCRATCH = 32 << 20, CUDA_OUTBOX = 4 << 20, CUDA_INBOX = 4 << 20, CUDA_ARRIVALS = 256 };
 
+typedef struct allocation {
+    const char *base;
+    size_t bytes;
+} allocation;
+
 typedef struct arrival {
     void *host;
     const char *from; /* in the inbox */
@@ -27,7 +32,9 @@ struct kernel_context {
     int device;
     cudaStream_t stream;
     bool host_reaches; /* device "check:cuda": alloc's memory is the host's, which the GPU reads too */
-    char *scratch;     /* [CUDA_SCRATCH] on the device, dirty between operations */
+    allocation *owned; /* what alloc has given and is in use */
+    int owned_count, owned_room;
+    char *scratch;               /* [CUDA_SCRATCH] on the device, dirty between operations */
     struct matrix_state *matrix; /* of matrix products and attention: matrix.cuh */
     /* What to_device has still to bring: two halves of pinned memory that are filled in turn. */
     char *outbox; /* [2][CUDA_OUTBOX] */
@@ -57,6 +64,21 @@ void *cuda_memory(kernel_context *ctx, size_t bytes, const char *what);
 int cuda_choose(const kernels_config *c, int *device, error *e);
 size_t cuda_left(kernel_context *ctx);
 extern "C" const struct wires cuda_wires; /* nccl.cu */
+/* memory.cu: bytes from p to the end of the allocation that p lies in; 0: it is not one of alloc's, which
+ * nothing but operations and messages writes to. */
+size_t cuda_owned_from(const kernel_context *ctx, const void *p);
+
+/* rounded.cu.  Every operation says what it writes, when it has asked for its operands: rounded copies of it
+ * are forgotten.  An operation that does not know how far it writes says `cuda_owned_from`. */
+void wrote(kernel_context *ctx, const void *x, size_t bytes);
+/* Bytes from the first to behind the last element of such a matrix. */
+static inline size_t floats(int64_t rows, int64_t cols, int64_t ld) {
+    return rows && cols ? (size_t)((rows - 1) * ld + cols) * sizeof(float) : 0;
+}
+/* The same for x [rows, cols] that a product will read next: where the kernel may leave its elements rounded
+ * to bf16 beside the float32 ones, at the same places, as a copy for that product; NULL: nowhere.  The last
+ * COPIES are good at one time. */
+uint16_t *wrote_operand(kernel_context *ctx, const float *x, int64_t rows, int64_t cols);
 
 /* The table's operations, each in the file that its name suggests. */
 #define CUDA_OPERATION(name) extern __typeof__(*((kernels *)0)->name) cuda_##name

@@ -12,6 +12,7 @@ static void close_context(kernel_context *ctx) {
     CUDA_OK(cudaStreamSynchronize(ctx->stream));
     matrix_close(ctx);
     CUDA_OK(cudaFree(ctx->scratch));
+    mem_free(ctx->owned);
     CUDA_OK(cudaFreeHost(ctx->outbox));
     CUDA_OK(cudaFreeHost(ctx->inbox));
     for (int i = 0; i < 2; i++) CUDA_OK(cudaEventDestroy(ctx->outbox_read[i]));

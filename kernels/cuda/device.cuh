@@ -44,8 +44,8 @@ enum { SHARED_UNASKED = 32 << 10 }; /* of a launch: 16 KiB are left for the kern
 #include <ptx.h> /* tests/emulate */
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                               \
-    ((void)(stream), emulate_launch(#kernel, grid, block, shared_bytes, (shared_bytes) > SHARED_UNASKED,     \
-                                    kernel, __VA_ARGS__))
+    ((void)(stream), emulate_launch(__FILE__ " " #kernel, grid, block, shared_bytes,                         \
+                                    (shared_bytes) > SHARED_UNASKED, kernel, __VA_ARGS__))
 #define SHARED(type, name, dimensions)                                                                       \
     typedef type name##_array dimensions;                                                                    \
     name##_array &name = *(name##_array *)emulate_shared(sizeof(name##_array), __FILE__, __LINE__)
@@ -77,6 +77,11 @@ static __device__ __forceinline__ void store4(float *p, float4 v, int64_t left, 
     if (left > 1) p[1] = v.y;
     if (left > 2) p[2] = v.z;
     if (left > 3) p[3] = v.w;
+}
+
+/* v, rounded to bf16; p is a multiple of 8 bytes. */
+static __device__ __forceinline__ void store_rounded4(uint16_t *p, float4 v) {
+    *(uint2 *)p = make_uint2(bf16_pair(v.x, v.y), bf16_pair(v.z, v.w));
 }
 
 /* ---- sums: one tree, whatever the sizes ---- */

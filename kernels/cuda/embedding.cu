@@ -50,6 +50,7 @@ static __global__ void __launch_bounds__(THREADS)
 extern "C" void cuda_embedding_backward(kernel_context *ctx, int64_t rows, int64_t h, float *dw,
                                         const float *dx, const int32_t *ids) {
     if (!rows) return;
+    wrote(ctx, dw, cuda_owned_from(ctx, dw)); /* ids say which rows */
     LAUNCH(backward_kernel, dim3((unsigned)rows, (unsigned)divide_up(h, COLUMNS)), THREADS, 0, ctx->stream,
            rows, h, dw, dx, ids, aligned16(dw, h) && aligned16(dx, h));
 }

@@ -12,6 +12,7 @@ extern "C" void cuda_gemm_float32(kernel_context *ctx, gemm_form form, int64_t m
     list_job(l, 0, m, n, tile.m, tile.n);
     list_run(l, 0, 0, k);
     product_float(ctx, &p, l, matrix_scratch(ctx, list_bytes(l)));
+    wrote(ctx, c, floats(m, n, ldc));
 }
 
 extern "C" void cuda_gemm(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c,
@@ -27,6 +28,7 @@ extern "C" void cuda_gemm(kernel_context *ctx, gemm_form form, int64_t m, int64_
     char *room = matrix_scratch(ctx, rounding_bytes(ctx, &left) + rounding_bytes(ctx, &right));
     rounded_matrices x = round_operand(ctx, &left, &room), y = round_operand(ctx, &right, &room);
     cublas_gemm(ctx, form, m, n, k, c, ldc, d, x.x, x.ld, y.x, y.ld);
+    wrote(ctx, c, floats(m, n, ldc));
 }
 
 /* ---- grouped ---- */
@@ -65,6 +67,7 @@ extern "C" void cuda_grouped_gemm(kernel_context *ctx, gemm_form form, int64_t s
     extent x = extent_of(segments, s);
     if (!x.rows_end || !n) return;
     product_list *l = &ctx->matrix->list;
+    wrote(ctx, c + x.row * n, floats(x.rows_end - x.row, n, n));
     if (ctx->matrix->dtype == DTYPE_FLOAT32 || !k) {
         product_call p = {form, n, k, form == GEMM_NT ? k : n, n, c, NULL, a, w, true};
         list_segments(l, segments, s, &p, k, w_stride, product_float_tile(n));
@@ -105,6 +108,7 @@ extern "C" void cuda_grouped_gemm_dw(kernel_context *ctx, int64_t segments, cons
     extent x = extent_of(segments, s);
     if (!x.rows_end || !m || !n) return;
     bool rounded = ctx->matrix->dtype == DTYPE_BF16;
+    wrote(ctx, dw + x.expert * dw_stride, floats(x.experts_end - x.expert, m * n, dw_stride));
     matrices left = {a + x.row * m, 1, x.rows_end - x.row, m, m, 0},
              right = {b + x.row * n, 1, left.rows, n, n, 0};
     size_t most = whole_256((size_t)segments * (sizeof(product_job) + sizeof(product_run)));

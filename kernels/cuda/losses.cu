@@ -36,13 +36,16 @@ static __device__ __forceinline__ float finite_top(float top) {
 template <int TEAM>
 static __global__ void __launch_bounds__(TEAM)
     cross_entropy_kernel(int vocab, double scale, float *loss, int32_t *best, float *logits,
-                         const int32_t *targets, bool whole) {
+                         const int32_t *targets, uint16_t *rounded, bool whole) {
     int64_t row = blockIdx.x;
     float *z = logits + row * vocab;
+    if (rounded) rounded += row * vocab;
     int target = targets[row];
     if (target < 0 && !best) { /* the whole block */
-        for (int c = 4 * (int)threadIdx.x; scale != 0 && c < vocab; c += 4 * TEAM)
+        for (int c = 4 * (int)threadIdx.x; scale != 0 && c < vocab; c += 4 * TEAM) {
             store4(z + c, make_float4(0, 0, 0, 0), vocab - c, whole);
+            if (rounded) store_rounded4(rounded + c, make_float4(0, 0, 0, 0));
+        }
         if (threadIdx.x == 0) loss[row] = 0;
         return;
     }
@@ -76,7 +79,9 @@ static __global__ void __launch_bounds__(TEAM)
         if (target == c + 1) g.y = (float)(scale * (v.y / total - 1));
         if (target == c + 2) g.z = (float)(scale * (v.z / total - 1));
         if (target == c + 3) g.w = (float)(scale * (v.w / total - 1));
-        store4(z + c, target < 0 ? make_float4(0, 0, 0, 0) : g, vocab - c, whole);
+        if (target < 0) g = make_float4(0, 0, 0, 0);
+        store4(z + c, g, vocab - c, whole);
+        if (rounded) store_rounded4(rounded + c, g);
     }
 }
 
@@ -84,13 +89,16 @@ extern "C" void cuda_cross_entropy(kernel_context *ctx, int64_t rows, int64_t vo
                                    float *loss, int32_t *best, float *logits, const int32_t *targets) {
     if (!rows) return;
     bool whole = aligned16(logits, vocab);
+    wrote(ctx, loss, floats(1, rows, rows));
+    if (best) wrote(ctx, best, (size_t)rows * sizeof *best);
+    uint16_t *rounded = scale != 0 ? wrote_operand(ctx, logits, rows, vocab) : NULL;
     dim3 grid((unsigned)rows);
     if (vocab <= 4096)
         LAUNCH((cross_entropy_kernel<256>), grid, 256, 0, ctx->stream, (int)vocab, scale, loss, best, logits,
-               targets, whole);
+               targets, rounded, whole);
     else
         LAUNCH((cross_entropy_kernel<1024>), grid, 1024, 0, ctx->stream, (int)vocab, scale, loss, best,
-               logits, targets, whole);
+               logits, targets, rounded, whole);
 }
 
 static __device__ __forceinline__ float4 abs4(float4 v) {
@@ -151,6 +159,10 @@ extern "C" void cuda_hidden_z(kernel_context *ctx, int64_t rows, int64_t h, doub
                               float *sum_sq, float *max_abs, float *dx, const float *x) {
     if (!rows) return;
     require_row("hidden_z", h);
+    wrote(ctx, loss, floats(1, rows, rows));
+    wrote(ctx, sum_sq, floats(1, rows, rows));
+    wrote(ctx, max_abs, floats(1, rows, rows));
+    if (dx) wrote(ctx, dx, floats(rows, h, h));
     LAUNCH_ROWS(hidden_z_kernel, rows, h, ctx->stream, rows, h, scale, loss, sum_sq, max_abs, dx, x,
                 aligned16(x, h) && aligned16(dx, h));
 }

@@ -1,9 +1,7 @@
-/* Scratch, rounding of operands, and lists of products. */
+/* Scratch and lists of products of matrix products and attention. */
 #include <string.h>
 
 #include "kernels/cuda/matrix.cuh"
-
-enum { THREADS = 256 };
 
 int matrix_open(kernel_context *ctx, kernels_dtype dtype, error *e) {
     matrix_state *s = (matrix_state *)mem_alloc(sizeof *s, "the cuda backend");
@@ -16,7 +14,7 @@ void matrix_close(kernel_context *ctx) {
     matrix_state *s = ctx->matrix;
     if (s->cublas) cublas_close(s->cublas);
     CUDA_OK(cudaFree(s->scratch));
-    CUDA_OK(cudaFree(s->held_copy));
+    rounded_close(s);
     mem_free(s->list.job);
     mem_free(s->list.run);
     mem_free(s->packed);
@@ -33,64 +31,6 @@ char *matrix_scratch(kernel_context *ctx, size_t bytes) {
         s->scratch_bytes = bytes;
     }
     return s->scratch;
-}
-
-/* Each thread rounds a chunk; neighbours take neighbouring chunks of a row. */
-static __global__ void __launch_bounds__(THREADS)
-    round_kernel(bf16 *dst, const float *src, int64_t rows, int64_t chunks, int64_t cols, int64_t ld,
-                 int64_t stride, int64_t total, bool whole) {
-    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i >= total) return;
-    int64_t row = i / chunks, at = i % chunks * CHUNK, left = cols - at;
-    const float *from = src + row / rows * stride + row % rows * ld + at;
-    float4 x = load4(from, left, whole), y = load4(from + 4, left - 4, whole);
-    ((uint4 *)dst)[i] =
-        make_uint4(bf16_pair(x.x, x.y), bf16_pair(x.z, x.w), bf16_pair(y.x, y.y), bf16_pair(y.z, y.w));
-}
-
-void round_matrices(kernel_context *ctx, bf16 *dst, const float *src, int64_t count, int64_t rows,
-                    int64_t cols, int64_t ld, int64_t stride) {
-    int64_t chunks = whole_chunks(cols) / CHUNK, total = count * rows * chunks;
-    if (!total) return;
-    LAUNCH(round_kernel, dim3((unsigned)divide_up(total, THREADS)), THREADS, 0, ctx->stream, dst, src, rows,
-           chunks, cols, ld, stride, total, aligned16(src, ld) && (count == 1 || stride % 4 == 0));
-}
-
-extern "C" void cuda_hold(kernel_context *ctx, int64_t n, const float *x) {
-    matrix_state *s = ctx->matrix;
-    if (s->dtype == DTYPE_FLOAT32) return;
-    s->held = n ? x : NULL;
-    s->held_elements = n;
-    if (n > s->held_room) {
-        CUDA_OK(cudaStreamSynchronize(ctx->stream));
-        CUDA_OK(cudaFree(s->held_copy));
-        s->held_copy = (bf16 *)cuda_memory(ctx, (size_t)whole_chunks(n) * sizeof *s->held_copy,
-                                           "the rounded copy of the weights");
-        s->held_room = n;
-    }
-    round_matrices(ctx, s->held_copy, x, 1, 1, n, n, 0);
-}
-
-/* Whether the rounded copy has them, in rows that begin at whole chunks and end with them. */
-static bool is_held(const matrix_state *s, const matrices *m) {
-    if (!s->held || m->x < s->held) return false;
-    int64_t at = m->x - s->held, end = at + (m->count - 1) * m->stride + (m->rows - 1) * m->ld + m->cols;
-    return end <= s->held_elements && at % CHUNK == 0 && m->cols % CHUNK == 0 && m->ld % CHUNK == 0 &&
-           (m->count == 1 || m->stride % CHUNK == 0);
-}
-
-size_t rounding_bytes(const kernel_context *ctx, const matrices *m) {
-    if (is_held(ctx->matrix, m)) return 0;
-    return whole_256((size_t)(m->count * m->rows * whole_chunks(m->cols)) * sizeof(bf16));
-}
-
-rounded_matrices round_operand(kernel_context *ctx, const matrices *m, char **room) {
-    const matrix_state *s = ctx->matrix;
-    if (is_held(s, m)) return rounded_matrices{s->held_copy + (m->x - s->held), m->ld, m->stride};
-    bf16 *to = (bf16 *)*room;
-    *room += rounding_bytes(ctx, m);
-    round_matrices(ctx, to, m->x, m->count, m->rows, m->cols, m->ld, m->stride);
-    return rounded_matrices{to, whole_chunks(m->cols), m->rows * whole_chunks(m->cols)};
 }
 
 /* ---- lists ---- */

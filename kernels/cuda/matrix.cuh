@@ -1,8 +1,8 @@
 /* What matrix products and attention of the cuda backend share: how operands are read, scratch, and lists of
  * products.
  *
- * In dtype bf16 every operand is rounded to bf16 once a call, into scratch, in rows of whole 16 bytes with
- * zeros behind their last element; in dtype float32 operands are read where they lie. */
+ * In dtype bf16 operands are read from copies rounded to bf16 (rounded.cu), in rows of whole 16 bytes with
+ * zeros behind their last element; in dtype float32 they are read where they lie. */
 #ifndef CARACAL_KERNELS_CUDA_MATRIX_CUH
 #define CARACAL_KERNELS_CUDA_MATRIX_CUH
 
@@ -41,6 +41,26 @@ typedef struct product_call {
     bool chained;      /* sums over k start anew every GEMM_K_BLOCK and are added to C in order */
 } product_call;
 
+/* Matrices [rows, cols], `count` of them: elements of x, and of what a product reads instead. */
+typedef struct matrices {
+    const float *x;
+    int64_t count, rows, cols, ld, stride; /* stride: between matrices; any when count is 1 */
+} matrices;
+typedef struct rounded_matrices {
+    const bf16 *x;
+    int64_t ld, stride;
+} rounded_matrices;
+
+enum { COPIES = 5 }; /* the backward of an FFN reads four operands in turn, and swiglu_backward makes two */
+
+/* A rounded copy that outlives a call. */
+typedef struct rounded_copy {
+    matrices of; /* one matrix; x is NULL: of nothing */
+    bf16 *data;
+    size_t bytes; /* that there is room for */
+    int64_t used; /* counts up */
+} rounded_copy;
+
 struct cublas;
 
 /* What stands behind kernel_context's `matrix`. */
@@ -52,6 +72,8 @@ typedef struct matrix_state {
     int64_t held_elements;
     bf16 *held_copy;
     int64_t held_room; /* elements */
+    rounded_copy copy[COPIES];
+    int64_t uses;
     product_list list;
     char *packed; /* a list as the device gets it, in one copy */
     size_t packed_bytes;
@@ -71,25 +93,14 @@ static inline int64_t whole_chunks(int64_t n) {
     return (n + CHUNK - 1) / CHUNK * CHUNK;
 }
 
-/* Matrices [rows, cols], `count` of them: elements of x, and of what a product reads instead. */
-typedef struct matrices {
-    const float *x;
-    int64_t count, rows, cols, ld, stride; /* stride: between matrices; any when count is 1 */
-} matrices;
-typedef struct rounded_matrices {
-    const bf16 *x;
-    int64_t ld, stride;
-} rounded_matrices;
+/* ---- rounded operands (rounded.cu) ---- */
 
-/* Scratch that rounding them needs: none for those that are held. */
+/* Scratch that rounding them needs: none for those that are held, or of which a copy is kept. */
 size_t rounding_bytes(const kernel_context *ctx, const matrices *m);
-/* Rounds them into *room, which moves on; or finds them in the copy of what is held. */
+/* Finds them in a rounded copy, or makes one, if it cannot be kept then in *room, which moves on.  The last
+ * COPIES operands are sure to lie where they were found. */
 rounded_matrices round_operand(kernel_context *ctx, const matrices *m, char **room);
-
-/* dst [count][rows][whole_chunks(cols)] = src [count][rows, cols] with rows ld apart and matrices `stride`
- * apart, rounded. */
-void round_matrices(kernel_context *ctx, bf16 *dst, const float *src, int64_t count, int64_t rows,
-                    int64_t cols, int64_t ld, int64_t stride);
+void rounded_close(matrix_state *s);
 
 /* ---- lists of products ---- */
 

@@ -30,11 +30,29 @@ extern "C" void *cuda_alloc(kernel_context *ctx, size_t bytes, const char *what)
     if (ctx->host_reaches) CUDA_OK(cudaMallocHost(&p, bytes ? bytes : 1));
     else p = cuda_memory(ctx, bytes, what);
     CUDA_OK(cudaMemsetAsync(p, 0, bytes, ctx->stream));
+    if (ctx->host_reaches) return p; /* what is there may be the host's work */
+    if (ctx->owned_count == ctx->owned_room) {
+        ctx->owned_room = 2 * ctx->owned_room + 32;
+        ctx->owned = (allocation *)mem_grow(ctx->owned, (size_t)ctx->owned_room * sizeof *ctx->owned,
+                                            "the list of allocations");
+    }
+    ctx->owned[ctx->owned_count++] = allocation{(const char *)p, bytes};
     return p;
+}
+
+size_t cuda_owned_from(const kernel_context *ctx, const void *p) {
+    for (int i = 0; i < ctx->owned_count; i++) {
+        size_t at = (size_t)((const char *)p - ctx->owned[i].base); /* a large number before the base */
+        if (at < ctx->owned[i].bytes) return ctx->owned[i].bytes - at;
+    }
+    return 0;
 }
 
 extern "C" void cuda_free(kernel_context *ctx, void *p) {
     CUDA_OK(cudaStreamSynchronize(ctx->stream)); /* nothing uses it any more */
+    wrote(ctx, p, cuda_owned_from(ctx, p));
+    for (int i = 0; i < ctx->owned_count; i++)
+        if (ctx->owned[i].base == p) ctx->owned[i] = ctx->owned[--ctx->owned_count];
     CUDA_OK(ctx->host_reaches ? cudaFreeHost(p) : cudaFree(p));
 }
 
@@ -47,10 +65,12 @@ static void move(kernel_context *ctx, void *to, const void *from, size_t bytes) 
 }
 
 extern "C" void cuda_zero(kernel_context *ctx, int64_t n, float *x) {
+    wrote(ctx, x, floats(1, n, n));
     if (n) CUDA_OK(cudaMemsetAsync(x, 0, (size_t)n * sizeof *x, ctx->stream));
 }
 
 extern "C" void cuda_copy(kernel_context *ctx, int64_t n, float *y, const float *x) {
+    wrote(ctx, y, floats(1, n, n));
     move(ctx, y, x, (size_t)n * sizeof *x);
 }
 
@@ -73,6 +93,7 @@ static __global__ void __launch_bounds__(THREADS) add_kernel(int64_t n, float *y
 extern "C" void cuda_add(kernel_context *ctx, int64_t n, float *y, const float *d, int64_t parts,
                          const float *const *part) {
     int64_t p = d ? 0 : 1;
+    wrote(ctx, y, floats(1, n, n));
     if (n && p == parts && y != d) cuda_copy(ctx, n, y, d ? d : part[0]);
     for (const float *first = d ? d : part[0]; n && p < parts; first = y) {
         addends a = {};
@@ -89,19 +110,25 @@ extern "C" void cuda_add(kernel_context *ctx, int64_t n, float *y, const float *
 /* A row's 4 * THREADS elements to a block; blocks of one row lie beside each other. */
 static __global__ void __launch_bounds__(THREADS)
     copy_rows_kernel(int64_t cols, unsigned blocks_per_row, float *dst, const int32_t *dst_row,
-                     const float *src, const int32_t *src_row, bool whole) {
+                     const float *src, const int32_t *src_row, uint16_t *rounded, bool whole) {
     int64_t i = blockIdx.x / blocks_per_row,
             c = 4 * (int64_t)(blockIdx.x % blocks_per_row * THREADS + threadIdx.x);
     int64_t to = dst_row ? dst_row[i] : i, from = src_row ? src_row[i] : i;
-    if (c < cols) store4(dst + to * cols + c, load4(src + from * cols + c, cols - c, whole), cols - c, whole);
+    if (c >= cols) return;
+    float4 v = load4(src + from * cols + c, cols - c, whole);
+    store4(dst + to * cols + c, v, cols - c, whole);
+    if (rounded) store_rounded4(rounded + i * cols + c, v);
 }
 
 extern "C" void cuda_copy_rows(kernel_context *ctx, int64_t n, int64_t cols, float *dst,
                                const int32_t *dst_row, const float *src, const int32_t *src_row) {
     if (!n || !cols) return;
     int64_t per_row = divide_up(cols, 4 * THREADS);
+    uint16_t *rounded = NULL;
+    if (dst_row) wrote(ctx, dst, cuda_owned_from(ctx, dst));
+    else rounded = wrote_operand(ctx, dst, n, cols);
     LAUNCH(copy_rows_kernel, dim3((unsigned)(n * per_row)), THREADS, 0, ctx->stream, cols, (unsigned)per_row,
-           dst, dst_row, src, src_row, aligned16(dst, cols) && aligned16(src, cols));
+           dst, dst_row, src, src_row, rounded, aligned16(dst, cols) && aligned16(src, cols));
 }
 
 extern "C" void cuda_to_host(kernel_context *ctx, void *host, const void *device, size_t bytes) {
@@ -136,6 +163,7 @@ extern "C" void cuda_fetched(kernel_context *ctx) {
  * on giving the device work meanwhile: a layer's tables come this way. */
 extern "C" void cuda_to_device(kernel_context *ctx, void *device, const void *host, size_t bytes) {
     if (!bytes) return;
+    wrote(ctx, device, bytes);
     if (bytes > CUDA_OUTBOX) {
         move(ctx, device, host, bytes);
         CUDA_OK(cudaStreamSynchronize(ctx->stream));

@@ -165,6 +165,7 @@ static int start(wire *w, int slot, int sends, const comm_part *send, int receiv
     ncclResult_t code = ncclSuccess;
     CUDA_OK(cudaEventRecord(w->before, w->ctx->stream));
     CUDA_OK(cudaStreamWaitEvent(w->stream, w->before, 0));
+    for (int i = 0; i < receives; i++) wrote(w->ctx, receive[i].data, receive[i].bytes);
     x->ncclGroupStart();
     for (int i = 0; i < receives && !failed(x, w->comm, code, "receiving", e); i++)
         if (receive[i].bytes)

@@ -4,7 +4,7 @@
 template <int TEAM, int CHUNKS>
 static __global__ void ROW_BOUNDS(TEAM)
     forward_kernel(int64_t rows, int64_t cols, double eps, double scale, float *y, int64_t ldy, float *rstd,
-                   const float *x, int64_t ldx, const float *w, bool whole) {
+                   const float *x, int64_t ldx, const float *w, uint16_t *rounded, bool whole) {
     int64_t r = team_row<TEAM>();
     int t = team_thread<TEAM>();
     int64_t left = r < rows ? cols : 0; /* a team without a row takes part in the sums */
@@ -24,7 +24,9 @@ static __global__ void ROW_BOUNDS(TEAM)
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
         int c = 4 * (t + i * TEAM);
-        store4(y + r * ldy + c, mul4(scale4(v[i], factor), load4(w + c, left - c, whole)), left - c, whole);
+        float4 out = mul4(scale4(v[i], factor), load4(w + c, left - c, whole));
+        store4(y + r * ldy + c, out, left - c, whole);
+        if (rounded && c < left) store_rounded4(rounded + r * cols + c, out);
     }
 }
 
@@ -34,8 +36,11 @@ extern "C" void cuda_rms_norm_forward(kernel_context *ctx, int64_t rows, int64_t
     if (!rows) return;
     require_row("rms_norm_forward", cols);
     bool whole = aligned16(y, ldy) && aligned16(x, ldx) && aligned16(w, 0);
+    wrote(ctx, y, floats(rows, cols, ldy));
+    wrote(ctx, rstd, floats(1, rows, rows));
+    uint16_t *rounded = ldy == cols ? wrote_operand(ctx, y, rows, cols) : NULL;
     LAUNCH_ROWS(forward_kernel, rows, cols, ctx->stream, rows, cols, eps, scale, y, ldy, rstd, x, ldx, w,
-                whole);
+                rounded, whole);
 }
 
 /* A team takes `each` consecutive rows, and leaves its part of dw in part [teams, cols].  For a row:
@@ -44,7 +49,7 @@ template <int TEAM, int CHUNKS>
 static __global__ void ROW_BOUNDS(TEAM)
     backward_kernel(int64_t rows, int64_t each, int64_t cols, float scale, float *dx, int64_t lddx,
                     const float *d, float *part, const float *dy, int64_t lddy, const float *x, int64_t ldx,
-                    const float *rstd, const float *w, bool whole) {
+                    const float *rstd, const float *w, uint16_t *rounded, bool whole) {
     int64_t team = team_row<TEAM>();
     int t = team_thread<TEAM>();
     float4 dw[CHUNKS] = {};
@@ -74,6 +79,7 @@ static __global__ void ROW_BOUNDS(TEAM)
             float4 v = fma4(-by_x, x_r[i], mul4(load4(w + c, left - c, whole), g));
             if (d) v = add4(load4(d + r * lddx + c, left - c, whole), v);
             store4(dx + r * lddx + c, v, left - c, whole);
+            if (rounded && c < left) store_rounded4(rounded + r * cols + c, v);
         }
     }
     int64_t left = team * each < rows ? cols : 0;
@@ -102,8 +108,11 @@ extern "C" void cuda_rms_norm_backward(kernel_context *ctx, int64_t rows, int64_
     float *part = (float *)ctx->scratch;
     bool whole = aligned16(dx, lddx) && (!d || aligned16(d, lddx)) && aligned16(dy, lddy) &&
                  aligned16(x, ldx) && aligned16(w, 0) && cols % 4 == 0;
+    wrote(ctx, dx, floats(rows, cols, lddx));
+    wrote(ctx, dw, floats(1, cols, cols));
+    uint16_t *rounded = lddx == cols && rows ? wrote_operand(ctx, dx, rows, cols) : NULL;
     if (rows)
         LAUNCH_ROWS(backward_kernel, teams, cols, ctx->stream, rows, each, cols, (float)scale, dx, lddx, d,
-                    part, dy, lddy, x, ldx, rstd, w, whole);
+                    part, dy, lddy, x, ldx, rstd, w, rounded, whole);
     sum_of_rows(ctx, teams, cols, dw, part);
 }

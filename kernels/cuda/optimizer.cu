@@ -51,6 +51,9 @@ extern "C" void cuda_adamw(kernel_context *ctx, int64_t n, adamw_step s, float *
                        (float)(1 - s.beta2),
                        s.beta1 < 0.5,
                        s.beta2 < 0.5};
+    wrote(ctx, p, floats(1, n, n));
+    wrote(ctx, m, floats(1, n, n));
+    wrote(ctx, v, floats(1, n, n));
     bool whole = aligned16(p, 0) && aligned16(m, 0) && aligned16(v, 0) && aligned16(g, 0);
     LAUNCH(adamw_kernel, dim3((unsigned)divide_up(n, 4 * THREADS)), THREADS, 0, ctx->stream, n, f, p, m, v, g,
            whole);
@@ -73,6 +76,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 extern "C" void cuda_sum_squares(kernel_context *ctx, int64_t n, double *out, const float *x) {
     if (!n) return;
+    wrote(ctx, out, (size_t)divide_up(n, SUM_BLOCK) * sizeof *out);
     LAUNCH(sum_squares_kernel, dim3((unsigned)divide_up(n, SUM_BLOCK)), THREADS, 0, ctx->stream, n, out, x,
            aligned16(x, 0));
 }

@@ -29,6 +29,7 @@ extern "C" void cuda_rope(kernel_context *ctx, int64_t rows, int64_t seq, int64_
                           const float *sine) {
     if (!rows) return;
     int64_t per_row = divide_up(heads * pairs, THREADS);
+    wrote(ctx, x, floats(rows, (heads - 1) * head_stride + 2 * pairs, ld));
     bool whole = (uintptr_t)x % 8 == 0 && ld % 2 == 0 && head_stride % 2 == 0;
     LAUNCH(rope_kernel, dim3((unsigned)(rows * per_row)), THREADS, 0, ctx->stream, seq, (unsigned)per_row,
            (unsigned)heads, (unsigned)pairs, backward ? -1.0f : 1.0f, x, ld, head_stride, cosine, sine,

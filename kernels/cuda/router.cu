@@ -113,6 +113,11 @@ extern "C" void cuda_router_forward(kernel_context *ctx, router_shape s, float *
     int64_t experts = s.ffn_experts + s.zero_experts;
     require_router("router_forward", s);
     float *part = parts_of(ctx, "router_forward", s.tokens, experts);
+    wrote(ctx, prob, floats(s.tokens, experts, experts));
+    wrote(ctx, index, (size_t)(s.tokens * s.topk) * sizeof *index);
+    wrote(ctx, weight, floats(s.tokens, s.topk, s.topk));
+    wrote(ctx, count, (size_t)experts * sizeof *count);
+    wrote(ctx, prob_sum, floats(1, experts, experts));
     CUDA_OK(cudaMemsetAsync(count, 0, (size_t)experts * sizeof *count, ctx->stream));
     if (s.tokens)
         LAUNCH(forward_kernel, grid_of(s.tokens), WARPS * WARP, shared_bytes(experts), ctx->stream, s.tokens,
@@ -155,6 +160,8 @@ extern "C" void cuda_router_backward(kernel_context *ctx, router_shape s, float 
     int64_t experts = s.ffn_experts + s.zero_experts;
     require_router("router_backward", s);
     float *part = parts_of(ctx, "router_backward", s.tokens, experts);
+    wrote(ctx, dlogits, floats(s.tokens, experts, experts));
+    wrote(ctx, dprob_sum, floats(1, experts, experts));
     if (s.tokens)
         LAUNCH(backward_kernel, grid_of(s.tokens), WARPS * WARP, shared_bytes(experts), ctx->stream, s.tokens,
                experts, (int)s.topk, s.scaling, dlogits, part, dweight, prob, index, lb_grad);

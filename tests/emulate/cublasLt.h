@@ -135,6 +135,7 @@ static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc
                                             cublasLtMatrixLayout_t bl, const void *beta, const void *c,
                                             cublasLtMatrixLayout_t cl, void *d, cublasLtMatrixLayout_t,
                                             const cublasLtMatmulAlgo_t *, void *, size_t, cudaStream_t) {
+    emulate_count("product of cublasLt");
     int64_t k = (int64_t)(op->first ? al->rows : al->cols);
     int64_t a_row = op->first ? al->ld : 1, a_col = op->first ? 1 : al->ld;
     int64_t b_row = op->second ? bl->ld : 1, b_col = op->second ? 1 : bl->ld;

@@ -21,6 +21,7 @@ enum {
     UNASKED_BYTES = 48 << 10, /* and what every kernel has */
     COPIES = 256,             /* of one thread under way */
     PRODUCTS = 4,             /* likewise */
+    FIGURES = 200,
 };
 
 typedef enum { RUNS, AT_BARRIER, IN_COLLECTIVE, RETURNED } fiber_state;
@@ -80,6 +81,7 @@ static struct {
     void *fake_stack;
     const void *main_stack;
     size_t main_stack_bytes;
+    emulate_figure figure[FIGURES + 1];
 } machine;
 
 #define BAD(format, ...)                                                                                     \
@@ -177,6 +179,24 @@ static unsigned nth(unsigned i, unsigned n) {
     return i;
 }
 
+/* ---- counting ---- */
+
+void emulate_count(const char *what) {
+    emulate_figure *f = machine.figure;
+    while (f->what && strcmp(f->what, what)) f++;
+    REQUIRE(f < machine.figure + FIGURES);
+    f->what = what;
+    f->times++;
+}
+
+const emulate_figure *emulate_figures(void) {
+    return machine.figure;
+}
+
+void emulate_figures_reset(void) {
+    memset(machine.figure, 0, sizeof machine.figure);
+}
+
 /* ---- one block ---- */
 
 static void resume(int thread) {
@@ -259,6 +279,7 @@ void emulate_run(const char *kernel, emulate_index grid, emulate_index block, si
                  void (*body)(void *), void *argument) {
     uint64_t threads = (uint64_t)block.x * block.y * block.z, blocks = (uint64_t)grid.x * grid.y * grid.z;
     if (!machine.fiber) make_fibers();
+    emulate_count(kernel);
     machine.kernel = kernel;
     machine.body = body;
     machine.argument = argument;

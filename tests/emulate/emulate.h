@@ -32,6 +32,16 @@ extern emulate_index threadIdx, blockIdx, blockDim, gridDim;
 typedef enum { EMULATE_FORWARD, EMULATE_REVERSED, EMULATE_SHUFFLED } emulate_order;
 void emulate_set_order(emulate_order order, uint64_t seed);
 
+/* How often the device was given what: kernels, "copy", "set", "product of cublasLt", ...; in the order of
+ * their first times, ended by one without a name. */
+typedef struct emulate_figure {
+    const char *what;
+    int64_t times;
+} emulate_figure;
+void emulate_count(const char *what);
+const emulate_figure *emulate_figures(void);
+void emulate_figures_reset(void);
+
 /* Runs body(argument) once for every thread of every block.  asked: more than 48 KiB of shared memory were
  * asked for. */
 void emulate_run(const char *kernel, emulate_index grid, emulate_index block, size_t shared_bytes, int asked,

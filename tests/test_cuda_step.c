@@ -1,0 +1,168 @@
+/* A model's micro-batches on the emulated cuda backend in bf16: operands that were rounded before have the
+ * bits of operands rounded anew, and a layer costs no more launches than docs/gpu.md says. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/error.h"
+#include "launch/memory.h"
+#include "launch/random.h"
+#include "model/init.h"
+#include "model/model.h"
+#include "tests/emulate/emulate.h"
+
+enum { VOCAB = 64, BATCH = 2, SEQ = 20, MICRO_BATCHES = 2, MOST_LAUNCHES = 240 };
+
+/* Sizes that are whole chunks of 16 bytes in bf16, as those of real models. */
+static model_config_all config_of(int64_t layers, int sequential, int recompute) {
+    return (model_config_all){.model = {.vocab_size = VOCAB,
+                                        .hidden_size = 32,
+                                        .num_layers = layers,
+                                        .num_attention_heads = 2,
+                                        .q_lora_rank = 16,
+                                        .kv_lora_rank = 8,
+                                        .qk_nope_head_dim = 8,
+                                        .qk_rope_head_dim = 4,
+                                        .v_head_dim = 8,
+                                        .ffn_hidden_size = 48,
+                                        .expert_ffn_hidden_size = 16,
+                                        .n_routed_experts = 4,
+                                        .zero_expert_num = 2,
+                                        .moe_topk = 3,
+                                        .routed_scaling_factor = 2,
+                                        .rms_norm_eps = 1e-5,
+                                        .latent_norm_eps = 1e-6,
+                                        .rope_theta = 1e4,
+                                        .mla_scale_q_lora = 1,
+                                        .mla_scale_kv_lora = 1,
+                                        .moe_input = sequential ? MOE_SEQUENTIAL : MOE_SHORTCUT,
+                                        .recompute = recompute},
+                              .router = {.expected_ffn_experts = 2, .lb_groups = 1, .lb_alpha = 0.01},
+                              .loss = {.hidden_z_coef = 0.01, .mtp_coef = 0.1},
+                              .batch = BATCH,
+                              .seq = SEQ,
+                              .chunks = 1,
+                              .slack = 1.5};
+}
+
+/* Gradients of the step's micro-batches lie as the weights do; returns how many there are. */
+static int64_t run_step(const char *device, const model_config_all *c, const mesh *ranks, real **gradient) {
+    kernels_config kc = {.isa = "auto", .threads = 1, .dtype = DTYPE_BF16};
+    kernels k;
+    model m;
+    error e;
+    const init_config init = {.embedding_std = 1, .hidden_std = 0.2, .unembedding_std = 0.2};
+    snprintf(kc.device, sizeof kc.device, "%s", device);
+    if (kernels_cuda(&k, &kc, &e)) fail_msg("%s", e.text);
+    model_create(&m, c, &k, ranks);
+    init_weights(&m.p, &init, 5, &k, m.weights, 1);
+    int64_t layers = c->model.num_layers, n = m.p.weights;
+    real *g = k.alloc(k.ctx, (size_t)n * sizeof *g, "gradients");
+    k.hold(k.ctx, n, m.weights);
+    emulate_figures_reset();
+    for (uint64_t micro = 0; micro < MICRO_BATCHES; micro++) {
+        int32_t tokens[BATCH * (SEQ + 2)];
+        const bucket *b = m.p.bucket;
+        int class_of = 0;
+        for (uint64_t i = 0; i < BATCH * (SEQ + 2); i++)
+            tokens[i] = (int32_t)(random_bits(9, micro, i) % VOCAB);
+        m.x.accumulate = micro > 0;
+        model_forward(&m, tokens, BATCH, SEQ, 1.0 / MICRO_BATCHES);
+        model_head_backward(&m, g + b[BUCKET_EMBEDDING].dense_offset, g + b[bucket_head(&m.p)].dense_offset,
+                            g + b[bucket_mtp(&m.p)].dense_offset);
+        for (int64_t l = layers - 1; l >= 0; l--) {
+            real *class_grad = g + b[BUCKET_LAYER_0 + l].expert_offset;
+            model_layer_backward(&m, l, g + b[BUCKET_LAYER_0 + l].dense_offset, &class_grad, &class_of);
+        }
+        model_embedding_backward(&m, g + b[BUCKET_EMBEDDING].dense_offset);
+    }
+    k.hold(k.ctx, 0, NULL);
+    *gradient = mem_alloc((size_t)n * sizeof *g, "gradients");
+    k.to_host(k.ctx, *gradient, g, (size_t)n * sizeof *g);
+    k.free(k.ctx, g);
+    model_destroy(&m);
+    kernels_close(&k);
+    return n;
+}
+
+static mesh alone(comm **world) {
+    mesh ranks;
+    parallel_config p = {.expert_replicas = 1, .rank_invariant = 1};
+    error e;
+    assert_int_equal(comm_open(world, 60, &e), 0);
+    assert_int_equal(mesh_open(&ranks, *world, &p, MICRO_BATCHES, 4, &e), 0);
+    return ranks;
+}
+
+/* Memory that "check:cuda" gives may be written by the host, and operands in it are rounded by each product.
+ */
+static void test_bits(void **state) {
+    (void)state;
+    comm *world;
+    mesh ranks = alone(&world);
+    for (int i = 0; i < 4; i++) {
+        model_config_all c = config_of(2, i & 1, i >> 1);
+        real *got, *want;
+        int64_t n = run_step("cuda", &c, &ranks, &got);
+        assert_int_equal(run_step("check:cuda", &c, &ranks, &want), n);
+        double size = 0;
+        for (int64_t j = 0; j < n; j++) {
+            if (memcmp(&got[j], &want[j], sizeof *got))
+                fail_msg("gradient %ld of %ld is %a, not %a", (long)j, (long)n, got[j], want[j]);
+            size += got[j] * got[j];
+        }
+        assert_true(size > 0);
+        mem_free(got);
+        mem_free(want);
+    }
+    mesh_close(&ranks);
+    comm_close(world);
+}
+
+static int64_t times_of(const emulate_figure *f, const char *what) {
+    for (; f->what; f++)
+        if (!strcmp(f->what, what)) return f->times;
+    return 0;
+}
+
+/* What a step of three layers is given that one of two is not, in its micro-batches together. */
+static void test_launches(void **state) {
+    (void)state;
+    comm *world;
+    mesh ranks = alone(&world);
+    emulate_figure two[256] = {{0}};
+    for (int64_t layers = 2; layers <= 3; layers++) {
+        model_config_all c = config_of(layers, 0, 0);
+        real *gradient;
+        run_step("cuda", &c, &ranks, &gradient);
+        mem_free(gradient);
+        const emulate_figure *f = emulate_figures();
+        int64_t all = 0;
+        for (int i = 0; layers == 2 && f[i].what; i++) two[i] = f[i];
+        for (; layers == 3 && f->what; f++) {
+            double more = (double)(f->times - times_of(two, f->what)) / MICRO_BATCHES;
+            all += f->times - times_of(two, f->what);
+            if (more > 0) print_message("%6.1f  %s\n", more, f->what);
+        }
+        if (layers == 2) continue;
+        print_message("%6.1f  launches and copies for each layer and micro-batch\n",
+                      (double)all / MICRO_BATCHES);
+        assert_true(all > 0 && all <= MOST_LAUNCHES * MICRO_BATCHES);
+    }
+    mesh_close(&ranks);
+    comm_close(world);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_launches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
