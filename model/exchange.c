@@ -81,18 +81,14 @@ void exchange_plan_create(exchange_plan *p, arena *a, arena *host, const exchang
                           const kernels *k) {
     *p = (exchange_plan){0};
     int64_t table = s->ranks * s->chunks * s->experts;
-    size_t sends = (size_t)s->sends * sizeof *p->token,
-           slots = (size_t)(s->tokens * s->topk) * sizeof *p->row_of;
+    int64_t slots = s->tokens * s->topk;
+    size_t indices = (size_t)(slots + 2 * s->sends) * sizeof *p->row_of;
     p->count = arena_alloc(host, (size_t)table * sizeof *p->count);
     p->start = arena_alloc(host, (size_t)table * sizeof *p->start);
     p->window = arena_alloc(host, (size_t)(s->ranks * (s->max_rounds + 1)) * sizeof *p->window);
     p->cell = arena_alloc(host, (size_t)(s->max_rounds * s->chunks * s->experts + 1) * sizeof *p->cell);
-    p->token = arena_alloc(a, sends);
-    p->slot = arena_alloc(a, sends);
-    p->row_of = arena_alloc(a, slots);
-    p->token_host = twin_place(k, host, p->token, sends);
-    p->slot_host = twin_place(k, host, p->slot, sends);
-    p->row_of_host = twin_place(k, host, p->row_of, slots);
+    p->row_of = arena_alloc(a, indices);
+    p->row_of_host = twin_place(k, host, p->row_of, indices);
 }
 
 void exchange_create(exchange *x, arena *a, arena *sent, arena *host, const exchange_shape *s,
@@ -162,6 +158,15 @@ static void cut_windows(const exchange_shape *s, exchange_plan *p) {
     }
 }
 
+/* Slots, tokens and slots of so many rows lie behind one another, so that kernels get them at once. */
+static void place_indices(const exchange_shape *s, exchange_plan *p, int64_t rows) {
+    int64_t slots = p->tokens * s->topk;
+    p->token = p->row_of + slots;
+    p->slot = p->token + rows;
+    p->token_host = p->row_of_host + slots;
+    p->slot_host = p->token_host + rows;
+}
+
 /* This source's rows in the order (round, chunk, expert, token). */
 static void order_rows(const exchange_shape *s, exchange_plan *p, int me, const int32_t *index) {
     int32_t at = 0;
@@ -172,6 +177,7 @@ static void order_rows(const exchange_shape *s, exchange_plan *p, int me, const 
                 at += (int32_t)overlap(s, p, r, n, me, c).rows;
             }
     *cell_at(s, p, p->rounds, 0, 0) = at;
+    place_indices(s, p, at);
     for (int64_t c = 0; c < s->chunks; c++) {
         for (int64_t t = chunk_begin(p, s, c); t < chunk_begin(p, s, c + 1); t++)
             for (int64_t slot = t * s->topk; slot < (t + 1) * s->topk; slot++) {
@@ -202,10 +208,8 @@ void exchange_plan_finish(exchange *x, exchange_plan *p, const int32_t *index) {
     x->counts = NULL;
     cut_windows(&x->shape, p);
     order_rows(&x->shape, p, comm_rank(x->group), index);
-    size_t rows = (size_t)*cell_at(&x->shape, p, p->rounds, 0, 0) * sizeof *p->token;
-    twin_write(x->k, p->token, p->token_host, rows);
-    twin_write(x->k, p->slot, p->slot_host, rows);
-    twin_write(x->k, p->row_of, p->row_of_host, (size_t)(p->tokens * x->shape.topk) * sizeof *p->row_of);
+    int64_t indices = p->tokens * x->shape.topk + 2 * *cell_at(&x->shape, p, p->rounds, 0, 0);
+    twin_write(x->k, p->row_of, p->row_of_host, (size_t)indices * sizeof *p->row_of);
 }
 
 /* ---- pieces ---- */
@@ -230,10 +234,17 @@ static int64_t incoming(const exchange *x, const exchange_plan *p, int64_t r, in
     return rows;
 }
 
+/* A rank alone has its rows in sending order, when there is one round: each is at its place. */
+static int is_at_home(const exchange *x, const exchange_plan *p) {
+    return x->shape.ranks == 1 && p->rounds == 1;
+}
+
 /* Where each (chunk, source) lies in the stage, and the places of all its rows. */
 static void lay_out_stage(exchange *x, const exchange_plan *p, int64_t r) {
     const exchange_shape *s = &x->shape;
     int64_t at = 0;
+    x->stage_start[0] = 0;
+    if (is_at_home(x, p)) return;
     for (int64_t c = 0; c < s->chunks; c++)
         for (int64_t source = 0; source < s->ranks; source++) {
             x->stage_start[c * s->ranks + source] = at;
@@ -316,7 +327,7 @@ void exchange_arrive(exchange *x, const exchange_plan *p, int64_t r, int64_t c, 
     const kernels *k = x->k;
     int me = comm_rank(x->group);
     span own = outgoing(s, p, r, c, me);
-    int32_t *place = x->place_Q + staged(x, p, r, c, me).first;
+    const int32_t *place = is_at_home(x, p) ? NULL : x->place_Q + staged(x, p, r, c, me).first;
     k->copy_rows(k->ctx, own.rows, s->hidden, rows_QH, place, x->rows, p->token + own.first);
     if (weight_Q) k->copy_rows(k->ctx, own.rows, 1, weight_Q, place, x->weight, p->slot + own.first);
     transport_request *pieces = x->outward[c];
@@ -340,11 +351,9 @@ void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t 
     const exchange_shape *s = &x->shape;
     const kernels *k = x->k;
     int me = comm_rank(x->group);
-    /* a rank alone has its rows in sending order, when there is one round */
-    int at_home = s->ranks == 1 && p->rounds == 1;
-    x->answer_SH = at_home ? rows_QH : x->send_SH;
-    x->answer_weight_S = at_home ? weight_Q : x->send_weight_S;
-    if (at_home) return;
+    x->answer_SH = is_at_home(x, p) ? rows_QH : x->send_SH;
+    x->answer_weight_S = is_at_home(x, p) ? weight_Q : x->send_weight_S;
+    if (is_at_home(x, p)) return;
     if (c == 0) settle(x, x->homeward);
     for (int source = 0; source < s->ranks; source++) {
         span in = staged(x, p, r, c, source);

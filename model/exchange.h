@@ -41,10 +41,10 @@ typedef struct exchange_plan {
     int64_t *start;  /* [N][E][C] place of the first of them in the holder's order */
     int64_t *window; /* [E][max_rounds + 1] where each holder's rounds begin */
     int32_t *cell;   /* [max_rounds][C][N] + 1: where this source's rows for (round, chunk, expert) begin */
-    /* for kernels, and the twins in which the host writes them (kernels/twin.h) */
+    /* for kernels, and the twins in which the host writes them (kernels/twin.h); one table in this order */
+    int32_t *row_of, *row_of_host; /* [T, K] sending-order row of a slot, -1 for an identity expert */
     int32_t *token, *token_host;   /* [S] this source's rows in sending order: which token */
     int32_t *slot, *slot_host;     /* [S] and which slot t * K + k */
-    int32_t *row_of, *row_of_host; /* [T, K] sending-order row of a slot, -1 for an identity expert */
 } exchange_plan;
 
 typedef struct exchange {

@@ -2,6 +2,16 @@
 
 #include "model/recheck.h"
 
+/* Of count_E, sum_E and index_TK together, which lie behind one another: the host gets them at once. */
+static size_t table_bytes(const model_config *c, int64_t tokens) {
+    return (size_t)experts_total(c) * (sizeof(int64_t) + sizeof(real)) +
+           (size_t)(tokens * c->moe_topk) * sizeof(int32_t);
+}
+
+static void *behind(void *p, size_t bytes) {
+    return p ? (char *)p + bytes : NULL; /* where an arena only measures */
+}
+
 void moe_saved_create(moe_saved *s, const places *a, const context *x) {
     const model_config *c = &x->c;
     const exchange_shape *e = &x->exchange.shape;
@@ -10,12 +20,12 @@ void moe_saved_create(moe_saved *s, const places *a, const context *x) {
            k = (size_t)c->moe_topk;
     s->prob_TE = arena_alloc(kept, t * n * sizeof(real));
     s->weight_TK = arena_alloc(kept, t * k * sizeof(real));
-    s->index_TK = arena_alloc(kept, t * k * sizeof(int32_t));
-    s->count_E = arena_alloc(kept, n * sizeof(int64_t));
-    s->sum_E = arena_alloc(kept, n * sizeof(real));
-    s->index_host = twin_place(x->k, a->host, s->index_TK, t * k * sizeof(int32_t));
-    s->stats.count_E = twin_place(x->k, a->host, s->count_E, n * sizeof(int64_t));
-    s->stats.dprob_sum_E = twin_place(x->k, a->host, s->sum_E, n * sizeof(real));
+    s->count_E = arena_alloc(kept, table_bytes(c, e->tokens));
+    s->sum_E = behind(s->count_E, n * sizeof *s->count_E);
+    s->index_TK = behind(s->sum_E, n * sizeof *s->sum_E);
+    s->stats.count_E = twin_place(x->k, a->host, s->count_E, table_bytes(c, e->tokens));
+    s->stats.dprob_sum_E = behind(s->stats.count_E, n * sizeof *s->count_E);
+    s->index_host = behind(s->stats.dprob_sum_E, n * sizeof *s->sum_E);
     exchange_plan_create(&s->plan, kept, a->host, e, x->k);
     s->x_QH = arena_alloc(kept, q * (size_t)c->hidden_size * sizeof(real));
     s->weight_Q = arena_alloc(kept, q * sizeof(real));
@@ -89,21 +99,19 @@ void moe_route(context *x, moe_saved *s, const real *router, const real *bias, c
     const kernels *k = x->k;
     router_shape shape = {x->tokens, c->n_routed_experts, c->zero_expert_num, c->moe_topk,
                           c->routed_scaling_factor};
-    real *prob_sum = s->stats.dprob_sum_E; /* free until the backward */
-    size_t n = (size_t)experts_total(c), choices = (size_t)(x->tokens * c->moe_topk);
     int64_t experts = experts_total(c), h = c->hidden_size;
     k->gemm_float32(k->ctx, GEMM_NT, x->tokens, experts, h, x->s.logits_TE, experts, NULL, y, h, router, h);
     context_progress(x);
     k->router_forward(k->ctx, shape, s->prob_TE, s->index_TK, s->weight_TK, s->count_E, s->sum_E,
                       x->s.logits_TE, bias);
-    twin_fetch(k, s->index_host, s->index_TK, choices * sizeof *s->index_TK);
-    twin_fetch(k, s->stats.count_E, s->count_E, n * sizeof *s->count_E);
-    twin_fetch(k, prob_sum, s->sum_E, n * sizeof *s->sum_E);
-    if (x->exchange.shape.ranks > 1) {
-        twin_fetched(k);
-        exchange_announce(&x->exchange, &s->plan, s->index_host, x->tokens);
-    }
+    /* the sums' twin is free for that of the gradients until the backward */
+    twin_fetch(k, s->stats.count_E, s->count_E, table_bytes(c, x->tokens));
     s->loss_scale = loss_scale;
+}
+
+void moe_announce(context *x, moe_saved *s) {
+    twin_fetched(x->k);
+    exchange_announce(&x->exchange, &s->plan, s->index_host, x->tokens);
 }
 
 static void router_backward(context *x, moe_saved *s, real *dy, real *router_grad, const layer_tensors *w,
@@ -197,10 +205,6 @@ static void count_choices(const context *x, moe_saved *s) {
 }
 
 void moe_dispatch(context *x, moe_saved *s, const real *y) {
-    if (x->exchange.shape.ranks == 1) {
-        twin_fetched(x->k);
-        exchange_announce(&x->exchange, &s->plan, s->index_host, x->tokens);
-    }
     exchange_plan_finish(&x->exchange, &s->plan, s->index_host);
     for (int64_t c = 0; c < x->exchange.shape.chunks; c++)
         exchange_dispatch(&x->exchange, &s->plan, 0, c, y, s->weight_TK);

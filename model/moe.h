@@ -38,10 +38,12 @@ void moe_saved_create(moe_saved *s, const places *a, const context *x);
 /* Scratch of the context. */
 void moe_scratch_create(context *x, const places *a);
 
-/* Chooses experts for y_TH (Eq. 1) and starts telling the group how many rows go where.  loss_scale: the
- * factor of this micro-batch's losses in the step's (1 / micro_batches). */
+/* Chooses experts for y_TH (Eq. 1).  loss_scale: the factor of this micro-batch's losses in the step's
+ * (1 / micro_batches). */
 void moe_route(context *x, moe_saved *s, const real *router, const real *bias_E, const real *y_TH,
                double loss_scale);
+/* Waits for the choices and starts telling the group how many rows go where. */
+void moe_announce(context *x, moe_saved *s);
 /* Starts sending the tokens. */
 void moe_dispatch(context *x, moe_saved *s, const real *y_TH);
 /* Expert FFNs on what arrives, chunk by chunk; starts sending the answers. */

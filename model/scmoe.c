@@ -80,6 +80,8 @@ static void go_back(context *x, layer_saved *s, const layer_tensors *w, real *co
 void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const real *bias, double loss_scale,
                    real *out) {
     moe_saved *m = &s->moe;
+    /* such a backend is given the next part of the dense path before the host waits for what it has routed */
+    int queues = !x->k->host_memory;
     if (x->c.moe_input == MOE_SHORTCUT && x->exchange.shape.ranks == 1) {
         /* nothing travels: the host plans while a device has the whole dense path to do */
         TRACED(x, "attention 0", attention_0(x, s, w));
@@ -87,15 +89,18 @@ void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const rea
         TRACED(x, "FFN 0", ffn_0(x, s, w));
         TRACED(x, "attention 1", attention_1(x, s, w));
         TRACED(x, "FFN 1", ffn_1(x, s, w, out));
+        TRACED(x, "counts", moe_announce(x, m));
         TRACED(x, "dispatch", moe_dispatch(x, m, s->y_TH[0]));
         TRACED(x, "experts", moe_experts(x, m, w));
         TRACED(x, "combine", moe_combine(x, m, out, w, s->y_TH[0]));
     } else if (x->c.moe_input == MOE_SHORTCUT) {
         TRACED(x, "attention 0", attention_0(x, s, w));
-        TRACED(x, "route", moe_route(x, m, w->router, bias, s->y_TH[0], loss_scale)); /* counts travel */
+        TRACED(x, "route", moe_route(x, m, w->router, bias, s->y_TH[0], loss_scale));
+        if (!queues) TRACED(x, "counts", moe_announce(x, m));
         m->stage = MOE_ROUTED;
         go_on(x, s, w, MOE_ROUTED);
         TRACED(x, "FFN 0", ffn_0(x, s, w));
+        if (queues) TRACED(x, "counts", moe_announce(x, m));
         go_on(x, s, w, due_at(x, MOE_SENT));
         TRACED(x, "attention 1", attention_1(x, s, w));
         go_on(x, s, w, due_at(x, MOE_ANSWERED));
@@ -107,7 +112,9 @@ void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const rea
         TRACED(x, "FFN 0", ffn_0(x, s, w));
         TRACED(x, "attention 1", attention_1(x, s, w));
         TRACED(x, "route", moe_route(x, m, w->router, bias, s->y_TH[1], loss_scale));
+        if (!queues) TRACED(x, "counts", moe_announce(x, m));
         TRACED(x, "FFN 1", ffn_1(x, s, w, out)); /* all that the counts can hide behind */
+        if (queues) TRACED(x, "counts", moe_announce(x, m));
         TRACED(x, "dispatch", moe_dispatch(x, m, s->y_TH[1]));
         TRACED(x, "experts", moe_experts(x, m, w));
         TRACED(x, "combine", moe_combine(x, m, out, w, s->y_TH[1]));

@@ -239,6 +239,13 @@ static void test_gradients_in_rounds(void **state) {
         k.grouped_gemm_dw(k.ctx, 1, fourth, M, N, again, M * N, x, y);
         settle(&k);
         expect_equal("dw", EXPERTS * M * N, again, dw);
+        segment many[ROWS / 5]; /* a list that no launch has room for, and the same in parts */
+        for (int i = 0; i < ROWS / 5; i++) many[i] = (segment){5 * i, 5, i / (ROWS / 10)};
+        k.grouped_gemm_dw(k.ctx, ROWS / 5, many, M, N, dw, M * N, x, y);
+        for (int i = 0; i < ROWS / 5; i += 35)
+            k.grouped_gemm_dw(k.ctx, 35, many + i, M, N, again, M * N, x, y);
+        settle(&k);
+        expect_equal("dw", EXPERTS * M * N, again, dw);
         kernels_close(&k);
         block_free(b.block);
     }
@@ -258,6 +265,12 @@ static void test_rows_stand_alone(void **state) {
                       cut[] = {{0, 10, 0}, {10, 1, 1}, {11, 68, 1}, {79, 71, 1}};
         k.grouped_gemm(k.ctx, GEMM_NT, 2, all, N, K, c, a, w, N * K);
         for (int i = 0; i < 4; i++) k.grouped_gemm(k.ctx, GEMM_NT, 1, &cut[i], N, K, again, a, w, N * K);
+        settle(&k);
+        expect_equal("c", ROWS * N, again, c);
+        segment each[ROWS]; /* a list that no launch has room for */
+        for (int i = 0; i < ROWS; i++) each[i] = (segment){i, 1, i >= 10};
+        for (int i = 0; i < ROWS * N; i++) again[i] = 0;
+        k.grouped_gemm(k.ctx, GEMM_NT, ROWS, each, N, K, again, a, w, N * K);
         settle(&k);
         expect_equal("c", ROWS * N, again, c);
         kernels_close(&k);

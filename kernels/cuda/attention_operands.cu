@@ -16,37 +16,46 @@ static strip strip_of(const float *x, int64_t ld, int64_t head_stride, int64_t w
     return strip{x, ld, head_stride, width, aligned16(x, ld) && head_stride % 4 == 0};
 }
 
-/* dst [batch, heads, rows, chunks of CHUNK] = the columns of `left`, then those of `right`, then zeros; a
- * thread rounds a chunk. */
+/* One operand: dst [batch, heads, rows, chunks of CHUNK] = the columns of `left`, then those of `right`, then
+ * zeros. */
+typedef struct gathered {
+    bf16 *dst;
+    strip left, right;
+    int64_t rows, chunks, total; /* total: chunks of all rows of all heads */
+} gathered;
+enum { OPERANDS = 4 };
+typedef struct gathered_list {
+    gathered operand[OPERANDS];
+} gathered_list;
+
+/* A thread rounds a chunk. */
 static __global__ void __launch_bounds__(THREADS)
-    gather_kernel(bf16 *dst, strip left, strip right, int64_t rows, int64_t heads, int64_t chunks,
-                  int64_t total) {
+    gather_kernel(const __grid_constant__ gathered_list list, int64_t heads) {
+    const gathered &g = list.operand[blockIdx.y];
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i >= total) return;
-    int64_t at = i % chunks * CHUNK, row = i / chunks % rows, head = i / chunks / rows;
+    if (i >= g.total) return;
+    int64_t at = i % g.chunks * CHUNK, row = i / g.chunks % g.rows, head = i / g.chunks / g.rows;
     int64_t b = head / heads, h = head % heads;
-    const float *l = left.x + (b * rows + row) * left.ld + h * left.head_stride;
-    const float *r = right.x + (b * rows + row) * right.ld + h * right.head_stride;
+    const float *l = g.left.x + (b * g.rows + row) * g.left.ld + h * g.left.head_stride;
+    const float *r = g.right.x + (b * g.rows + row) * g.right.ld + h * g.right.head_stride;
     float x[CHUNK];
-    if (at + CHUNK <= left.width && left.whole) {
+    if (at + CHUNK <= g.left.width && g.left.whole) {
         *(float4 *)x = *(const float4 *)(l + at);
         *(float4 *)(x + 4) = *(const float4 *)(l + at + 4);
     } else {
 #pragma unroll
         for (int c = 0; c < CHUNK; c++)
-            x[c] = at + c < left.width                 ? l[at + c]
-                   : at + c < left.width + right.width ? r[at + c - left.width]
-                                                       : 0;
+            x[c] = at + c < g.left.width                   ? l[at + c]
+                   : at + c < g.left.width + g.right.width ? r[at + c - g.left.width]
+                                                           : 0;
     }
-    ((uint4 *)dst)[i] = make_uint4(bf16_pair(x[0], x[1]), bf16_pair(x[2], x[3]), bf16_pair(x[4], x[5]),
-                                   bf16_pair(x[6], x[7]));
+    ((uint4 *)g.dst)[i] = make_uint4(bf16_pair(x[0], x[1]), bf16_pair(x[2], x[3]), bf16_pair(x[4], x[5]),
+                                     bf16_pair(x[6], x[7]));
 }
 
-static void gather(kernel_context *ctx, bf16 *dst, attention_shape s, int64_t rows, strip left, strip right) {
-    int64_t chunks = whole_chunks(left.width + right.width) / CHUNK,
-            total = s.batch * s.heads * rows * chunks;
-    LAUNCH(gather_kernel, dim3((unsigned)divide_up(total, THREADS)), THREADS, 0, ctx->stream, dst, left,
-           right, rows, s.heads, chunks, total);
+static gathered gather(bf16 *dst, attention_shape s, int64_t rows, strip left, strip right) {
+    int64_t chunks = whole_chunks(left.width + right.width) / CHUNK;
+    return gathered{dst, left, right, rows, chunks, s.batch * s.heads * rows * chunks};
 }
 
 static size_t head_bytes(attention_shape s, int64_t rows, int64_t width) {
@@ -66,11 +75,19 @@ attention_operands attention_round(kernel_context *ctx, attention_shape s, char 
     bf16 *q16 = (bf16 *)room, *k16 = (bf16 *)(room += head_bytes(s, s.seq, qk));
     bf16 *v16 = (bf16 *)(room += head_bytes(s, keys, qk)), *d_o16 = (bf16 *)(room + head_bytes(s, keys, s.v));
     strip nothing = strip_of(q, 0, 0, 0);
-    gather(ctx, q16, s, s.seq, strip_of(q, s.heads * qk, qk, qk), nothing);
-    gather(ctx, k16, s, keys, strip_of(kv, s.heads * (s.nope + s.v), s.nope + s.v, s.nope),
-           strip_of(k_rope, ld_k_rope, 0, s.rope));
-    gather(ctx, v16, s, keys, strip_of(kv + s.nope, s.heads * (s.nope + s.v), s.nope + s.v, s.v), nothing);
-    if (d_o) gather(ctx, d_o16, s, s.seq, strip_of(d_o, s.heads * s.v, s.v, s.v), nothing);
+    gathered_list list = {{
+        gather(q16, s, s.seq, strip_of(q, s.heads * qk, qk, qk), nothing),
+        gather(k16, s, keys, strip_of(kv, s.heads * (s.nope + s.v), s.nope + s.v, s.nope),
+               strip_of(k_rope, ld_k_rope, 0, s.rope)),
+        gather(v16, s, keys, strip_of(kv + s.nope, s.heads * (s.nope + s.v), s.nope + s.v, s.v), nothing),
+    }};
+    int operands = OPERANDS - 1;
+    if (d_o)
+        list.operand[operands++] = gather(d_o16, s, s.seq, strip_of(d_o, s.heads * s.v, s.v, s.v), nothing);
+    int64_t most = 0;
+    for (int i = 0; i < operands; i++) most = max(most, list.operand[i].total);
+    LAUNCH(gather_kernel, dim3((unsigned)divide_up(most, THREADS), (unsigned)operands), THREADS, 0,
+           ctx->stream, list, s.heads);
     return attention_operands{q16, k16, v16, d_o16, whole_chunks(qk), whole_chunks(s.v)};
 }
 

@@ -44,7 +44,7 @@ void list_job(product_list *l, int64_t c, int64_t m, int64_t n, int tile_m, int 
         l->jobs_room = 2 * l->jobs_room + 64;
         l->job = (product_job *)mem_grow(l->job, (size_t)l->jobs_room * sizeof *l->job, "a list of products");
     }
-    l->job[l->jobs++] = product_job{c, m, l->tiles, l->runs, 0};
+    l->job[l->jobs++] = product_job{c, (int32_t)m, (int32_t)l->tiles, (int32_t)l->runs, 0};
     l->tiles += divide_up(m, tile_m) * divide_up(n, tile_n);
 }
 
@@ -54,13 +54,20 @@ void list_run(product_list *l, int64_t a, int64_t b, int64_t k) {
         l->runs_room = 2 * l->runs_room + 64;
         l->run = (product_run *)mem_grow(l->run, (size_t)l->runs_room * sizeof *l->run, "a list of products");
     }
-    l->run[l->runs++] = product_run{a, b, k};
+    l->run[l->runs++] = product_run{a, b, (int32_t)k};
     l->job[l->jobs - 1].runs++;
 }
 
 device_list list_upload(kernel_context *ctx, const product_list *l, char *room) {
     size_t jobs = (size_t)l->jobs * sizeof *l->job, runs = (size_t)l->runs * sizeof *l->run;
     matrix_state *s = ctx->matrix;
+    device_list d = {};
+    d.jobs = l->jobs;
+    if (l->jobs <= WITHIN && l->runs <= WITHIN) {
+        memcpy(d.job_within, l->job, jobs);
+        memcpy(d.run_within, l->run, runs);
+        return d;
+    }
     if (jobs + runs > s->packed_bytes) {
         s->packed_bytes = 2 * (jobs + runs);
         s->packed = (char *)mem_grow(s->packed, s->packed_bytes, "a list of products");
@@ -68,5 +75,7 @@ device_list list_upload(kernel_context *ctx, const product_list *l, char *room) 
     memcpy(s->packed, l->job, jobs);
     memcpy(s->packed + jobs, l->run, runs);
     cuda_to_device(ctx, room, s->packed, jobs + runs);
-    return device_list{(const product_job *)room, (const product_run *)(room + jobs), l->jobs};
+    d.job = (const product_job *)room;
+    d.run = (const product_run *)(room + jobs);
+    return d;
 }

@@ -11,15 +11,17 @@
 
 /* One result C [m, n] of a launch. */
 typedef struct product_job {
-    int64_t c, m;       /* elements from the launch's c; rows */
-    int64_t first_tile; /* of this job in the launch */
-    int64_t first_run, runs;
+    int64_t c;          /* elements from the launch's c */
+    int32_t m;          /* rows */
+    int32_t first_tile; /* of this job in the launch */
+    int32_t first_run, runs;
 } product_job;
 
 /* One product A B that is added to a job's C: depth k, operands so many elements from the launch's a and b.
  */
 typedef struct product_run {
-    int64_t a, b, k;
+    int64_t a, b;
+    int32_t k;
 } product_run;
 
 /* The products of one call, on the host: `jobs`, then `runs`. */
@@ -125,23 +127,32 @@ tile_shape product_bf16_tile(int64_t n, bool chained);
 void product_float(kernel_context *ctx, const product_call *p, const product_list *l, char *room);
 void product_bf16(kernel_context *ctx, const product_call *p, const product_list *l, char *room);
 
-/* The list on the device. */
+/* The list as a launch's parameter, of which there may be 4 KiB; a longer one lies in device memory, for
+ * which the launch has to wait. */
+enum { WITHIN = 64 };
 typedef struct device_list {
-    const product_job *job;
-    const product_run *run;
     int64_t jobs;
+    const product_job *job; /* NULL: they are within */
+    const product_run *run;
+    product_job job_within[WITHIN];
+    product_run run_within[WITHIN];
 } device_list;
+static_assert(sizeof(product_call) + sizeof(device_list) <= 4096, "parameters of a launch");
 device_list list_upload(kernel_context *ctx, const product_list *l, char *room);
 
-/* The job that a tile belongs to. */
-static __device__ __forceinline__ const product_job *job_of_tile(device_list l, int64_t tile) {
+/* The runs, and the job that a tile belongs to. */
+static __device__ __forceinline__ const product_run *runs_of(const device_list &l) {
+    return l.job ? l.run : l.run_within;
+}
+static __device__ __forceinline__ const product_job *job_of_tile(const device_list &l, int64_t tile) {
+    const product_job *job = l.job ? l.job : l.job_within;
     int64_t from = 0, to = l.jobs;
     while (to - from > 1) {
         int64_t middle = (from + to) / 2;
-        if (l.job[middle].first_tile <= tile) from = middle;
+        if (job[middle].first_tile <= tile) from = middle;
         else to = middle;
     }
-    return l.job + from;
+    return job + from;
 }
 
 /* ---- cublasLt (cublas.cu): c = d + a b of bf16 operands whose rows are whole chunks ---- */

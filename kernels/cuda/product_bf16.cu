@@ -42,7 +42,7 @@ template <class F> static __device__ __forceinline__ void each_pair(int64_t rows
 
 template <int TILE_M, int TILE_N, tile_order A, tile_order B, bool CHAINED, int STAGES>
 static __global__ void __launch_bounds__(TILE_M / GROUP_ROWS * (TILE_N / GROUP_COLUMNS) * GROUP, 1)
-    product_bf16_kernel(product_call p, device_list l) {
+    product_bf16_kernel(const __grid_constant__ product_call p, const __grid_constant__ device_list l) {
     constexpr int GROUPS_N = TILE_N / GROUP_COLUMNS, THREADS = TILE_M / GROUP_ROWS * GROUPS_N * GROUP;
     constexpr int A_BYTES = tile_bytes(TILE_M, DEPTH), STAGE = A_BYTES + tile_bytes(TILE_N, DEPTH);
     constexpr int A_PANEL = panel_bytes(A == ALONG_K ? TILE_M : DEPTH),
@@ -50,6 +50,7 @@ static __global__ void __launch_bounds__(TILE_M / GROUP_ROWS * (TILE_N / GROUP_C
     DYNAMIC_SHARED(char, shared);
     char *stages = tile_memory(shared);
     const product_job job = *job_of_tile(l, blockIdx.x);
+    const product_run *run = runs_of(l);
     int64_t tile = blockIdx.x - job.first_tile, tiles_m = (job.m + TILE_M - 1) / TILE_M;
     int64_t m = tile % tiles_m * TILE_M, n = tile / tiles_m * TILE_N;
     int group_m = threadIdx.x / GROUP / GROUPS_N * GROUP_ROWS,
@@ -59,12 +60,12 @@ static __global__ void __launch_bounds__(TILE_M / GROUP_ROWS * (TILE_N / GROUP_C
     int64_t end = job.first_run + job.runs;
     auto fill = [&](int stage) {
         if (load.run < end) {
-            const product_run u = l.run[load.run];
+            const product_run u = run[load.run];
             char *to = stages + stage * STAGE;
             load_operand<TILE_M, A, THREADS>(to, (const bf16 *)p.a + u.a, p.lda, m, job.m, load.k, u.k);
             load_operand<TILE_N, B, THREADS>(to + A_BYTES, (const bf16 *)p.b + u.b, p.ldb, n, p.n, load.k,
                                              u.k);
-            load = next_step(load, l.run);
+            load = next_step(load, run);
         }
         copy_async_commit(); /* empty ones too: groups are counted */
     };
@@ -92,7 +93,7 @@ static __global__ void __launch_bounds__(TILE_M / GROUP_ROWS * (TILE_N / GROUP_C
         tile_filled();
         __syncthreads(); /* the next stage is there; the one before is read, and filled beside this product */
         fill((stage + STAGES - 1) % STAGES);
-        if (CHAINED && ends_chain(work, l.run)) {
+        if (CHAINED && ends_chain(work, run)) {
             products_wait<0>(acc);
 #pragma unroll
             for (int j = 0; j < GROUP_COLUMNS / 8; j++)
@@ -102,7 +103,7 @@ static __global__ void __launch_bounds__(TILE_M / GROUP_ROWS * (TILE_N / GROUP_C
                     acc[j][i] = 0;
                 }
         }
-        work = next_step(work, l.run);
+        work = next_step(work, run);
     }
     products_wait<0>(acc);
     bool pairs = (uintptr_t)p.c % 8 == 0 && p.ldc % 2 == 0 && job.c % 2 == 0;

@@ -27,10 +27,12 @@ static __device__ __forceinline__ void load(float (*tile)[SIDE + 1], const float
     }
 }
 
-static __global__ void __launch_bounds__(THREADS) product_float_kernel(product_call p, device_list l) {
+static __global__ void __launch_bounds__(THREADS)
+    product_float_kernel(const __grid_constant__ product_call p, const __grid_constant__ device_list l) {
     SHARED(float, left, [DEPTH][SIDE + 1]);
     SHARED(float, right, [DEPTH][SIDE + 1]);
     const product_job job = *job_of_tile(l, blockIdx.x);
+    const product_run *runs = runs_of(l);
     int64_t tile = blockIdx.x - job.first_tile, tiles_m = (job.m + SIDE - 1) / SIDE;
     int64_t m = tile % tiles_m * SIDE, n = tile / tiles_m * SIDE;
     int row = threadIdx.x / (SIDE / EACH), column = threadIdx.x % (SIDE / EACH);
@@ -46,9 +48,9 @@ static __global__ void __launch_bounds__(THREADS) product_float_kernel(product_c
             if (begun && r < job.m && c < p.n) sum[i][j] = p.d[job.c + r * p.ldc + c];
         }
     for (int64_t run = job.first_run; run < job.first_run + job.runs; run++) {
-        const product_run u = l.run[run];
+        const product_run u = runs[run];
         for (int64_t block = 0; block < u.k; block += GEMM_K_BLOCK) {
-            int64_t end = min(u.k, block + (int64_t)GEMM_K_BLOCK);
+            int64_t end = min((int64_t)u.k, block + GEMM_K_BLOCK);
             float chain[EACH][EACH] = {};
             for (int64_t k = block; k < end; k += DEPTH) {
                 load(left, a + u.a + k * a_k, a_i, a_k, job.m - m, end - k);
