@@ -160,8 +160,8 @@ static inline void rows_operand(const attention_head *a, float *dst, int64_t row
 /* Asks for rows [rows, cols] that will be needed soon: they lie too far apart for the hardware to guess. */
 static inline void fetch_rows(const float *p, int64_t rows, int64_t cols, int64_t ld) {
     for (int64_t r = 0; r < rows; r++, p += ld) {
-        for (int64_t c = 0; c < cols; c += LANES) vf_fetch(p + c);
-        vf_fetch(p + cols - 1); /* a row need not begin where a cache line does */
+        for (int64_t c = 0; c < cols; c += LANES) vf_fetch_much(p + c);
+        vf_fetch_much(p + cols - 1); /* a row need not begin where a cache line does */
     }
 }
 

@@ -299,8 +299,14 @@ VEC vf vf_zero(void) {
 }
 
 /* Asks for what will be read soon, where the hardware does not guess it: a stream that is cut into rows
- * begins anew with each of them, and every stream at the end of a page.  Any address will do. */
+ * begins anew with each of them, and every stream at the end of a page.  Any address will do.  Into the
+ * first-level cache: what its reader finds there starts no guess of what might follow, which behind the end
+ * of a row in no order is wrong. */
 VEC void vf_fetch(const float *p) {
+    __builtin_prefetch(p, 0, 3);
+}
+/* Into the second-level cache: more than the first would keep until it is read. */
+VEC void vf_fetch_much(const float *p) {
     __builtin_prefetch(p, 0, 2);
 }
 
