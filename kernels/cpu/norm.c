@@ -17,12 +17,12 @@ static double sum_squares_wide(int64_t n, const float *x) {
     return vd_sum(sum);
 }
 
-/* y = scale * w * x / sqrt(mean(x^2) + eps) of one row; returns 1 / sqrt(...). */
+/* y = scale * w * x / sqrt(mean(x^2) + eps) of one row; returns 1 / sqrt(...).  It asks for what comes next
+ * while it writes, so that memory is read from and written to at the same time, as by a copy. */
 VEC float forward_row(int64_t cols, double eps, double scale, float *y, const float *x, int64_t ahead,
                       const float *w, int stream) {
     vf sum = vf_zero();
     for (int64_t c = 0; c < cols; c += LANES) {
-        vf_fetch(x + c + ahead);
         vf v = vf_load_n(x + c, cols - c);
         sum = vf_fma(v, v, sum);
     }
@@ -31,6 +31,7 @@ VEC float forward_row(int64_t cols, double eps, double scale, float *y, const fl
     double inverse = 1 / sqrt(squares / (double)cols + eps);
     vf factor = vf_set1((float)(scale * inverse));
     for (int64_t c = 0; c < cols; c += LANES) {
+        vf_fetch(x + c + ahead);
         vf v = vf_mul(vf_mul(vf_load_n(x + c, cols - c), factor), vf_load_n(w + c, cols - c));
         vf_put_n(y + c, v, cols - c, stream);
     }
@@ -56,8 +57,6 @@ VEC void backward_row(int64_t cols, float scale, float rstd, float *dx, const fl
                       const float *dy, const float *x, int64_t ahead, const float *w, int stream) {
     vf sum = vf_zero();
     for (int64_t c = 0; c < cols; c += LANES) {
-        vf_fetch(dy + c + AHEAD), vf_fetch(x + c + ahead);
-        if (d) vf_fetch(d + c + AHEAD);
         vf g = vf_mul(vf_load_n(w + c, cols - c), vf_load_n(dy + c, cols - c));
         sum = vf_fma(g, vf_load_n(x + c, cols - c), sum);
     }
@@ -66,6 +65,8 @@ VEC void backward_row(int64_t cols, float scale, float rstd, float *dx, const fl
     vf by_x = vf_set1((float)(factor * rstd * rstd * vf_sum(sum) / (double)cols));
     for (int64_t c = 0; c < cols; c += LANES) {
         int64_t left = cols - c;
+        vf_fetch(dy + c + AHEAD), vf_fetch(x + c + ahead);
+        if (d) vf_fetch(d + c + AHEAD);
         vf x_c = vf_load_n(x + c, left), dy_c = vf_mul(vf_load_n(dy + c, left), by_dy);
         vf_store_n(dw + c, vf_fma(dy_c, x_c, vf_load_n(dw + c, left)), left);
         vf v = vf_fnma(x_c, by_x, vf_mul(vf_load_n(w + c, left), dy_c));
