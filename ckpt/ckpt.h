@@ -92,9 +92,10 @@ int ckpt_finish(ckpt_saver *s, ckpt_outcome *outcome);
 int ckpt_save(comm *c, const char *directory, int64_t step, int64_t shards, const ckpt_tensor *tensors,
               int64_t n_tensors, const ckpt_slice *slices, int64_t n_slices, const json_t *state, error *e);
 
-/* Before a run, on one rank: can `directory` (created if missing) be written as a save writes, and is there
- * room for two checkpoints of these tensors, of which one that is there already counts as one?  EXIT_IO names
- * the directory, what is needed, what is free, and the difference. */
+/* Before a run, on one rank: removes what an earlier one left unfinished, and says so on stderr.  Can
+ * `directory` (created if missing) be written as a save writes, and is there room for two checkpoints of
+ * these tensors, of which one that is there already counts as one?  EXIT_IO names the directory, what is
+ * needed, what is free, and the difference. */
 int ckpt_preflight(const char *directory, const ckpt_tensor *tensors, int64_t n_tensors, error *e);
 
 /* Retention, after step `saved` was saved: removes complete checkpoints older than it that the config does

@@ -75,17 +75,21 @@ static int remove_ours(const char *path, error *e) {
     return code;
 }
 
-int commit_begin(const char *directory, int64_t step, error *e) {
-    int64_t stale = INT64_MAX;
-    if (make_directories(directory, e)) return e->code;
-    for (;;) {
+int commit_clean(const char *directory, int tell, error *e) {
+    for (int64_t stale = INT64_MAX;;) {
         if (step_below(directory, ".tmp", stale, &stale, e)) return e->code;
-        if (stale < 0) break;
+        if (stale < 0) return 0;
         char *path = step_path(directory, stale, ".tmp");
         int code = remove_ours(path, e);
+        if (tell && !code && !path_exists(path))
+            fprintf(stderr, "caracal: %s, left by a save or a removal that was cut off, is removed\n", path);
         mem_free(path);
         if (code) return code;
     }
+}
+
+int commit_begin(const char *directory, int64_t step, error *e) {
+    if (make_directories(directory, e) || commit_clean(directory, 0, e)) return e->code;
     char *path = step_path(directory, step, ".tmp");
     int code = mkdir(path, 0777) == 0 || errno == EEXIST ? 0 : failed(e, path, "cannot be created");
     mem_free(path);

@@ -20,7 +20,9 @@ char *step_path(const char *directory, int64_t step, const char *suffix);
 /* The newest step below `bound` that has such a directory, -1 if there is none (or no `directory`). */
 int step_below(const char *directory, const char *suffix, int64_t bound, int64_t *step, error *e);
 
-/* Makes an empty step-N.tmp, after removing what saves that were killed left under such names. */
+/* Removes what saves and removals that were cut off left as step-N.tmp; tell: and says so on stderr. */
+int commit_clean(const char *directory, int tell, error *e);
+/* Makes an empty step-N.tmp, after commit_clean. */
 int commit_begin(const char *directory, int64_t step, error *e);
 /* Writes the manifest, `text`, and renames step-N.tmp to step-N.  A step-N that exists is left as
  * it is when it is intact and has this very manifest; otherwise it is renamed aside first.  When it was

@@ -27,7 +27,7 @@ static int64_t newest_bytes(const char *directory, error *e) {
 
 int ckpt_preflight(const char *directory, const ckpt_tensor *tensors, int64_t n, error *e) {
     e->code = 0;
-    if (probe_directory(directory, e)) return e->code;
+    if (probe_directory(directory, e) || commit_clean(directory, 1, e)) return e->code;
     double each = 0, known = (double)newest_bytes(directory, e);
     if (e->code) return e->code;
     /* HDF5 and the manifest spend about 1 KiB on a tensor, whatever its size */
