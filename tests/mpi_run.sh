@@ -66,4 +66,10 @@ with_ranks signals TERM TERM USR1
 check "a repeated signal is ignored" 75 "$code"
 with_ranks signals INT
 check "INT stops now" 130 "$code"
+with_ranks signals KILL
+for _ in $(seq 100); do
+    pgrep -f "$directory/rank" >/dev/null || break
+    sleep 0.1
+done
+check "killed itself, it leaves nobody behind" 1 "$(pgrep -f "$directory/rank" >/dev/null; echo $?)"
 exit $failed
