@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/gemm_ahead.h"
 #include "kernels/cpu/vmath.h"
 #include "launch/error.h"
 
@@ -89,7 +89,7 @@ static inline void tile_product(const attention_head *a, gemm_form form, int64_t
         gemm_tile t = {
             .k = along(a, k), .a_step = x_step, .b_step = y.ld, .ldc = ldc, .a = x, .b = y.at, .c = c + j};
         t.d = accumulate ? t.c : NULL;
-        t.fetch = t.c;
+        t.fetch = &(fetched){t.c, 0, t.k};
         const int vectors = n - j < PANEL ? 1 : 2;
         (a->dtype == DTYPE_BF16 ? CPU_(bf16_kernel_for) : CPU_(gemm_kernel_for))(form, (int)m, vectors)(&t);
     }

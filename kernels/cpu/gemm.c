@@ -1,11 +1,12 @@
 /* Matrix products.
  *
  * The loops, outside in: COLUMN_BLOCK columns of B, a block of k, ROW_BLOCK tiles of rows, a panel of B, a
- * tile. So a panel of B stays in L1 while the row block, whose part of A fits into L2, goes by; and weights,
- * which a step finds in main memory each time, are asked for one panel ahead, a cache line with each k (more
- * at once would be dropped).  Threads have parts of C, and one that has done its own helps with the last
- * block of another's (claims.h): parts are equal, but cores are not.  None of this decides bits: an element
- * of C is always its block sums added in order.
+ * tile. So a panel of B stays in L1 while the row block, whose part of A fits into L2, goes by.  A cache line
+ * is asked for with each k: first the tile's own part of C, then the next panel of B, which a step finds in
+ * main memory, then the next row block's A, if it lies by rows; columns are found by the hardware.  Threads
+ * have parts of C, and one that has done its own helps with the last block of another's (claims.h): parts are
+ * equal, but cores are not.  None of this decides bits: an element of C is always its block sums added in
+ * order.
  */
 #include <string.h>
 
@@ -14,7 +15,7 @@
 
 enum {
     COLUMN_BLOCK = 8 * PANEL, /* columns of B that are packed at one time */
-    ROW_BLOCK = 20,           /* tiles */
+    ROW_BLOCK = 16,           /* tiles */
     PACK_ROWS = 256, /* with more rows than this a B whose panels can be read in place is packed too */
     /* Rows a multiple of 4 KiB apart share the sets of L1, which hold some 12 lines each: B is packed sooner,
      * and fewer rows of A are read side by side. */
@@ -43,7 +44,7 @@ typedef struct panel_work {
     int64_t j, columns; /* of C */
     int64_t begin, end; /* tiles */
     int fused;          /* the first tile packs */
-    region soon;
+    region soon, rows;  /* what is asked for: of B and of A */
 } panel_work;
 
 static tiling tiling_for(const gemm_problem *g) {
@@ -67,14 +68,17 @@ static inline int64_t tile_row(const tiling *t, int64_t tile) {
     return t->head + tile * t->height + min64(tile, t->taller);
 }
 
-/* What the panel at p, j reads from main memory: C where a weight gradient adds to it, B otherwise. */
+/* What the panel at p, j reads from main memory: C where it is added to too soon to be asked for then, B
+ * otherwise. */
 static region panel_region(const gemm_problem *g, int64_t p, int64_t j) {
     const int64_t k = min64(GEMM_K_BLOCK, g->k - p), columns = min64(PANEL, g->n - j);
-    if (g->form == GEMM_NT) { /* whole rows of B; parts of rows are long enough for the hardware to find */
-        if (g->ldb != k) return (region){0};
-        return (region){g->b + j * k, columns * k / CACHE_LINE, CACHE_LINE, 1, 0};
+    if (g->form == GEMM_NT) {
+        if (g->ldb == k) return (region){g->b + j * k, columns * k / CACHE_LINE, CACHE_LINE, 1, 0};
+        return (region){g->b + j * g->ldb + p, columns, g->ldb, (k + CACHE_LINE - 1) / CACHE_LINE,
+                        CACHE_LINE};
     }
-    if (g->form == GEMM_TN && g->d) return (region){g->c + j, g->m, g->ldc, PANEL / CACHE_LINE, CACHE_LINE};
+    if (g->form == GEMM_TN && g->d && k < LONG_TILE)
+        return (region){g->c + j, g->m, g->ldc, PANEL / CACHE_LINE, CACHE_LINE};
     return (region){g->b + p * g->ldb + j, k, g->ldb, PANEL / CACHE_LINE, CACHE_LINE};
 }
 
@@ -87,7 +91,7 @@ static region next_region(const gemm_problem *g, const gemm_problem *next, int64
     return next ? panel_region(next, 0, 0) : (region){0};
 }
 
-/* The rows of A under the tiles [begin, end). */
+/* A by rows under the tiles [begin, end), in the block of k at p. */
 static region rows_region(const gemm_problem *g, const tiling *t, int64_t p, int64_t begin, int64_t end) {
     const int64_t k = min64(GEMM_K_BLOCK, g->k - p), i = tile_row(t, begin);
     return (region){g->a + i * g->lda + p, tile_row(t, end) - i, g->lda, (k + CACHE_LINE - 1) / CACHE_LINE,
@@ -130,15 +134,22 @@ static void panel_tiles(gemm_scratch *scratch, const gemm_problem *g, const tili
                         const panel_work *w, float *panel, int packed) {
     gemm_tile t = {.k = w->k, .a_step = g->lda, .ldc = g->ldc};
     const float *d = w->p == 0 ? g->d : g->c;
+    int64_t of_panel = 0, of_rows = 0; /* lines that were asked for */
     take_panel(g, w, &t, panel, packed || w->fused);
     for (int64_t tile = w->begin; tile < w->end; tile++) {
         const int64_t i = tile_row(tiles, tile), rows = tile_row(tiles, tile + 1) - i;
         t.a = g->a + (g->form == GEMM_TN ? w->p * g->lda + i : i * g->lda + w->p);
         t.c = g->c + i * g->ldc + w->j;
         t.d = d ? d + i * g->ldc + w->j : NULL;
-        if (!fetch_region(&t, &w->soon, tile - w->begin)) fetch_nothing(&t, t.c);
-        fetch_result(&t, rows);
-        if (tile == 0 && w->fused) {
+        const int fused = tile == 0 && w->fused;
+        fetches f;
+        fetch_begin(&f, t.k);
+        if (fused) fetch_result_now(&t, rows);
+        else fetch_result(&f, &t, rows);
+        if (!fused || w->soon.rows >= t.k) fetch_region(&f, &w->soon, &of_panel);
+        if (!fused) fetch_region(&f, &w->rows, &of_rows);
+        fetch_end(&f, &t);
+        if (fused) {
             gemm_tile first = t;
             first.b = g->b + w->j * g->ldb + w->p;
             first.b_step = g->ldb;
@@ -197,11 +208,13 @@ static void block_unit(gemm_scratch *scratch, block_work *b, int64_t unit) {
     w.begin = block * b->tiles.tiles / blocks;
     w.end = (block + 1) * b->tiles.tiles / blocks;
     w.fused = block == 0 && b->tiles.heads && w.columns == PANEL;
-    const int last_panel = panel == b->panels - 1, last_block = block == blocks - 1;
-    if (last_panel && !last_block && g->form != GEMM_TN)
-        w.soon = rows_region(g, &b->tiles, b->p, w.end, (block + 2) * b->tiles.tiles / blocks);
-    else if (block == 0 || (last_panel && last_block)) /* later row blocks find B in L2 */
+    if (block == 0 || (panel == b->panels - 1 && block == blocks - 1)) /* later row blocks find B in L2 */
         w.soon = next_region(g, b->next, b->p, j);
+    if (panel == b->panels - 1 && g->form != GEMM_TN) {
+        if (block < blocks - 1)
+            w.rows = rows_region(g, &b->tiles, b->p, w.end, (block + 2) * b->tiles.tiles / blocks);
+        else if (b->p + k < g->k) w.rows = rows_region(g, &b->tiles, b->p + k, 0, b->tiles.tiles / blocks);
+    }
     const int kept = blocks > 1;
     panel_tiles(scratch, g, &b->tiles, &w, scratch->panel + (kept ? panel * PANEL * k : 0),
                 kept && b->packed >> panel & 1);

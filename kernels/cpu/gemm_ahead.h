@@ -1,11 +1,15 @@
 /* What matrix products ask for before they need it: a tile asks for one cache line with each k, for more at
- * once would be dropped. */
+ * once would wait for one another. */
 #ifndef CARACAL_KERNELS_CPU_GEMM_AHEAD_H
 #define CARACAL_KERNELS_CPU_GEMM_AHEAD_H
 
 #include "kernels/cpu/gemm_tile.h"
 
-enum { CACHE_LINE = 16 }; /* floats */
+enum {
+    CACHE_LINE = 16, /* floats */
+    /* With so many k there is time to ask for the tile's own part of C line by line, and to spare. */
+    LONG_TILE = 6 * TILE_ROWS,
+};
 
 /* Memory that will be needed soon: `columns` times `rows` cache lines. */
 typedef struct region {
@@ -13,26 +17,56 @@ typedef struct region {
     int64_t rows, row_step, columns, column_step;
 } region;
 
-/* Lets a tile ask for the lines [n k, n k + k) of the region, where it has so many; returns whether. */
-static inline int fetch_region(gemm_tile *t, const region *soon, int64_t n) {
-    const int64_t line = n * t->k, column = soon->rows ? line / soon->rows : 0;
-    if (!soon->rows || column >= soon->columns) return 0;
-    t->fetch = soon->x + column * soon->column_step + line % soon->rows * soon->row_step;
-    t->fetch_step = soon->row_step;
-    return 1;
+/* What one tile asks for. */
+typedef struct fetches {
+    int64_t k, asking; /* the tile's steps, and how many of them ask for something already */
+    int n;
+    fetched one[10];
+} fetches;
+
+/* In place of an initializer, which would set all of it for each tile. */
+static inline void fetch_begin(fetches *f, int64_t k) {
+    f->k = k;
+    f->asking = f->n = 0;
 }
 
-/* Lets it ask for nothing: for what is at hand. */
-static inline void fetch_nothing(gemm_tile *t, const float *at_hand) {
-    t->fetch = at_hand;
-    t->fetch_step = 0;
+/* Asks for n lines, or as many as there are steps left; returns how many. */
+static inline int64_t fetch_lines(fetches *f, const float *x, int64_t step, int64_t n) {
+    const int64_t begin = f->asking, end = min64(begin + n, f->k);
+    if (end == begin || f->n + 1 == sizeof f->one / sizeof *f->one) return 0;
+    f->one[f->n++] = (fetched){x, step, end};
+    f->asking = end;
+    return end - begin;
 }
 
-/* Asks for C's lines, which are written when the tile is done. */
-static inline void fetch_result(const gemm_tile *t, int64_t height) {
+/* Asks for lines of the region from line *asked on, and counts them. */
+static inline void fetch_region(fetches *f, const region *soon, int64_t *asked) {
+    while (*asked < soon->rows * soon->columns) {
+        const int64_t column = *asked / soon->rows, row = *asked % soon->rows;
+        const int64_t n = fetch_lines(f, soon->x + column * soon->column_step + row * soon->row_step,
+                                      soon->row_step, soon->rows - row);
+        if (!n) break;
+        *asked += n;
+    }
+}
+
+/* Asks for C's lines, which are written when the tile is done: at once, and at leisure where there is time.
+ */
+static inline void fetch_result_now(const gemm_tile *t, int64_t height) {
     for (int64_t r = 0; r < height; r++)
         for (int64_t line = 0; line < PANEL; line += CACHE_LINE)
             __builtin_prefetch(t->c + r * t->ldc + line, 1);
+}
+static inline void fetch_result(fetches *f, const gemm_tile *t, int64_t height) {
+    if (f->k < LONG_TILE) fetch_result_now(t, height);
+    for (int64_t line = 0; line < PANEL && f->k >= LONG_TILE; line += CACHE_LINE)
+        fetch_lines(f, t->c + line, t->ldc, height);
+}
+
+/* Hands the tile what it is to ask for; with the steps that are left, for what is at hand. */
+static inline void fetch_end(fetches *f, gemm_tile *t) {
+    f->one[f->n] = (fetched){t->c, 0, f->k};
+    t->fetch = f->one;
 }
 
 #endif

@@ -117,7 +117,7 @@ static const float *take_panel(bf16_scratch *s, place at, int64_t j) {
 }
 
 /* The tiles of a row block over a panel.  They ask for `panel`, and with what is left of them for `rows`,
- * from tile *asked on. */
+ * from line *asked on. */
 static void panel_tiles(bf16_scratch *s, place at, row_range r, int64_t j, int stream, const region *panel,
                         const region *rows, int64_t *asked) {
     const gemm_problem *g = at.g;
@@ -129,6 +129,7 @@ static void panel_tiles(bf16_scratch *s, place at, row_range r, int64_t j, int s
                    .ldc = g->ldc,
                    .stream = stream && columns % GEMM_LANES == 0};
     t.a_step = g->form == GEMM_TN ? GEMM_LANES : PAIRS;
+    int64_t of_panel = 0;
     t.b = take_panel(s, at, j);
     for (int64_t tile = 0, last = 0; tile < count; tile++) {
         const row_range in = tile_rows(tile, r.end - r.begin);
@@ -136,8 +137,12 @@ static void panel_tiles(bf16_scratch *s, place at, row_range r, int64_t j, int s
         t.a = g->form == GEMM_TN ? s->a + tile * TILE_STEP : s->a + in.begin * PAIRS;
         t.c = g->c + place;
         t.d = d ? d + place : NULL;
-        if (!fetch_region(&t, panel, tile) && !fetch_region(&t, rows, (*asked)++)) fetch_nothing(&t, t.b);
-        if (!stream) fetch_result(&t, height);
+        fetches f;
+        fetch_begin(&f, t.k);
+        if (!stream) fetch_result(&f, &t, height);
+        fetch_region(&f, panel, &of_panel);
+        fetch_region(&f, rows, asked);
+        fetch_end(&f, &t);
         if (height != last)
             kernel = CPU_(bf16_kernel_for)(g->form, (int)height, columns > GEMM_LANES ? 2 : 1);
         last = height;

@@ -27,8 +27,8 @@
 #define KERNEL(rows)                                                                                         \
     static void fused_##rows(const gemm_tile *t) {                                                           \
         const int64_t k = t->k, a_step = t->a_step, ldb = t->b_step, ldc = t->ldc, mask = t->panel_mask;     \
-        const int64_t fetch_step = t->fetch_step;                                                            \
-        const float *d = t->d, *fetch = t->fetch, *b = t->panel;                                             \
+        const int64_t fetch_step = t->fetch->step;                                                           \
+        const float *d = t->d, *fetch = t->fetch->x, *b = t->panel;                                          \
         float *c = t->c;                                                                                     \
         START_A_by_row;                                                                                      \
         ROWS_##rows(START_2);                                                                                \

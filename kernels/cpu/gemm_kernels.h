@@ -5,17 +5,21 @@
 #define KERNEL(form, rows, vectors)                                                                          \
     static void form##_##rows##x##vectors(const gemm_tile *t) {                                              \
         const int64_t k = t->k, a_step = t->a_step, b_step = t->b_step, ldc = t->ldc;                        \
-        const int64_t fetch_step = t->fetch_step;                                                            \
-        const float *b = t->b, *d = t->d, *fetch = t->fetch;                                                 \
+        const float *b = t->b, *d = t->d;                                                                    \
+        const fetched *f = t->fetch;                                                                         \
         float *c = t->c;                                                                                     \
         START_A_##form;                                                                                      \
         ROWS_##rows(START_##vectors);                                                                        \
-        for (int64_t p = 0; p < k; p++) {                                                                    \
-            LOAD_B_##vectors;                                                                                \
-            FETCH;                                                                                           \
-            ROWS_##rows(STEP_##vectors);                                                                     \
-            NEXT_A_##form;                                                                                   \
-            b += b_step;                                                                                     \
+        for (int64_t p = 0; p < k; f++) {                                                                    \
+            const int64_t fetch_step = f->step, end = f->end;                                                \
+            const float *fetch = f->x;                                                                       \
+            for (; p < end; p++) {                                                                           \
+                LOAD_B_##vectors;                                                                            \
+                FETCH;                                                                                       \
+                ROWS_##rows(STEP_##vectors);                                                                 \
+                NEXT_A_##form;                                                                               \
+                b += b_step;                                                                                 \
+            }                                                                                                \
         }                                                                                                    \
         END_TILE(rows, vectors)                                                                              \
     }

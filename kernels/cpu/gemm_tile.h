@@ -30,14 +30,22 @@ static inline row_range tile_rows(int64_t i, int64_t m) {
     return (row_range){i * m / tiles_of(m), (i + 1) * m / tiles_of(m)};
 }
 
+/* Memory that a tile asks for while it goes along k, a cache line with each: until `end`, one every `step`
+ * from x on. */
+typedef struct fetched {
+    const float *x;
+    int64_t step, end;
+} fetched;
+
 /* One block of k (at most GEMM_K_BLOCK) of one tile: c = d + a b, where d may be c itself, or NULL for none.
  * A row of a lies a_step after the one before and its elements are neighbours; for GEMM_TN it is the elements
- * of one k that are neighbours, and each k lies a_step after the one before.  Each k asks for one cache line.
+ * of one k that are neighbours, and each k lies a_step after the one before.
  */
 typedef struct gemm_tile {
-    int64_t k, a_step, b_step, ldc, fetch_step;
-    const float *a, *b, *d, *fetch;
+    int64_t k, a_step, b_step, ldc;
+    const float *a, *b, *d;
     float *c;
+    const fetched *fetch; /* one after the other; the last ends at k (gemm_ahead.h) */
     /* Only for fused kernels, where b is a panel of B [n,k]: the panel is written here, element p of k at
      * (p & panel_mask) * PANEL.  A mask of -1 keeps it all, a mask of 8 only what is still to be read. */
     float *panel;
