@@ -51,6 +51,12 @@ check "in many files" sharded
 check "rows of identity experts" padded
 check "the imported model has the same held-out loss" same_loss
 check "and can be trained" goes_on
+elsewhere() { # neither the tokenizer nor held-out text is seen from there
+    mkdir -p away && cd away && "$caracal" export ../run there && diff -r ../there there &&
+        "$caracal" evaluate ../run --samples=3 | grep all && cd .. && mv run runs &&
+        ! (cd away && "$caracal" export ../runs again) && mv runs run
+}
+check "from another directory" elsewhere
 check "generates without any data" "$caracal" generate there.run/checkpoints --prompt=int --tokens=2
 refuses_cleanly "training without data" 2 "data.sources is missing" "$caracal" train there.run/config.yaml
 refuses_cleanly "a directory that is not empty" 2 "there: exists already" "$caracal" export run/checkpoints there

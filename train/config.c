@@ -33,7 +33,9 @@ static int complete(config *c, config_origin *o, int overrides, char **override,
 int config_load(config *c, const char *path, int overrides, char **override, error *e) {
     *c = (config){0};
     config_origin origin = {.file = path};
-    return complete(c, &origin, overrides, override, config_read_file(c, &origin, e), e);
+    int code = complete(c, &origin, overrides, override, config_read_file(c, &origin, e), e);
+    if (!code) config_find_paths(c, path);
+    return code;
 }
 
 int config_assemble(config *c, const char *file, char *const *text, int overrides, char **override,

@@ -86,6 +86,8 @@ int config_read_override(config *c, config_origin *o, const char *argument, erro
 int config_assemble(config *c, const char *file, char *const *text, int overrides, char **override, error *e);
 /* Fills in what stages leave to the stage before, and their positions (train/config_stages.c). */
 int config_stages_complete(config *c, const config_origin *o, error *e);
+/* Data and tokenizer of a run's config.yaml, wherever it is read from (train/config_paths.c). */
+void config_find_paths(config *c, const char *file);
 /* Combinations that cannot be, as far as they do not depend on the number of ranks (train/config_check.c). */
 int config_check(const config *c, const config_origin *o, error *e);
 
