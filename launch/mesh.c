@@ -69,6 +69,10 @@ int64_t mesh_class(const mesh *m, int64_t micro_batch) {
     return micro_batch % m->replica_classes;
 }
 
+int mesh_accumulators(const mesh *m) {
+    return m->replica_classes > 1 ? m->replica_classes / m->groups : 0;
+}
+
 int mesh_rank_of(const mesh *m, int64_t k) {
     return (int)(k % m->groups) * m->expert_parallel + (int)(k / m->groups);
 }

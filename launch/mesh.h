@@ -46,6 +46,9 @@ void mesh_batch(mesh *m, int64_t micro_batches);
 /* The micro-batch of `rank` in a turn, and its expert class. */
 int64_t mesh_micro_batch(const mesh *m, int64_t turn, int rank);
 int64_t mesh_class(const mesh *m, int64_t micro_batch);
+/* How many sums of its experts' gradients a rank keeps for classes, beside the folded one: R / groups, and
+ * none where R is 1. */
+int mesh_accumulators(const mesh *m);
 /* The world rank of the k-th micro-batch of a turn (v = turn * P + k). */
 int mesh_rank_of(const mesh *m, int64_t k);
 

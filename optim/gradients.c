@@ -35,19 +35,24 @@ static void slot_create(gradients *g, gradient_slot *s, int64_t bucket) {
     if (!g->local) s->buffer = sent_room(g->world, g->p->bucket[bucket].dense_count, "a gradient buffer");
 }
 
+/* So many elements that what follows begins on a cache line. */
+static int64_t whole_lines(int64_t n) {
+    return (n + 15) / 16 * 16;
+}
+
 static void local_create(gradients *g) {
     int64_t n = 0;
     g->local_at = mem_alloc((size_t)g->p->buckets * sizeof(int64_t), "gradient parts");
     for (int64_t b = 0; b < g->p->buckets; b++) {
         g->local_at[b] = n;
-        n += (g->p->bucket[b].dense_count + 15) / 16 * 16; /* each begins on a cache line */
+        n += whole_lines(g->p->bucket[b].dense_count);
     }
     g->local_count = n;
     g->local = sent_room(g->world, n, "this rank's gradients");
 }
 
 void gradients_create(gradients *g, const params *p, const kernels *k, const mesh *mesh) {
-    *g = (gradients){.p = p, .k = k, .mesh = mesh, .classes = mesh->replica_classes / mesh->groups};
+    *g = (gradients){.p = p, .k = k, .mesh = mesh, .classes = mesh_accumulators(mesh)};
     int64_t ranks = mesh->ranks, groups = mesh->groups, most_expert = 0;
     g->world = transport_open(mesh->world, k);
     g->replicas = transport_open(mesh->replicas, k);
@@ -70,16 +75,16 @@ void gradients_create(gradients *g, const params *p, const kernels *k, const mes
         for (int64_t i = 0; i <= ranks; i++) dense[i] = params_cut(p, b, 0, ranks, i);
         for (int64_t i = 0; i <= groups; i++) expert[i] = params_cut(p, b, 1, groups, i);
         g->dense_at[b] = g->owned_count;
-        g->owned_count += dense[mesh->rank + 1] - dense[mesh->rank];
+        g->owned_count += whole_lines(dense[mesh->rank + 1] - dense[mesh->rank]);
         g->expert_at[b] = g->owned_count;
-        g->owned_count += expert[mesh->group + 1] - expert[mesh->group];
+        g->owned_count += whole_lines(expert[mesh->group + 1] - expert[mesh->group]);
         g->class_at[b] = g->class_count;
         g->class_count += p->bucket[b].expert_count;
         if (largest(expert, groups) > most_expert) most_expert = largest(expert, groups);
         slot_create(g, &g->slot[slot_of(g, b)], b);
     }
     g->owned = room(g, g->owned_count, "gradients");
-    g->class_grad = sent_room(g->replicas, g->classes * g->class_count, "expert gradients");
+    if (g->classes) g->class_grad = sent_room(g->replicas, g->classes * g->class_count, "expert gradients");
     for (int i = 0; ranks > 1 && !transport_shares(g->world) && i < GRADIENT_SLOTS; i++)
         if (g->slot[i].part) g->slot[i].received = room(g, ranks * g->slot[i].part, "received gradients");
     if (groups > 1 && !transport_shares(g->replicas))
@@ -114,7 +119,11 @@ size_t gradients_bytes(const gradients *g) {
 }
 
 void gradients_begin(gradients *g) {
-    g->k->zero(g->k->ctx, g->classes * g->class_count, g->class_grad);
+    const params *p = g->p;
+    if (g->classes) g->k->zero(g->k->ctx, g->classes * g->class_count, g->class_grad);
+    for (int64_t b = 0; !g->classes && b < p->buckets; b++)
+        if (p->bucket[b].expert_count)
+            g->k->zero(g->k->ctx, p->bucket[b].expert_count, g->owned + g->expert_at[b]);
 }
 
 /* ---- dense parameters ---- */
@@ -191,8 +200,9 @@ void gradients_fold(gradients *g, int64_t bucket, int64_t turn) {
 
 /* ---- experts ---- */
 
-/* Class q is summed by group q mod G, as its accumulator number q / G. */
+/* Class q is summed by group q mod G, as its accumulator number q / G; a class alone is the sum itself. */
 static real *class_part(const gradients *g, int64_t bucket, int64_t class) {
+    if (!g->classes) return g->owned + g->expert_at[bucket];
     return g->class_grad + class / g->mesh->groups * g->class_count + g->class_at[bucket];
 }
 
@@ -239,6 +249,6 @@ void gradients_end_step(gradients *g) {
         if (g->slot[i].part) complete(g, &g->slot[i]);
     for (int i = 0; i < GRADIENT_SLOTS; i++)
         if (g->slot[i].part) release(g, &g->slot[i]);
-    for (int64_t b = 0; b < g->p->buckets; b++)
+    for (int64_t b = 0; g->classes && b < g->p->buckets; b++)
         if (g->p->bucket[b].expert_count) fold_classes(g, b);
 }

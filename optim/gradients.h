@@ -4,7 +4,8 @@
  * ((g0 + g1) + g2) + ... is summed by the parameter's owner: each rank owns one part of each bucket
  * (params_cut), gets that part from all ranks of the turn, and adds them in the order of v.
  * Experts: weight gradients are summed on the holder, one accumulator per class (micro-batch mod R); at the
- * step's end each owner among the replicas folds the classes in order.
+ * step's end each owner among the replicas folds the classes in order.  A class alone has its sum with the
+ * owner.
  *
  * Where the number of ranks may decide bits (parallel.rank_invariant = false) and a step has several turns,
  * each rank keeps a dense gradient of its own, the model adds each micro-batch to it, and it is folded over
@@ -49,7 +50,7 @@ typedef struct gradients {
     int64_t owned_count;
     real
         *owned; /* the folded gradient of what this rank owns: per bucket its dense part, then its experts' */
-    int64_t classes;   /* class accumulators of this rank: R / G */
+    int64_t classes;   /* class accumulators of this rank (mesh_accumulators) */
     real *class_grad;  /* [classes][expert elements of all buckets] */
     int64_t *class_at; /* [buckets] */
     int64_t class_count;

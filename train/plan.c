@@ -46,7 +46,7 @@ static int print_memory(const config *c, int64_t ranks, error *e) {
         dense += (double)p.bucket[i].dense_count;
         experts += (double)p.bucket[i].expert_count;
     }
-    double owned = dense / m.ranks + experts / m.groups, classes = (double)m.replica_classes / m.groups;
+    double owned = dense / m.ranks + experts / m.groups, classes = (double)mesh_accumulators(&m);
     model_config_all all = state_model_config(c, -1), worst = all;
     worst.slack = 1e9;
     printf("on %d ranks (experts over %d, %d groups), a rank:\n", m.ranks, m.expert_parallel, m.groups);

@@ -88,7 +88,7 @@ static int enough_memory(state *s, int64_t eos, int training, error *e) {
     }
     if (m->ranks > 1) buffers = 2 * (buffers + (double)p.bucket[BUCKET_LAYER_0].dense_count);
     params_free(&p);
-    double owned = dense / m->ranks + experts / m->groups, classes = (double)m->replica_classes / m->groups;
+    double owned = dense / m->ranks + experts / m->groups, classes = (double)mesh_accumulators(m);
     model_config_all all = state_model_config(c, eos);
     double need = (double)model_activation_bytes(&all, &s->k, m) + sizeof(real) * (dense + experts);
     if (s->k.dtype == DTYPE_BF16) need += 2 * (dense + experts); /* the copy that hold makes */
