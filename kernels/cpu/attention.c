@@ -181,16 +181,16 @@ void CPU_(attention_forward)(kernel_context *ctx, attention_shape s, float *o, f
     int threads = threads_for(ctx, s.batch * s.heads * s.seq * (s.nope + s.rope));
     int64_t together = rows_together(s, threads), blocks = (s.seq + together - 1) / together;
     int64_t heads = s.batch * s.heads;
-    /* the last queries have most keys to see: they go first, and what is left evens out */
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (int64_t i = 0; i < heads * blocks; i++) {
-        int64_t b = i % heads / s.heads, h = i % s.heads, row = (blocks - 1 - i / heads) * together;
+    heads_open(ctx, threads, heads, blocks);
+#pragma omp parallel num_threads(threads)
+    for (head_piece x; heads_next(ctx, threads, heads, &x);) {
+        /* the last queries have most keys to see: they go first, and what is left evens out */
+        int64_t b = x.head / s.heads, h = x.head % s.heads, row = (blocks - 1 - x.piece) * together;
         attention_head a = CPU_(attention_head_of)(ctx, s, b, h, q, kv, k_rope, ld_k_rope, first_key);
         int64_t at = (b * s.seq + row) * s.heads + h;
         soon after = {0};
-        if (i + threads < heads) { /* most likely this thread's next, and seen by nobody yet */
-            int64_t head = i + threads;
-            attention_head later = CPU_(attention_head_of)(ctx, s, head / s.heads, head % s.heads, q, kv,
+        if (x.next >= 0) {
+            attention_head later = CPU_(attention_head_of)(ctx, s, x.next / s.heads, x.next % s.heads, q, kv,
                                                            k_rope, ld_k_rope, first_key);
             after = keys_soon(&later, 0, min64(KEYS, later.keys));
         }

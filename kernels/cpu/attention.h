@@ -46,6 +46,38 @@ static inline int64_t tiles_in(int64_t rows, int diagonal) {
     return diagonal ? (rows + DIAGONAL_ROWS - 1) / DIAGONAL_ROWS : tiles_of(rows);
 }
 
+/* Threads share the heads of all sequences: each has some that lie side by side, whole sequences where it
+ * can, whose rows it wrote itself; one that is early takes others' from the back.  A head is cut into pieces.
+ */
+typedef struct head_piece {
+    int64_t head, piece;
+    int64_t next; /* the head whose first piece the thread is likely to take after this first one, or -1 */
+} head_piece;
+static inline int64_t heads_before(int64_t heads, int part, int threads) {
+    return part * heads / threads;
+}
+/* Before the threads begin. */
+static inline void heads_open(const kernel_context *ctx, int threads, int64_t heads, int64_t pieces) {
+    for (int part = 0; part < threads; part++) {
+        const int64_t own = heads_before(heads, part + 1, threads) - heads_before(heads, part, threads);
+        claims_open(ctx->claims + part, own * pieces);
+    }
+}
+/* What the calling thread does next: the first pieces of all its heads, then the second ones, and so on. 0:
+ * nothing is left. */
+static inline int heads_next(const kernel_context *ctx, int threads, int64_t heads, head_piece *out) {
+    for (int i = 0; i < threads; i++) {
+        const int part = (omp_get_thread_num() + i) % threads;
+        const int64_t first = heads_before(heads, part, threads),
+                      own = heads_before(heads, part + 1, threads) - first;
+        const int64_t unit = i ? claims_last(ctx->claims + part) : claims_first(ctx->claims + part);
+        if (unit < 0) continue;
+        *out = (head_piece){first + unit % own, unit / own, i == 0 && unit + 1 < own ? first + unit + 1 : -1};
+        return 1;
+    }
+    return 0;
+}
+
 /* The next n floats of a thread's scratch. */
 typedef struct cutter {
     float *at, *end;

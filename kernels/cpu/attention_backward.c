@@ -275,41 +275,44 @@ void CPU_(attention_backward)(kernel_context *ctx, attention_shape s, float *dq,
     int64_t keys = min64(s.seq, room / KEYS * KEYS), sequences = keys == s.seq && s.seq ? room / s.seq : 1;
     int threads = threads_for(ctx, s.batch * s.heads * s.seq * (s.nope + s.rope));
 
-#pragma omp parallel num_threads(threads)
     for (int64_t b0 = 0; b0 < s.batch; b0 += sequences)
         for (int64_t key = 0; key < s.seq; key += keys) {
             int64_t n = min64(keys, s.seq - key), batch = min64(sequences, s.batch - b0);
-#pragma omp for schedule(dynamic)
-            for (int64_t i = 0; i < batch * s.heads; i++) {
-                int64_t b = b0 + i / s.heads, h = i % s.heads, row = b * s.seq;
-                attention_head a = CPU_(attention_head_of)(ctx, s, b, h, q, kv, k_rope, ld_k_rope, first_key);
-                gradients g = {.ld_o = s.heads * s.v, .ld_lse = s.heads};
-                g.dq = dq + (a.q - q);
-                g.dk = dkv + (a.k - kv);
-                g.dv = g.dk + s.nope;
-                g.dk_rope = parts + i * n * s.rope;
-                g.d_o = d_o + (row * s.heads + h) * s.v;
-                g.o = o + (row * s.heads + h) * s.v;
-                g.lse = lse + row * s.heads + h;
-                blocks x = cut_blocks(ctx, &a);
-                for (int64_t begin = key; begin < key + n; begin += SPAN) {
-                    int64_t end = min64(begin + SPAN, key + n);
-                    soon next = {0};
-                    if (end < key + n) {
-                        next = keys_soon(&a, end, min64(SPAN, key + n - end));
-                    } else if (i + threads < batch * s.heads) { /* most likely this thread's next */
-                        int64_t later = i + threads;
-                        attention_head l =
-                            CPU_(attention_head_of)(ctx, s, b0 + later / s.heads, later % s.heads, q, kv,
-                                                    k_rope, ld_k_rope, first_key);
-                        next = keys_soon(&l, key, min64(SPAN, n));
+            heads_open(ctx, threads, batch * s.heads, 1);
+#pragma omp parallel num_threads(threads)
+            {
+                for (head_piece p; heads_next(ctx, threads, batch * s.heads, &p);) {
+                    int64_t b = b0 + p.head / s.heads, h = p.head % s.heads, row = b * s.seq;
+                    attention_head a =
+                        CPU_(attention_head_of)(ctx, s, b, h, q, kv, k_rope, ld_k_rope, first_key);
+                    gradients g = {.ld_o = s.heads * s.v, .ld_lse = s.heads};
+                    g.dq = dq + (a.q - q);
+                    g.dk = dkv + (a.k - kv);
+                    g.dv = g.dk + s.nope;
+                    g.dk_rope = parts + p.head * n * s.rope;
+                    g.d_o = d_o + (row * s.heads + h) * s.v;
+                    g.o = o + (row * s.heads + h) * s.v;
+                    g.lse = lse + row * s.heads + h;
+                    blocks x = cut_blocks(ctx, &a);
+                    for (int64_t begin = key; begin < key + n; begin += SPAN) {
+                        int64_t end = min64(begin + SPAN, key + n);
+                        soon next = {0};
+                        if (end < key + n) {
+                            next = keys_soon(&a, end, min64(SPAN, key + n - end));
+                        } else if (p.next >= 0) {
+                            attention_head l =
+                                CPU_(attention_head_of)(ctx, s, b0 + p.next / s.heads, p.next % s.heads, q,
+                                                        kv, k_rope, ld_k_rope, first_key);
+                            next = keys_soon(&l, key, min64(SPAN, n));
+                        }
+                        backward_span(&a, &g, &x, begin, end, g.dk_rope + (begin - key) * s.rope, next);
                     }
-                    backward_span(&a, &g, &x, begin, end, g.dk_rope + (begin - key) * s.rope, next);
                 }
+#pragma omp barrier
+#pragma omp for schedule(static) nowait
+                for (int64_t b = 0; b < batch; b++)
+                    sum_heads(s.heads, n, s.rope, dk_rope + ((b0 + b) * s.seq + key) * ld_dk_rope, ld_dk_rope,
+                              parts + b * s.heads * n * s.rope);
             }
-#pragma omp for schedule(static)
-            for (int64_t b = 0; b < batch; b++)
-                sum_heads(s.heads, n, s.rope, dk_rope + ((b0 + b) * s.seq + key) * ld_dk_rope, ld_dk_rope,
-                          parts + b * s.heads * n * s.rope);
         }
 }

@@ -1,7 +1,10 @@
 /* How threads share a matrix product: a pure function of its shape. */
 #include "kernels/cpu/gemm_tile.h"
 
-enum { PARALLEL_PRODUCT = 1 << 18 }; /* multiply-adds below which threads cost more than they save */
+enum {
+    PARALLEL_PRODUCT = 1 << 18, /* multiply-adds below which threads cost more than they save */
+    MANY_ROWS = 128,            /* as many that packing B once for each thread costs little */
+};
 
 int CPU_(gemm_threads)(const kernel_context *ctx, int64_t m, int64_t n, int64_t k) {
     return (double)m * (double)n * (double)k < PARALLEL_PRODUCT ? 1 : ctx->threads;
@@ -11,18 +14,27 @@ static int64_t vectors_of(int64_t n) {
     return (n + GEMM_LANES - 1) / GEMM_LANES;
 }
 
-/* The grid whose largest part is smallest; of equal ones the one whose parts pack least: B, and in bf16 A. */
-gemm_grid CPU_(gemm_grid_for)(const kernel_context *ctx, int threads, int64_t m, int64_t n, int held) {
+/* Floats that a part packs: B, and in bf16 A. */
+static int64_t packed_by(const kernel_context *ctx, int64_t height, int64_t width, int held) {
+    return (ctx->dtype == DTYPE_BF16 ? height : 0) + (held ? 0 : width);
+}
+
+/* The grid whose largest part is smallest.  Of equal ones, where each thread can have many rows of a layer's
+ * output, the one with most of them: all other operations share out rows, too, so that a thread finds what it
+ * wrote in its own cache, and only weights in another's.  Otherwise the one whose parts pack least. */
+gemm_grid CPU_(gemm_grid_for)(const kernel_context *ctx, int threads, gemm_form form, int64_t m, int64_t n,
+                              int held) {
+    const int by_rows = ctx->dtype == DTYPE_FLOAT32 && form != GEMM_TN && m >= threads * MANY_ROWS;
     gemm_grid best = {1, threads};
-    int64_t best_size = INT64_MAX, best_packed = 0;
+    int64_t best_size = INT64_MAX, best_cost = 0;
     for (int rows = 1; rows <= threads; rows++) {
         const int columns = threads / rows;
         const int64_t height = (m + rows - 1) / rows, width = (vectors_of(n) + columns - 1) / columns;
-        const int64_t packed = (ctx->dtype == DTYPE_BF16 ? height : 0) + (held ? 0 : width * GEMM_LANES);
-        if (height * width < best_size || (height * width == best_size && packed < best_packed)) {
+        const int64_t cost = by_rows ? columns : packed_by(ctx, height, width * GEMM_LANES, held);
+        if (height * width < best_size || (height * width == best_size && cost < best_cost)) {
             best = (gemm_grid){rows, columns};
             best_size = height * width;
-            best_packed = packed;
+            best_cost = cost;
         }
     }
     return best;

@@ -1,6 +1,6 @@
-/* Products of the experts: rows sorted by expert, one weight matrix each.  Every thread goes through the
- * segments and computes its own part of each C, so uneven experts make no uneven threads, and no two threads
- * touch one element; one that is early does parts of the others'. */
+/* Products of the experts: rows sorted by expert, one weight matrix each.  Threads share all rows together,
+ * or of weight gradients each C, so uneven experts make no uneven threads, and no two threads touch one
+ * element; one that is early does parts of the others'. */
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/held.h"
 
@@ -35,7 +35,8 @@ static int64_t segment_from(const grouped_problem *q, int64_t i) {
 }
 
 /* How threads share the products: each its part of every C, or, where `rows` is not 0, of the rows of all
- * segments together.  Then no two threads pack the same rows, nor, but for one, the same weights. */
+ * segments together.  Then no two threads read or pack the same rows, nor, but for one, the same weights, and
+ * a thread finds the rows that it wrote in the operation before. */
 typedef struct sharing {
     gemm_grid grid;
     int64_t rows, threads;
@@ -103,16 +104,15 @@ static void pack_weights(const kernel_context *ctx, const grouped_problem *q) {
     }
 }
 
-/* m is the height of a typical C, rows the rows of all segments. */
-static void grouped_run(kernel_context *ctx, const grouped_problem *q, int64_t m, int64_t rows) {
+/* rows: of all segments */
+static void grouped_run(kernel_context *ctx, const grouped_problem *q, int64_t rows) {
     if (rows == 0) return;
     const int gradient = q->common.form == GEMM_TN;
     const int64_t inner = gradient ? q->common.m : q->common.k;
     const int threads = CPU_(gemm_threads)(ctx, rows, q->common.n, inner);
     sharing w = {.grid = {1, 1}};
     if (!gradient) pack_weights(ctx, q);
-    if (threads > 1 && (gradient || ctx->dtype == DTYPE_FLOAT32))
-        w.grid = CPU_(gemm_grid_for)(ctx, threads, m, q->common.n, 0);
+    if (threads > 1 && gradient) w.grid = CPU_(gemm_grid_for)(ctx, threads, GEMM_TN, inner, q->common.n, 0);
     else if (threads > 1) w = (sharing){{threads, 1}, rows, threads};
     const int parts = w.grid.rows * w.grid.columns;
     for (int part = 0; part < parts; part++) claims_open(ctx->claims + part, units_of(q));
@@ -154,7 +154,7 @@ void CPU_(grouped_gemm)(kernel_context *ctx, gemm_form form, int64_t segments, c
                    .ldb = form == GEMM_NT ? k : n},
         .stride = w_stride,
     };
-    grouped_run(ctx, &q, rows / (segments + 1) + 1, rows);
+    grouped_run(ctx, &q, rows);
 }
 
 void CPU_(grouped_gemm_dw)(kernel_context *ctx, int64_t segments, const segment *s, int64_t m, int64_t n,
@@ -165,5 +165,5 @@ void CPU_(grouped_gemm_dw)(kernel_context *ctx, int64_t segments, const segment 
         .common = {.form = GEMM_TN, .m = m, .n = n, .c = dw, .ldc = n, .a = a, .lda = m, .b = b, .ldb = n},
         .stride = dw_stride,
     };
-    grouped_run(ctx, &q, m, total_rows(segments, s));
+    grouped_run(ctx, &q, total_rows(segments, s));
 }
