@@ -3,6 +3,7 @@
 # Prints "ok NAME" or "not ok NAME" for each case, as tests/run.sh counts them.
 set -um # -m: background jobs that do not ignore INT
 cd "$(dirname "$0")/.." || exit 1
+. tests/wait_for.sh
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 failed=0
@@ -32,10 +33,8 @@ with_ranks() {
     rm -f "$directory"/rank.*
     launch/run -np 2 "$directory/rank" >"$directory/log" 2>&1 &
     run=$!
-    for _ in $(seq 200); do
-        [ -e "$directory/rank.up.0" ] && [ -e "$directory/rank.up.1" ] && break
-        sleep 0.05
-    done
+    wait_for test -e "$directory/rank.up.0"
+    wait_for test -e "$directory/rank.up.1"
     "$@"
     wait "$run"
     code=$?
@@ -67,9 +66,6 @@ check "a repeated signal is ignored" 75 "$code"
 with_ranks signals INT
 check "INT stops now" 130 "$code"
 with_ranks signals KILL
-for _ in $(seq 100); do
-    pgrep -f "$directory/rank" >/dev/null || break
-    sleep 0.1
-done
-check "killed itself, it leaves nobody behind" 1 "$(pgrep -f "$directory/rank" >/dev/null; echo $?)"
+wait_for eval '! pgrep -f "$directory/rank" >/dev/null'
+check "killed itself, it leaves nobody behind" 0 $?
 exit $failed

@@ -31,11 +31,7 @@ has() { # run, step...: these checkpoints and nothing else, each the undisturbed
     intact "$run"
 }
 saving() { # run, step: waits until that save is under way
-    for _ in $(seq 1000); do
-        [ -d "$1/checkpoints/$(printf 'step-%08d.tmp' "$2")" ] && return
-        sleep 0.02
-    done
-    return 1
+    wait_for test -d "$1/checkpoints/$(printf 'step-%08d.tmp' "$2")"
 }
 
 meanwhile() { # ranks: steps are made while a save is under way

@@ -63,17 +63,10 @@ fails_on() { # call
         ! grep '^caracal:' log | grep -vE "(not written|an older checkpoint stays): on-$1/checkpoints.*: Input/output error"
 }
 
-wait_for() { # what must come true within a minute
-    for _ in $(seq 600); do
-        eval "$1" && return
-        sleep 0.1
-    done
-    return 1
-}
 # The directory goes away under a run.
 deleted() {
     SHIM_SLOW=200 struck 0 2 deleted $steps &
-    wait_for '[ "$(newest deleted)" -ge 4 ]' && rm -rf deleted/checkpoints
+    wait_for eval '[ "$(newest deleted)" -ge 4 ]' && rm -rf deleted/checkpoints
     wait $! && finished deleted && [ "$(grep -c '^caracal:' log)" -le 1 ]
 }
 
@@ -81,9 +74,9 @@ deleted() {
 full() {
     mkdir disk && mount -t tmpfs -o size=12m none disk 2>/dev/null || return 0 # no right to mount here
     SHIM_SLOW=500 struck 0 2 disk/run $steps &
-    wait_for '[ "$(newest disk/run)" -ge 4 ]'
-    wait_for 'cat /dev/zero >>disk/filler 2>/dev/null; grep -q "its lines wait in memory" log'
-    wait_for 'grep -q "not written.*No space left" log'
+    wait_for eval '[ "$(newest disk/run)" -ge 4 ]'
+    wait_for eval 'cat /dev/zero >>disk/filler 2>/dev/null; grep -q "its lines wait in memory" log'
+    wait_for eval 'grep -q "not written.*No space left" log'
     rm disk/filler
     wait $!
     local code=$?

@@ -15,23 +15,14 @@ starts() { # run, options...: two ranks in the background; returns when they tra
     shift
     "$top/launch/run" -np 2 "$caracal" train tiny.yaml --run.dir="$name" $endless "$@" >"$name.log" 2>&1 &
     run=$!
-    for _ in $(seq 300); do
-        [ -s "$name/metrics.jsonl" ] && return
-        sleep 0.1
-    done
-    cat "$name.log"
-    return 1
+    wait_for test -s "$name/metrics.jsonl" || { cat "$name.log"; return 1; }
 }
 ends() { # run, exit code: the run ends with it, and leaves nobody behind
     local code left
     wait "$run"
     code=$?
     cat "$1.log"
-    for _ in $(seq 50); do
-        left=$(processes "$1")
-        [ -z "$left" ] && break
-        sleep 0.1
-    done
+    wait_for eval 'left=$(processes '"$1"'); [ -z "$left" ]'
     echo "exit code $code, wanted $2; left behind: ${left:-nobody}"
     [ "$code" = "$2" ] && [ -z "$left" ]
 }
@@ -87,10 +78,7 @@ has_mpirun() {
 early() { # seconds after mpirun began: asked while everything is still starting
     "$top/launch/run" -np 2 "$caracal" train tiny.yaml --run.dir="early$1" $endless >"early$1.log" 2>&1 &
     run=$!
-    for _ in $(seq 500); do
-        has_mpirun 2>/dev/null && break
-        sleep 0.01
-    done
+    wait_for has_mpirun 2>/dev/null
     sleep "$1"
     kill -USR1 $run
     ends "early$1" 75
@@ -133,10 +121,7 @@ job() { # signal, wanted exit code, run: a job that trains until it is signalled
         SLURM_NODELIST=$(uname -n) SLURM_JOB_NODELIST=$(uname -n) SLURM_JOB_NUM_NODES=1 SLURM_TASKS_PER_NODE=2 \
         bash "$top/launch/slurm.sbatch" tiny.yaml --run.dir="$3" $endless >"$3.log" 2>&1 &
     run=$!
-    for _ in $(seq 300); do
-        [ -s "job/$3/metrics.jsonl" ] && break
-        sleep 0.1
-    done
+    wait_for test -s "job/$3/metrics.jsonl"
     kill "-$1" $run
     ends "$3" "$2" && saved "job/$3"
 }

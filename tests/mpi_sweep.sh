@@ -48,17 +48,11 @@ nothing_again() { # a finished sweep is read, not run; even if the program has o
     sed -i '/router.bias_budget_gain/d' one/sweep.json && cp one/results.jsonl kept && sweep 2 one $grid >again && ! grep '^trial . of' again && cmp kept one/results.jsonl &&
         test ! -e one/.claims
 }
-until_there() { # a file, for half a minute
-    for _ in $(seq 3000); do
-        [ -e "$1" ] && break
-        sleep 0.01
-    done
-}
 killed() { # in the middle of a trial, past its first checkpoint, if the clock is kind; then it goes on
     local sweep_run
     "$caracal" sweep tiny.yaml --run.dir=killed $grid >killed.log 2>&1 &
     sweep_run=$!
-    until_there killed/trial-0003
+    wait_for test -e killed/trial-0003
     kill -9 "$sweep_run"
     wait "$sweep_run" 2>/dev/null
     [ -e killed/trial-0001/result.json ] && [ ! -e killed/results.jsonl ] && touch killed/.claims/5 && variant 2 killed
@@ -74,7 +68,7 @@ asked() { # to stop, as by a scheduler: exit code 75, and the same command goes 
     local sweep_run code
     "$caracal" sweep tiny.yaml --run.dir=asked $grid >asked.log 2>&1 &
     sweep_run=$!
-    until_there asked/trial-0002
+    wait_for test -e asked/trial-0002
     kill -TERM "$sweep_run"
     wait "$sweep_run"
     code=$?

@@ -79,11 +79,8 @@ every_dataset() { # h5dump, which has nothing of this program but the filter plu
 check "h5dump reads every dataset" every_dataset base/checkpoints/step-00000006
 refuses "which needs the plugin" 1 "unable to print data" every_dataset base/checkpoints/step-00000006 /nonexistent
 
-under_way() { # log: waits until the first step is told, for ten seconds at most
-    for _ in $(seq 100); do
-        sleep 0.1
-        grep -q '^step' "$1" && break
-    done
+under_way() { # log: waits until the first step is told
+    wait_for grep -q '^step' "$1"
 }
 interrupted() { # SIGINT: out at once, with a word about what is safe
     "$caracal" train tiny.yaml --run.dir=interrupted --train.steps=100000 --checkpoint.every=0 >interrupted.log 2>&1 &

@@ -4,6 +4,7 @@
 set -u
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 caracal=$(cd "$top" && cd "${CARACAL_BUILD:-build}" && pwd)/caracal
+. "$top/tests/wait_for.sh"
 out=$(mktemp -d)
 trap 'code=$?; kill $(jobs -p) 2>/dev/null; [ -e "$out/failed" ] && code=1; rm -rf "$out"; exit $code' EXIT
 cd "$out" || exit 2
