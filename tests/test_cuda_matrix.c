@@ -141,6 +141,27 @@ static void test_large_products(void **state) {
     }
 }
 
+/* Fragments of operands are read from all banks of shared memory at a time. */
+static void test_banks(void **state) {
+    (void)state;
+    kernels k = open_cuda(DTYPE_BF16);
+    bench b = new_bench();
+    emulate_figures_reset();
+    attend(&k, &b, (attention_shape){1, 140, 1, 128, 64, 128, 0});
+    attend(&k, &b, (attention_shape){1, 140, 1, 64, 32, 64, 0});
+    begin_case(&b, &k, base_seed);
+    real *a = values(&b, 140 * 300), *w = values(&b, 300 * 300), *c = values(&b, 140 * 300);
+    const segment s[] = {{0, 140, 0}};
+    k.grouped_gemm(k.ctx, GEMM_NT, 1, s, 300, 300, c, a, w, 0);
+    k.grouped_gemm(k.ctx, GEMM_NN, 1, s, 300, 300, c, a, w, 0);
+    k.grouped_gemm_dw(k.ctx, 1, s, 300, 300, w, 0, a, c);
+    settle(&k);
+    if (emulate_figures()->what) assert_true(emulate_times("ldmatrix") > 0); /* not on a device */
+    assert_int_equal(emulate_times("conflict of banks"), 0);
+    block_free(b.block);
+    kernels_close(&k);
+}
+
 /* ---- bits ---- */
 
 static void test_same_bits_in_any_order(void **state) {
@@ -396,6 +417,7 @@ int main(void) {
         cmocka_unit_test(test_bf16_against_ref),
         cmocka_unit_test(test_head_widths),
         cmocka_unit_test(test_large_products),
+        cmocka_unit_test(test_banks),
         cmocka_unit_test(test_same_bits_in_any_order),
         cmocka_unit_test(test_float_products_are_the_cpus),
         cmocka_unit_test(test_past),

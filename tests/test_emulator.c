@@ -93,12 +93,21 @@ static void test_faults(void **state) {
     expect_fault(OUTSIDE_COPY, "an asynchronous copy");
 }
 
+static void test_conflicts(void **state) {
+    (void)state;
+    float out[WRONG_OUT];
+    emulate_figures_reset();
+    run_in(EMULATE_FORWARD, BANKS_APART, out);
+    assert_int_equal(emulate_times("ldmatrix"), 3 * 2); /* blocks, warps */
+    assert_int_equal(emulate_times("conflict of banks"), 0);
+    run_in(EMULATE_FORWARD, BANKS_SHARED, out);
+    assert_int_equal(emulate_times("conflict of banks"), 3 * 2 * 4);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_right),
-        cmocka_unit_test(test_races),
-        cmocka_unit_test(test_poison),
-        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_right),  cmocka_unit_test(test_races),     cmocka_unit_test(test_poison),
+        cmocka_unit_test(test_faults), cmocka_unit_test(test_conflicts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

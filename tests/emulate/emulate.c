@@ -193,6 +193,12 @@ const emulate_figure *emulate_figures(void) {
     return machine.figure;
 }
 
+int64_t emulate_times(const char *what) {
+    for (const emulate_figure *f = machine.figure; f->what; f++)
+        if (!strcmp(f->what, what)) return f->times;
+    return 0;
+}
+
 void emulate_figures_reset(void) {
     memset(machine.figure, 0, sizeof machine.figure);
 }

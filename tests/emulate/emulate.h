@@ -32,8 +32,9 @@ extern emulate_index threadIdx, blockIdx, blockDim, gridDim;
 typedef enum { EMULATE_FORWARD, EMULATE_REVERSED, EMULATE_SHUFFLED } emulate_order;
 void emulate_set_order(emulate_order order, uint64_t seed);
 
-/* How often the device was given what: kernels, "copy", "set", "product of cublasLt", ...; in the order of
- * their first times, ended by one without a name. */
+/* How often the device was given what: kernels by file and name, "copy", "set", "product of cublasLt"; and
+ * what happened in kernels: "ldmatrix", "conflict of banks" of its reads.  In the order of their first times,
+ * ended by one without a name. */
 typedef struct emulate_figure {
     const char *what;
     int64_t times;
@@ -41,6 +42,7 @@ typedef struct emulate_figure {
 void emulate_count(const char *what);
 const emulate_figure *emulate_figures(void);
 void emulate_figures_reset(void);
+int64_t emulate_times(const char *what);
 
 /* Runs body(argument) once for every thread of every block.  asked: more than 48 KiB of shared memory were
  * asked for. */

@@ -23,10 +23,25 @@ static inline uint16_t emulate_matrix_element(const unsigned char *rows, unsigne
     memcpy(&row, rows + (m * 8 + r) * EMULATE_SLOT, sizeof row);
     return row[e];
 }
+/* The eight rows of each matrix are read at a time: from all 32 banks, if no two begin in the same ones. */
+static inline void emulate_count_conflicts(const unsigned char *rows) {
+    for (unsigned m = 0; m < 4; m++) {
+        unsigned banks = 0;
+        for (unsigned r = 0; r < 8; r++) {
+            uintptr_t row;
+            memcpy(&row, rows + (m * 8 + r) * EMULATE_SLOT, sizeof row);
+            banks |= 1u << row % 128 / 16;
+        }
+        if (banks != 0xff) emulate_count("conflict of banks");
+    }
+    emulate_count("ldmatrix");
+}
+
 static inline void emulate_load_matrix4(uint32_t r[4], const void *row, bool transposed, int line) {
     if ((uintptr_t)row % 16) emulate_bad("ldmatrix of a row that is not aligned to 16 bytes");
     const unsigned char *rows = emulate_exchange(0xffffffffu, &row, sizeof row, __FILE__, line);
     unsigned g = emulate_lane() / 4, t = emulate_lane() % 4;
+    if (emulate_lane() == 0) emulate_count_conflicts(rows);
     for (unsigned m = 0; m < 4; m++) {
         uint32_t lo = transposed ? emulate_matrix_element(rows, m, 2 * t, g)
                                  : emulate_matrix_element(rows, m, g, 2 * t);

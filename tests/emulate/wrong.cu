@@ -31,6 +31,13 @@ static __global__ void wrong_kernel_of(wrong_kernel which, float *out, const flo
         else __syncthreads();
         return;
     }
+    if (which == BANKS_SHARED || which == BANKS_APART) { /* rows of 128 bytes, and of 144 */
+        SHARED(float, rows, [8 * 36]);
+        uint32_t r[4];
+        load_matrix4(r, &rows[t % 8 * (which == BANKS_SHARED ? 32 : 36)]);
+        out[t] = (float)(r[0] & 1);
+        return;
+    }
     x[t] = (float)t;
     if (which != NO_BARRIER) __syncthreads();
     float mine = x[THREADS - 1 - t];

@@ -19,6 +19,8 @@ typedef enum {
     TOO_MUCH_SHARED,  /* 228 KiB */
     UNASKED_SHARED,   /* 32 KiB that the launch brings and 17 of the kernel's own */
     OUTSIDE_COPY,     /* an asynchronous copy to an address that is not aligned */
+    BANKS_SHARED,     /* ldmatrix of rows that lie in the same banks */
+    BANKS_APART,      /* not wrong: of rows that do not */
     WRONGS
 } wrong_kernel;
 
