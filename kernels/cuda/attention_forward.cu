@@ -1,6 +1,8 @@
 /* Attention forward on tensor cores: a running softmax over blocks of keys (Dao, "FlashAttention-2").  A
  * block has QUERIES rows of one head, 64 to a group of warps; their q stays in registers, blocks of keys and
- * values come through two places in shared memory. */
+ * values come through two places in shared memory each.  So that tensor cores have work during a softmax, the
+ * next block's scores are multiplied beside it (AHEAD 1; Shah and others, "FlashAttention-3"), or, where
+ * heads are small, a second block of the launch has room beside the first. */
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/math.cuh"
 
@@ -68,11 +70,21 @@ static __device__ __forceinline__ void mask(float (&score)[KEYS / 8][4], int key
         }
 }
 
-template <int QK, int V>
-static __global__ void __launch_bounds__(THREADS, 1) forward_kernel(attention_call p, float *o, float *lse) {
-    constexpr int K_BYTES = tile_bytes(KEYS, QK), PLACE = K_BYTES + tile_bytes(KEYS, V);
+static __device__ __forceinline__ void copy_scores(float (&to)[KEYS / 8][4],
+                                                   const float (&from)[KEYS / 8][4]) {
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) to[j][i] = from[j][i];
+}
+
+template <int QK, int V, int AHEAD>
+static __global__ void __launch_bounds__(THREADS, AHEAD ? 1 : 2)
+    forward_kernel(attention_call p, float *o, float *lse) {
+    constexpr int K_BYTES = tile_bytes(KEYS, QK), V_BYTES = tile_bytes(KEYS, V);
     DYNAMIC_SHARED(char, shared);
-    char *q_tile = tile_memory(shared), *places = q_tile + tile_bytes(QUERIES, QK);
+    char *q_tile = tile_memory(shared), *k_places = q_tile + tile_bytes(QUERIES, QK),
+         *v_places = k_places + PLACES * K_BYTES;
     const attention_shape s = p.s;
     int64_t b = blockIdx.z, h = blockIdx.y, head = b * s.heads + h, keys = keys_of(s);
     int64_t query =
@@ -82,18 +94,27 @@ static __global__ void __launch_bounds__(THREADS, 1) forward_kernel(attention_ca
 
     load_rows<QUERIES, QK, THREADS>(q_tile, p.x.q + head * s.seq * p.x.ld_qk, p.x.ld_qk, query, s.seq);
     int64_t first_block = first_key_of(p, b, query) / KEYS, end_block = (s.past + last) / KEYS + 1;
-    auto fill = [&](int64_t block) {
-        char *to = places + block % PLACES * PLACE;
-        if (block < end_block) {
-            load_rows<KEYS, QK, THREADS>(to, k, p.x.ld_qk, block * KEYS, keys);
-            load_rows<KEYS, V, THREADS>(to + K_BYTES, v, p.x.ld_v, block * KEYS, keys);
-        }
+    auto keys_of_block = [&](int64_t block) { return k_places + block % PLACES * K_BYTES; };
+    auto values_of_block = [&](int64_t block) { return v_places + block % PLACES * V_BYTES; };
+    auto fill_keys = [&](int64_t block) {
+        if (block < end_block)
+            load_rows<KEYS, QK, THREADS>(keys_of_block(block), k, p.x.ld_qk, block * KEYS, keys);
+    };
+    auto fill_values = [&](int64_t block) {
+        if (block < end_block)
+            load_rows<KEYS, V, THREADS>(values_of_block(block), v, p.x.ld_v, block * KEYS, keys);
         copy_async_commit();
     };
-    fill(first_block); /* with q */
-    copy_async_wait<0>();
-    tile_filled();
-    __syncthreads();
+    auto all_filled = [&] {
+        copy_async_wait<0>();
+        tile_filled();
+        __syncthreads();
+    };
+    fill_keys(first_block);
+    copy_async_commit(); /* with q */
+    all_filled();
+    if (AHEAD) fill_keys(first_block + 1);
+    fill_values(first_block);
     uint32_t q[QK / 16][4];
     int position[2], first[2];
 #pragma unroll
@@ -110,28 +131,41 @@ static __global__ void __launch_bounds__(THREADS, 1) forward_kernel(attention_ca
     int64_t group_seen = s.past + group, group_first = first_key_of(p, b, min(group + GROUP_ROWS, s.seq) - 1);
 
     running<V> r = {{}, {-FLT_MAX, -FLT_MAX}, {}};
+    float scores[1][KEYS / 8][4] = {}, (&score)[KEYS / 8][4] = scores[0];
+    if (AHEAD && group < s.seq) {
+        products_begin(scores, q);
+        fragment_product_start<KEYS, ALONG_K>(scores, q, keys_of_block(first_block), panel_bytes(KEYS));
+        products_wait<0>(scores, q);
+    }
     for (int64_t block = first_block; block < end_block; block++) {
         int64_t key = block * KEYS;
-        fill(block + 1);
-        char *keys_at = places + block % PLACES * PLACE;
-        if (group < s.seq && key <= group_last) {
-            float scores[1][KEYS / 8][4] = {}, (&score)[KEYS / 8][4] = scores[0];
-            products_begin(scores, q);
-            fragment_product_start<KEYS, ALONG_K>(scores, q, keys_at, panel_bytes(KEYS));
-            products_wait<0>(scores, q);
-            if (key + KEYS - 1 > group_seen || key < group_first) mask(score, (int)key, position, first);
-            softmax(score, r, p.scale * LOG2_E);
-            uint32_t weight[KEYS / 16][4];
+        all_filled(); /* these keys and values, or, ahead, the next keys; the values before are read */
+        fill_keys(block + 1 + AHEAD);
+        fill_values(block + 1);
+        if (group >= s.seq || key > group_last) continue;
+        /* ahead, behind the last block that the group sees, of keys that do not matter */
+        float next[1][KEYS / 8][4] = {};
+        products_begin(next, q);
+        fragment_product_start<KEYS, ALONG_K>(next, q, keys_of_block(block + AHEAD), panel_bytes(KEYS));
+        if (!AHEAD) {
+            products_wait<0>(next, q);
+            copy_scores(score, next[0]);
+        }
+        if (key + KEYS - 1 > group_seen || key < group_first) mask(score, (int)key, position, first);
+        softmax(score, r, p.scale * LOG2_E);
+        uint32_t weight[KEYS / 16][4];
 #pragma unroll
-            for (int t = 0; t < KEYS / 16; t++) fragment_of_result(weight[t], score, t);
-            products_begin(r.out, weight);
-            fragment_product_start<V, ACROSS_K>(r.out, weight, keys_at + K_BYTES, panel_bytes(KEYS));
+        for (int t = 0; t < KEYS / 16; t++) fragment_of_result(weight[t], score, t);
+        products_begin(r.out, weight);
+        fragment_product_start<V, ACROSS_K>(r.out, weight, values_of_block(block), panel_bytes(KEYS));
+        if constexpr (AHEAD) {
+            products_wait<0>(next, q, r.out, weight);
+            copy_scores(score, next[0]);
+        } else {
             products_wait<0>(r.out, weight);
         }
-        copy_async_wait<0>();
-        tile_filled();
-        __syncthreads(); /* the next block is there, and this one is read */
     }
+    copy_async_wait<0>();
 
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -153,7 +187,7 @@ static __global__ void __launch_bounds__(THREADS, 1) forward_kernel(attention_ca
 template <int QK, int V> static void run(kernel_context *ctx, const attention_call *p, float *o, float *lse) {
     constexpr int SHARED_BYTES =
         TILE_ALIGNMENT + tile_bytes(QUERIES, QK) + PLACES * (tile_bytes(KEYS, QK) + tile_bytes(KEYS, V));
-    LAUNCH((forward_kernel<QK, V>),
+    LAUNCH((forward_kernel<QK, V, (QK > 96)>),
            dim3((unsigned)divide_up(p->s.seq, QUERIES), (unsigned)p->s.heads, (unsigned)p->s.batch), THREADS,
            SHARED_BYTES, ctx->stream, *p, o, lse);
 }
