@@ -29,25 +29,27 @@ static int32_t first_of(int64_t n, const float *x, float value) {
     return 0; /* a row of NaN */
 }
 
-/* Sum of exp(x - top), in double lanes: a vocabulary is long. */
-static double sum_exp(int64_t n, const float *x, float top) {
-    vd sum = vd_zero();
-    for (int64_t c = 0; c < n; c += LANES) {
-        vf e = vf_exp(vf_sub(vf_load_n(x + c, n - c), vf_set1(top)));
-        sum = vd_add(sum, vd_from(masked(e, n - c, vf_zero())));
-    }
-    return vd_sum(sum);
-}
+/* Elements between which sum_exp changes from exponentials to their sum: they are still in the cache, and the
+ * processor has not to find room for the exponentials' long chains among the sum's conversions. */
+enum { PIECE = 512 };
 
-/* The same, leaving exp(x - top) in x.  It asks for the row behind x meanwhile, so that memory works while
- * this computes. */
-static double sum_exp_in_place(int64_t n, float *x, float top) {
+/* Sum of exp(x - top), or of exp(|x| - top), in double lanes: a vocabulary is long.  Leaves the exponentials
+ * in e [n], which may be x itself, or the last ones in e [PIECE] where they are not kept.  It asks for next
+ * [n], and for then [n] if that is not NULL, meanwhile, so that memory works while this computes. */
+VEC double sum_exp(int64_t n, float *e, int keep, const float *x, int absolute, float top, const float *next,
+                   const float *then) {
     vd sum = vd_zero();
-    for (int64_t c = 0; c < n; c += LANES) {
-        vf_fetch(x + n + c);
-        vf e = vf_exp(vf_sub(vf_load_n(x + c, n - c), vf_set1(top)));
-        vf_store_n(x + c, e, n - c);
-        sum = vd_add(sum, vd_from(masked(e, n - c, vf_zero())));
+    for (int64_t start = 0; start < n; start += PIECE) {
+        const int64_t end = n - start < PIECE ? n : start + PIECE;
+        float *piece = keep ? e + start : e;
+        for (int64_t c = start; c < end; c += LANES) {
+            vf_fetch(next + c);
+            if (then) vf_fetch(then + c);
+            const vf v = vf_load_n(x + c, end - c);
+            vf_store_n(piece + c - start, vf_exp(vf_sub(absolute ? vf_abs(v) : v, vf_set1(top))), end - c);
+        }
+        for (int64_t c = 0; c < end - start; c += LANES)
+            sum = vd_add(sum, vd_from(vf_load_n(piece + c, end - start - c)));
     }
     return vd_sum(sum);
 }
@@ -69,7 +71,8 @@ void CPU_(cross_entropy)(kernel_context *ctx, int64_t rows, int64_t vocab, doubl
         loss[r] = 0;
         if (counted) {
             double wanted = z[target];
-            double sum = scale != 0 ? sum_exp_in_place(vocab, z, top) : sum_exp(vocab, z, top);
+            float dropped[PIECE];
+            double sum = sum_exp(vocab, scale != 0 ? z : dropped, scale != 0, z, 0, top, z + vocab, NULL);
             loss[r] = (float)(top - wanted + fixed_log(sum));
             if (scale == 0) continue;
             double p = z[target] / sum;
@@ -81,40 +84,51 @@ void CPU_(cross_entropy)(kernel_context *ctx, int64_t rows, int64_t vocab, doubl
     }
 }
 
+/* Returns the largest |x|; *sum_sq = sum x^2. */
+VEC float look_at(int64_t h, const float *x, float *sum_sq) {
+    vf squares = vf_zero(), top = vf_zero();
+    for (int64_t c = 0; c < h; c += LANES) {
+        vf v = vf_load_n(x + c, h - c);
+        squares = vf_fma(v, v, squares);
+        top = vf_max(top, vf_abs(v));
+    }
+    *sum_sq = vf_sum(squares);
+    return vf_max_lane(top);
+}
+
+/* dx += factor * e * sign(x) */
+VEC void add_signed(int64_t h, float *dx, float factor, const float *e, const float *x) {
+    const vf zero = vf_zero();
+    for (int64_t c = 0; c < h; c += LANES) {
+        vf v = vf_load_n(x + c, h - c), d = vf_mul(vf_set1(factor), vf_load_n(e + c, h - c));
+        d = vf_select(vf_less(v, zero), vf_sub(zero, d), vf_select(vf_equal(v, zero), zero, d));
+        vf_store_n(dx + c, vf_add(vf_load_n(dx + c, h - c), d), h - c);
+    }
+}
+
+/* Rows whose steps are done side by side: each step of a row waits for the one before it, down to its last
+ * lane. */
+enum { SIDE_BY_SIDE = 4 };
+
 void CPU_(hidden_z)(kernel_context *ctx, int64_t rows, int64_t h, double scale, float *loss, float *sum_sq,
                     float *max_abs, float *dx, const float *x) {
-    REQUIRE(h * (int64_t)sizeof(float) <= THREAD_SCRATCH);
+    const int64_t most = (AHEAD + h - 1) / h, abreast = most < SIDE_BY_SIDE ? most : SIDE_BY_SIDE;
+    REQUIRE(abreast * h * (int64_t)sizeof(float) <= THREAD_SCRATCH);
 #pragma omp parallel for num_threads(threads_for(ctx, rows *h)) schedule(static)
-    for (int64_t r = 0; r < rows; r++) {
-        const float *z = x + r * h;
-        float *e_H = thread_scratch(ctx); /* exp(|z| - top) */
-        vf squares = vf_zero(), top = vf_zero();
-        for (int64_t c = 0; c < h; c += LANES) {
-            vf v = vf_load_n(z + c, h - c);
-            squares = vf_fma(v, v, squares);
-            top = vf_max(top, vf_abs(v));
-        }
-        sum_sq[r] = vf_sum(squares);
-        max_abs[r] = vf_max_lane(top);
-        top = vf_set1(max_abs[r]);
-        vd sum = vd_zero();
-        for (int64_t c = 0; c < h; c += LANES) {
-            vf_fetch(z + c + AHEAD);
-            if (dx) vf_fetch(dx + r * h + c + AHEAD);
-            vf e = vf_exp(vf_sub(vf_abs(vf_load_n(z + c, h - c)), top));
-            vf_store_n(e_H + c, e, h - c);
-            sum = vd_add(sum, vd_from(masked(e, h - c, vf_zero())));
-        }
-        double total = vd_sum(sum), lse = max_abs[r] + fixed_log(total);
-        loss[r] = (float)(lse * lse);
-        if (!dx) continue;
-        /* d loss / dx = 2 lse softmax(|x|) sign(x) */
-        vf factor = vf_set1((float)(scale * 2 * lse / total)), zero = vf_zero();
-        for (int64_t c = 0; c < h; c += LANES) {
-            vf v = vf_load_n(z + c, h - c), d = vf_mul(factor, vf_load_n(e_H + c, h - c));
-            d = vf_select(vf_less(v, zero), vf_sub(zero, d), vf_select(vf_equal(v, zero), zero, d));
-            float *dx_c = dx + r * h + c;
-            vf_store_n(dx_c, vf_add(vf_load_n(dx_c, h - c), d), h - c);
+    for (int64_t first = 0; first < rows; first += abreast) {
+        const int64_t end = rows - first < abreast ? rows : first + abreast;
+        float *e = thread_scratch(ctx); /* [abreast, h] */
+        double sum[SIDE_BY_SIDE];
+        for (int64_t r = first; r < end; r++) max_abs[r] = look_at(h, x + r * h, sum_sq + r);
+        for (int64_t r = first; r < end; r++)
+            sum[r - first] = sum_exp(h, e + (r - first) * h, 1, x + r * h, 1, max_abs[r],
+                                     x + (r + abreast) * h, dx ? dx + (r + abreast) * h : NULL);
+        for (int64_t r = first; r < end; r++) {
+            const double lse = max_abs[r] + fixed_log(sum[r - first]);
+            loss[r] = (float)(lse * lse);
+            /* d loss / dx = 2 lse softmax(|x|) sign(x) */
+            const float factor = (float)(scale * 2 * lse / sum[r - first]);
+            if (dx) add_signed(h, dx + r * h, factor, e + (r - first) * h, x + r * h);
         }
     }
 }
