@@ -174,6 +174,7 @@ int bpe_train(bpe *out, const piece_table *pieces, const int64_t *count, int64_t
     if (done == merges) return 0;
     return error_set(
         e, EXIT_USAGE,
-        "the corpus is too small for a vocabulary of %lld: at %lld no pair of tokens occurs twice",
+        "the corpus is too small for a vocabulary of %lld: at %lld no pair of tokens occurs twice; so many "
+        "are the most, or more text is needed",
         (long long)vocab_size, (long long)done + BPE_FIRST_MERGED_ID);
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "launch/memory.h"
@@ -11,8 +12,21 @@ static int failed(const char *path, error *e) {
     return error_set(e, EXIT_IO, "cannot write %s: %s", path, strerror(errno));
 }
 
+/* Makes the directories above a file, as far as they are missing; what cannot be made is missed when the file
+ * is opened. */
+static void make_above(const char *path) {
+    char *above = mem_string(path);
+    for (char *slash = strchr(above + 1, '/'); *path && slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        mkdir(above, 0777);
+        *slash = '/';
+    }
+    mem_free(above);
+}
+
 int output_open(output *o, const char *path, error *e) {
     size_t n = strlen(path);
+    make_above(path);
     *o = (output){.path = mem_string(path), .temporary = mem_alloc(n + sizeof ".tmp", "a file name")};
     memcpy(o->temporary, path, n);
     memcpy(o->temporary + n, ".tmp", sizeof ".tmp");

@@ -16,7 +16,7 @@ typedef struct output {
 
 /* Every function that fails returns EXIT_IO and names the file and the reason; the caller then calls
  * output_discard. */
-int output_open(output *o, const char *path, error *e);
+int output_open(output *o, const char *path, error *e); /* makes directories that are missing above it */
 /* A failure is kept for output_finish. */
 void output_write(output *o, const void *data, size_t bytes);
 /* All bytes are on the disk, still under the temporary name. */

@@ -1,18 +1,42 @@
 #include "launch/memory.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "launch/error.h"
 
-enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20, LARGE = 64 << 20 };
 
 static size_t round_up(size_t bytes) {
     return (bytes + 63) & ~(size_t)63;
 }
 
+size_t mem_left(void) {
+    char line[128];
+    size_t left = 0, kib;
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %zu kB", &kib) == 1 || sscanf(line, "SwapFree: %zu kB", &kib) == 1)
+            left += kib << 10;
+    if (f) fclose(f);
+    return left ? left : SIZE_MAX;
+}
+
+/* The system promises more than it has, and kills whoever takes it at its word: large pieces, which are
+ * touched at once, are asked for only where there is room. */
+static void want(size_t bytes, const char *what) {
+    size_t left = bytes < LARGE ? SIZE_MAX : mem_left();
+    if (bytes > left)
+        FAULT(EXIT_NO_MEMORY,
+              "out of memory: this host has %zu MiB left of the %zu MiB that are needed for %s; `caracal "
+              "plan CONFIG` tells what a model needs",
+              left >> 20, bytes >> 20, what);
+}
+
 void *mem_alloc(size_t bytes, const char *what) {
+    want(bytes, what);
     size_t size = round_up(bytes ? bytes : 1);
     void *p = size < bytes ? NULL : aligned_alloc(64, size);
     if (!p) FAULT(EXIT_NO_MEMORY, "out of memory: %zu bytes for %s", bytes, what);
@@ -20,6 +44,7 @@ void *mem_alloc(size_t bytes, const char *what) {
 }
 
 void *mem_alloc_pages(size_t bytes, const char *what) {
+    want(bytes, what);
     size_t page = bytes < 4 * HUGE_PAGE ? PAGE : HUGE_PAGE, size = (bytes + page - 1) / page * page;
     void *p = size < bytes ? NULL : aligned_alloc(page, size ? size : page);
     if (!p) FAULT(EXIT_NO_MEMORY, "out of memory: %zu MiB for %s", bytes >> 20, what);
@@ -49,6 +74,7 @@ arena arena_measure(const char *name) {
 arena arena_create(const char *name, size_t bytes) {
     arena a = {.name = name, .size = round_up(bytes)};
     if (!a.size) return a;
+    want(a.size, name);
     void *p = mmap(NULL, a.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         FAULT(EXIT_NO_MEMORY,

@@ -3,7 +3,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -39,6 +42,27 @@ static model_config_all config(double slack, int recompute) {
                              .rope_theta = 1e4,
                              .recompute = recompute};
     return c;
+}
+
+/* A model that is too large for the host is told so; nobody is killed for it. */
+static void test_more_than_there_is(void **state) {
+    (void)state;
+    int said[2], status;
+    char text[400] = "";
+    assert_int_equal(pipe(said), 0);
+    pid_t child = fork();
+    if (!child) {
+        setrlimit(RLIMIT_AS, &(struct rlimit){(rlim_t)1 << 32, (rlim_t)1 << 32}); /* whatever happens */
+        dup2(said[1], STDERR_FILENO);
+        mem_alloc_pages(mem_left() + ((size_t)8 << 30), "weights");
+        _exit(0);
+    }
+    close(said[1]);
+    assert_true(read(said[0], text, sizeof text - 1) > 0);
+    close(said[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(WEXITSTATUS(status), EXIT_NO_MEMORY);
+    assert_non_null(strstr(text, "MiB that are needed for weights"));
 }
 
 static size_t resident(const arena *a) {
@@ -81,6 +105,7 @@ static void test_announced_is_touched(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_announced_is_touched)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_more_than_there_is),
+                                       cmocka_unit_test(test_announced_is_touched)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -326,8 +326,13 @@ static int same_ranks(const state *s, const ckpt *k, const json_t *about, error 
 int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e) {
     const json_t *about = ckpt_state(k);
     const char *tokenizer = json_string_value(json_object_get(about, "tokenizer_digest"));
-    if (config_compare(s->run, json_object_get(about, "config"), integer(about, "step"), e))
-        return error_within(e, "cannot resume from %s", ckpt_path(k));
+    error why;
+    if (config_compare(s->run, json_object_get(about, "config"), integer(about, "step"), &why))
+        return error_set(
+            e, why.code,
+            "cannot resume from %s: %s; another run.dir begins anew, and --init-from=CKPT takes the "
+            "weights along",
+            ckpt_path(k), why.text);
     if (!tokenizer || strcmp(tokenizer, tokenizer_digest))
         return error_set(e, EXIT_USAGE,
                          "cannot resume from %s: it was trained with another tokenizer than %s", ckpt_path(k),
