@@ -10,36 +10,36 @@
 #define ISA avx2
 #include "kernels/cpu/attention.h"
 
-static gemm_grid grid_of(kernels_dtype dtype, int threads, gemm_form form, int64_t m, int64_t n, int held) {
+static void assert_grid(int rows, int columns, kernels_dtype dtype, int threads, gemm_form form, int64_t m,
+                        int64_t n, int64_t k, int held) {
     const kernel_context ctx = {.threads = threads, .dtype = dtype};
-    return CPU_(gemm_grid_for)(&ctx, threads, form, m, n, held);
-}
-
-static void assert_grid(gemm_grid g, int rows, int columns) {
+    const gemm_grid g = CPU_(gemm_grid_for)(&ctx, threads, form, m, n, k, held);
     assert_int_equal(g.rows, rows);
     assert_int_equal(g.columns, columns);
 }
 
 static void layers_are_shared_by_rows(void **unused) {
     (void)unused;
-    assert_grid(grid_of(DTYPE_FLOAT32, 2, GEMM_NT, 512, 1024, 0), 2, 1);
-    assert_grid(grid_of(DTYPE_FLOAT32, 2, GEMM_NN, 512, 256, 0), 2, 1);
-    assert_grid(grid_of(DTYPE_FLOAT32, 4, GEMM_NN, 512, 256, 0), 4, 1);
-    assert_grid(grid_of(DTYPE_BF16, 2, GEMM_NT, 512, 1024, 1), 2, 1);
+    assert_grid(2, 1, DTYPE_FLOAT32, 2, GEMM_NT, 512, 1024, 256, 0);
+    assert_grid(2, 1, DTYPE_FLOAT32, 2, GEMM_NN, 512, 256, 1024, 0);
+    assert_grid(4, 1, DTYPE_FLOAT32, 4, GEMM_NN, 512, 256, 256, 0);
+    assert_grid(2, 1, DTYPE_BF16, 2, GEMM_NT, 512, 1024, 256, 1);
 }
 
-static void few_rows_and_weight_gradients_pack_least(void **unused) {
+static void others_pack_least(void **unused) {
     (void)unused;
-    assert_grid(grid_of(DTYPE_FLOAT32, 2, GEMM_NT, 128, 8192, 0), 1, 2); /* the head */
-    assert_grid(grid_of(DTYPE_FLOAT32, 8, GEMM_NT, 512, 1024, 0), 1, 8);
-    assert_grid(grid_of(DTYPE_FLOAT32, 2, GEMM_TN, 1024, 256, 0), 1, 2);
-    assert_grid(grid_of(DTYPE_BF16, 2, GEMM_NT, 256, 8192, 0), 1, 2);
+    assert_grid(1, 2, DTYPE_FLOAT32, 2, GEMM_NT, 128, 8192, 256, 0); /* few rows: the head */
+    assert_grid(1, 8, DTYPE_FLOAT32, 8, GEMM_NT, 512, 1024, 256, 0);
+    assert_grid(1, 2, DTYPE_FLOAT32, 2, GEMM_NN, 512, 256, 1025, 0); /* more than its own cache holds */
+    assert_grid(1, 2, DTYPE_FLOAT32, 2, GEMM_NT, 4096, 768, 768, 0);
+    assert_grid(1, 2, DTYPE_FLOAT32, 2, GEMM_TN, 1024, 256, 512, 0);
+    assert_grid(1, 2, DTYPE_BF16, 2, GEMM_NT, 256, 8192, 256, 0);
 }
 
 static void no_part_is_larger_than_it_must_be(void **unused) {
     (void)unused;
-    assert_grid(grid_of(DTYPE_FLOAT32, 2, GEMM_NN, 513, 256, 0), 1, 2);
-    assert_grid(grid_of(DTYPE_FLOAT32, 2, GEMM_NT, 64, GEMM_LANES, 0), 2, 1);
+    assert_grid(1, 2, DTYPE_FLOAT32, 2, GEMM_NN, 513, 256, 256, 0);
+    assert_grid(2, 1, DTYPE_FLOAT32, 2, GEMM_NT, 64, GEMM_LANES, 256, 0);
 }
 
 enum { THREADS = 3, HEADS = 8, PIECES = 2 };
@@ -82,7 +82,7 @@ static void more_threads_than_heads(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layers_are_shared_by_rows),
-        cmocka_unit_test(few_rows_and_weight_gradients_pack_least),
+        cmocka_unit_test(others_pack_least),
         cmocka_unit_test(no_part_is_larger_than_it_must_be),
         cmocka_unit_test(a_thread_begins_with_its_own_heads),
         cmocka_unit_test(more_threads_than_heads),

@@ -269,7 +269,7 @@ static void on_threads(kernel_context *ctx, gemm_on_thread *product, const gemm_
         product(thread_scratch(ctx), g, NULL);
         return;
     }
-    const gemm_grid grid = CPU_(gemm_grid_for)(ctx, threads, g->form, g->m, g->n, g->held != NULL);
+    const gemm_grid grid = CPU_(gemm_grid_for)(ctx, threads, g->form, g->m, g->n, g->k, g->held != NULL);
     const int parts = grid.rows * grid.columns;
     for (int part = 0; balanced && part < parts; part++) {
         const gemm_problem one = CPU_(gemm_part)(g, grid, part);

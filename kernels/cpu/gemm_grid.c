@@ -4,6 +4,7 @@
 enum {
     PARALLEL_PRODUCT = 1 << 18, /* multiply-adds below which threads cost more than they save */
     MANY_ROWS = 128,            /* as many that packing B once for each thread costs little */
+    OWN_CACHE = 1 << 18,        /* floats that a core has near it */
 };
 
 int CPU_(gemm_threads)(const kernel_context *ctx, int64_t m, int64_t n, int64_t k) {
@@ -19,12 +20,17 @@ static int64_t packed_by(const kernel_context *ctx, int64_t height, int64_t widt
     return (ctx->dtype == DTYPE_BF16 ? height : 0) + (held ? 0 : width);
 }
 
-/* The grid whose largest part is smallest.  Of equal ones, where each thread can have many rows of a layer's
- * output, the one with most of them: all other operations share out rows, too, so that a thread finds what it
- * wrote in its own cache, and only weights in another's.  Otherwise the one whose parts pack least. */
+/* Does a thread find rows of A that it wrote before in its own cache? All other operations share out rows. */
+static int rows_at_hand(const kernel_context *ctx, int threads, gemm_form form, int64_t m, int64_t k) {
+    return ctx->dtype == DTYPE_FLOAT32 && form != GEMM_TN && m >= threads * MANY_ROWS &&
+           m / threads * k <= OWN_CACHE;
+}
+
+/* The grid whose largest part is smallest.  Of equal ones the one with most rows of parts where rows are at
+ * hand, so that only weights come from another's cache, and otherwise the one whose parts pack least. */
 gemm_grid CPU_(gemm_grid_for)(const kernel_context *ctx, int threads, gemm_form form, int64_t m, int64_t n,
-                              int held) {
-    const int by_rows = ctx->dtype == DTYPE_FLOAT32 && form != GEMM_TN && m >= threads * MANY_ROWS;
+                              int64_t k, int held) {
+    const int by_rows = rows_at_hand(ctx, threads, form, m, k);
     gemm_grid best = {1, threads};
     int64_t best_size = INT64_MAX, best_cost = 0;
     for (int rows = 1; rows <= threads; rows++) {

@@ -123,7 +123,7 @@ typedef struct gemm_grid {
 int CPU_(gemm_threads)(const kernel_context *ctx, int64_t m, int64_t n, int64_t k);
 /* held: B is packed already. */
 gemm_grid CPU_(gemm_grid_for)(const kernel_context *ctx, int threads, gemm_form form, int64_t m, int64_t n,
-                              int held);
+                              int64_t k, int held);
 /* Part `part` of the grid: rows and columns cut at boundaries that suit the tiles.  It may be empty. */
 gemm_problem CPU_(gemm_part)(const gemm_problem *whole, gemm_grid grid, int part);
 

@@ -112,7 +112,8 @@ static void grouped_run(kernel_context *ctx, const grouped_problem *q, int64_t r
     const int threads = CPU_(gemm_threads)(ctx, rows, q->common.n, inner);
     sharing w = {.grid = {1, 1}};
     if (!gradient) pack_weights(ctx, q);
-    if (threads > 1 && gradient) w.grid = CPU_(gemm_grid_for)(ctx, threads, GEMM_TN, inner, q->common.n, 0);
+    if (threads > 1 && gradient)
+        w.grid = CPU_(gemm_grid_for)(ctx, threads, GEMM_TN, inner, q->common.n, rows, 0);
     else if (threads > 1) w = (sharing){{threads, 1}, rows, threads};
     const int parts = w.grid.rows * w.grid.columns;
     for (int part = 0; part < parts; part++) claims_open(ctx->claims + part, units_of(q));
