@@ -98,21 +98,28 @@ static region rows_region(const gemm_problem *g, const tiling *t, int64_t p, int
                     CACHE_LINE};
 }
 
-/* Sets t->b to the panel: where it is, if that will do, or packed. */
-static void take_panel(const gemm_problem *g, const panel_work *w, gemm_tile *t, float *panel, int packed) {
-    const int width = w->columns > GEMM_LANES ? PANEL : GEMM_LANES;
+static const float *panel_in_place(const gemm_problem *g, const panel_work *w) {
+    return g->b + (g->form == GEMM_NT ? w->j * g->ldb + w->p : w->p * g->ldb + w->j);
+}
+
+/* Sets t->b to the panel: where it is, if that will do, or packed.  Returns whether the first tile is to pack
+ * it. */
+static int take_panel(const gemm_problem *g, const panel_work *w, gemm_tile *t, float *panel, int packed) {
+    const int width = w->columns > GEMM_LANES ? PANEL : GEMM_LANES, whole = w->columns == width;
     const int64_t pack_rows = g->ldb % ALIASED ? PACK_ROWS : PACK_ROWS_ALIASED;
-    if (g->form != GEMM_NT && g->m <= pack_rows && w->columns == width) {
-        t->b = g->b + w->p * g->ldb + w->j;
-        t->b_step = g->ldb;
-        return;
-    }
     t->b = panel;
     t->b_step = width;
-    if (packed) return;
+    if (g->form != GEMM_NT && g->m <= pack_rows && whole) {
+        t->b = panel_in_place(g, w);
+        t->b_step = g->ldb;
+        return 0;
+    }
+    if (packed) return 0;
+    if (g->form == GEMM_NT ? w->fused : whole) return 1;
     if (g->form == GEMM_NT)
-        CPU_(pack_transposed)(panel, width, g->b + w->j * g->ldb + w->p, g->ldb, w->columns, w->k);
-    else CPU_(pack_columns)(panel, width, g->b + w->p * g->ldb + w->j, g->ldb, w->columns, w->k);
+        CPU_(pack_transposed)(panel, width, panel_in_place(g, w), g->ldb, w->columns, w->k);
+    else CPU_(pack_columns)(panel, width, panel_in_place(g, w), g->ldb, w->columns, w->k);
+    return 0;
 }
 
 void CPU_(gemm_edge_tile)(gemm_kernel *kernel, float *edge, gemm_tile t, int64_t rows, int64_t columns) {
@@ -135,30 +142,32 @@ static void panel_tiles(gemm_scratch *scratch, const gemm_problem *g, const tili
     gemm_tile t = {.k = w->k, .a_step = g->lda, .ldc = g->ldc};
     const float *d = w->p == 0 ? g->d : g->c;
     int64_t of_panel = 0, of_rows = 0; /* lines that were asked for */
-    take_panel(g, w, &t, panel, packed || w->fused);
+    const int first_packs = take_panel(g, w, &t, panel, packed);
     for (int64_t tile = w->begin; tile < w->end; tile++) {
         const int64_t i = tile_row(tiles, tile), rows = tile_row(tiles, tile + 1) - i;
+        const int vectors = w->columns > GEMM_LANES ? 2 : 1, packs = first_packs && tile == w->begin;
         t.a = g->a + (g->form == GEMM_TN ? w->p * g->lda + i : i * g->lda + w->p);
         t.c = g->c + i * g->ldc + w->j;
         t.d = d ? d + i * g->ldc + w->j : NULL;
-        const int fused = tile == 0 && w->fused;
+        const int fused = packs && g->form == GEMM_NT;
         fetches f;
         fetch_begin(&f, t.k);
-        if (fused) fetch_result_now(&t, rows);
+        if (fused) fetch_result_now(&t, rows); /* it has steps for one run of lines */
         else fetch_result(&f, &t, rows);
         if (!fused || w->soon.rows >= t.k) fetch_region(&f, &w->soon, &of_panel);
         if (!fused) fetch_region(&f, &w->rows, &of_rows);
         fetch_end(&f, &t);
-        if (fused) {
+        if (packs) {
             gemm_tile first = t;
-            first.b = g->b + w->j * g->ldb + w->p;
+            first.b = panel_in_place(g, w);
             first.b_step = g->ldb;
             first.panel = panel;
             first.panel_mask = tiles->tiles > 1 ? -1 : 8;
-            CPU_(gemm_fused_kernel_for)((int)rows)(&first);
+            if (fused) CPU_(gemm_fused_kernel_for)((int)rows)(&first);
+            else CPU_(gemm_copying_kernel_for)(g->form, (int)rows, vectors)(&first);
             continue;
         }
-        gemm_kernel *kernel = CPU_(gemm_kernel_for)(g->form, (int)rows, w->columns > GEMM_LANES ? 2 : 1);
+        gemm_kernel *kernel = CPU_(gemm_kernel_for)(g->form, (int)rows, vectors);
         if (w->columns % GEMM_LANES) CPU_(gemm_edge_tile)(kernel, scratch->edge, t, rows, w->columns);
         else kernel(&t);
     }

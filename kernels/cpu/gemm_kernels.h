@@ -9,6 +9,7 @@
         const fetched *f = t->fetch;                                                                         \
         float *c = t->c;                                                                                     \
         START_A_##form;                                                                                      \
+        START_B;                                                                                             \
         ROWS_##rows(START_##vectors);                                                                        \
         for (int64_t p = 0; p < k; f++) {                                                                    \
             const int64_t fetch_step = f->step, end = f->end;                                                \

@@ -51,6 +51,7 @@
     c += ldc;                                                                                                \
     d += ldc;
 
+#define START_B  /* B is only read */
 #define LOAD_B_1 const gemm_vec b0 = LOAD(b);
 #define LOAD_B_2                                                                                             \
     const gemm_vec b0 = LOAD(b), b1 = LOAD(b + GEMM_LANES);                                                  \

@@ -46,8 +46,9 @@ typedef struct gemm_tile {
     const float *a, *b, *d;
     float *c;
     const fetched *fetch; /* one after the other; the last ends at k (gemm_ahead.h) */
-    /* Only for fused kernels, where b is a panel of B [n,k]: the panel is written here, element p of k at
-     * (p & panel_mask) * PANEL.  A mask of -1 keeps it all, a mask of 8 only what is still to be read. */
+    /* Only for kernels that also pack: b is a panel of B where it lies, which is written here.  Fused
+     * kernels, where it lies in B [n,k], write element p of k at (p & panel_mask) * PANEL.  A mask of -1
+     * keeps it all, a mask of 8 only what is still to be read. */
     float *panel;
     int64_t panel_mask;
     int stream; /* only in bf16: c is written past the caches (stream.h) */
@@ -59,7 +60,10 @@ typedef void gemm_kernel(const gemm_tile *t);
 gemm_kernel *CPU_(gemm_kernel_for)(gemm_form form, int rows, int vectors);
 /* The same for operands in pairs (bf16.h): k and a_step count pairs. */
 gemm_kernel *CPU_(bf16_kernel_for)(gemm_form form, int rows, int vectors);
-/* The kernel that also packs its panel: 1 <= rows <= FUSED_ROWS, two vectors, k a multiple of 8. */
+/* The same that also pack their panel. */
+gemm_kernel *CPU_(gemm_copying_kernel_for)(gemm_form form, int rows, int vectors);
+/* The kernel that also packs its panel of B [n,k]: 1 <= rows <= FUSED_ROWS, two vectors, k a multiple of 8.
+ */
 gemm_kernel *CPU_(gemm_fused_kernel_for)(int rows);
 
 /* dst [k, width] = columns of the panel: dst[p][j] = b[j * ldb + p] for j < n (n <= width <= PANEL, width a
