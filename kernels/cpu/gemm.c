@@ -16,6 +16,7 @@
 enum {
     COLUMN_BLOCK = 8 * PANEL, /* columns of B that are packed at one time */
     ROW_BLOCK = 16,           /* tiles */
+    SMALL_BY_COLUMN = 20,     /* so many tiles are one row block where A lies by columns */
     PACK_ROWS = 256, /* with more rows than this a B whose panels can be read in place is packed too */
     /* Rows a multiple of 4 KiB apart share the sets of L1, which hold some 12 lines each: B is packed sooner,
      * and fewer rows of A are read side by side. */
@@ -184,7 +185,8 @@ static void copy_or_zero(const gemm_problem *g) {
 /* In how many row blocks the tiles go by.  By columns, a tile of A is spread over as many pages as there are
  * k: where there are many tiles, each rather stays for all panels. */
 static int64_t row_blocks(const gemm_problem *g, const tiling *t) {
-    return g->form == GEMM_TN && t->tiles > ROW_BLOCK ? t->tiles : (t->tiles + ROW_BLOCK - 1) / ROW_BLOCK;
+    if (g->form == GEMM_TN) return t->tiles > SMALL_BY_COLUMN ? t->tiles : 1;
+    return (t->tiles + ROW_BLOCK - 1) / ROW_BLOCK;
 }
 
 /* One block of columns, one block of k.  Its units are the panels of each row block, row block by row block.
