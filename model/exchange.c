@@ -167,6 +167,16 @@ static void place_indices(const exchange_shape *s, exchange_plan *p, int64_t row
     p->slot_host = p->token_host + rows;
 }
 
+/* The round in which this source's next row of a chunk for expert n travels; start_at runs along as that
+ * row's place, where there are several. */
+static int64_t round_of_next(const exchange_shape *s, const exchange_plan *p, int me, int64_t n, int64_t c) {
+    if (p->rounds == 1) return 0;
+    int64_t place = (*start_at(s, p, n, me, c))++, r = 0;
+    const int64_t *w = window_at(s, p, holder_of(s, n), 0);
+    while (place >= w[r + 1]) r++;
+    return r;
+}
+
 /* This source's rows in the order (round, chunk, expert, token). */
 static void order_rows(const exchange_shape *s, exchange_plan *p, int me, const int32_t *index) {
     int32_t at = 0;
@@ -179,21 +189,19 @@ static void order_rows(const exchange_shape *s, exchange_plan *p, int me, const 
     *cell_at(s, p, p->rounds, 0, 0) = at;
     place_indices(s, p, at);
     for (int64_t c = 0; c < s->chunks; c++) {
-        for (int64_t t = chunk_begin(p, s, c); t < chunk_begin(p, s, c + 1); t++)
-            for (int64_t slot = t * s->topk; slot < (t + 1) * s->topk; slot++) {
-                int64_t n = index[slot], r = 0;
-                p->row_of_host[slot] = -1;
-                if (n >= s->experts) continue;
-                /* start_at runs along as the place of the expert's next row; restored below */
-                int64_t place = (*start_at(s, p, n, me, c))++;
-                const int64_t *w = window_at(s, p, holder_of(s, n), 0);
-                while (place >= w[r + 1]) r++;
-                int32_t row = (*cell_at(s, p, r, c, n))++;
+        for (int64_t t = chunk_begin(p, s, c); t < chunk_begin(p, s, c + 1); t++) {
+            int64_t slot = t * s->topk, end = slot + s->topk;
+            for (; slot < end && index[slot] < s->experts;
+                 slot++) { /* ids ascend: identity experts come last */
+                int32_t row = (*cell_at(s, p, round_of_next(s, p, me, index[slot], c), c, index[slot]))++;
                 p->row_of_host[slot] = row;
                 p->token_host[row] = (int32_t)t;
                 p->slot_host[row] = (int32_t)slot;
             }
-        for (int64_t n = 0; n < s->experts; n++) *start_at(s, p, n, me, c) -= *count_at(s, p, me, c, n);
+            for (; slot < end; slot++) p->row_of_host[slot] = -1;
+        }
+        for (int64_t n = 0; p->rounds > 1 && n < s->experts; n++)
+            *start_at(s, p, n, me, c) -= *count_at(s, p, me, c, n);
     }
     for (int64_t r = 0; r < p->rounds; r++)
         for (int64_t c = 0; c < s->chunks; c++)

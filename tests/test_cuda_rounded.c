@@ -1,5 +1,5 @@
 /* Rounded copies of operands that outlive a product (kernels/cuda/rounded.cu): whatever writes to a matrix,
- * the next product reads what was written.  On the emulator, whose device memory the host may look into. */
+ * the next product reads what was written. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,9 +34,15 @@ static kernels open_cuda(void) {
     return k;
 }
 
+static void fill(subject *s, int64_t n, void *device, uint64_t stream) {
+    real host[ALL];
+    for (int64_t i = 0; i < n; i++) host[i] = (real)(2 * random_uniform(1, stream, (uint64_t)i) - 1);
+    s->k.to_device(s->k.ctx, device, host, (size_t)n * sizeof *host);
+}
+
 static real *numbers(subject *s, int64_t n, uint64_t stream) {
     real *x = s->k.alloc(s->k.ctx, (size_t)n * sizeof *x, "test");
-    for (int64_t i = 0; i < n; i++) x[i] = (real)(2 * random_uniform(1, stream, (uint64_t)i) - 1);
+    fill(s, n, x, stream);
     return x;
 }
 
@@ -49,7 +55,9 @@ static subject begin(void) {
     s.spare = numbers(&s, ALL, 7);
     for (int i = 0; i < 2; i++) s.of[i] = numbers(&s, ROWS * N, 5);
     s.ids = (int32_t *)numbers(&s, ALL, 6);
-    for (int i = 0; i < ALL; i++) s.ids[i] = i % R;
+    int32_t ids[ALL];
+    for (int i = 0; i < ALL; i++) ids[i] = i % R;
+    s.k.to_device(s.k.ctx, s.ids, ids, sizeof ids);
     return s;
 }
 
@@ -67,10 +75,13 @@ static void multiply(subject *s, const kernels *k, real *out, const real *x) {
 /* Products of x and of y are what they should be. */
 static void expect_read(subject *s, const char *after) {
     const real *operand[] = {s->x, s->y};
+    real of[2][ROWS * N];
     for (int i = 0; i < 2; i++) {
         multiply(s, &s->k, s->of[0], operand[i]);
+        s->k.to_host(s->k.ctx, of[0], s->of[0], sizeof of[0]); /* waits: the contexts do not for each other */
         multiply(s, &s->other, s->of[1], operand[i]);
-        if (memcmp(s->of[0], s->of[1], ROWS * N * sizeof(real)))
+        s->other.to_host(s->other.ctx, of[1], s->of[1], sizeof of[1]);
+        if (memcmp(of[0], of[1], sizeof of[0]))
             fail_msg("after %s a product reads what was there before", after);
     }
 }
@@ -84,8 +95,8 @@ static void expect_read(subject *s, const char *after) {
             expect_read(&s, "nothing");                                                                      \
             s.k.operation(s.k.ctx, __VA_ARGS__);                                                             \
             expect_read(&s, #operation);                                                                     \
-            for (int j = 0; j < ALL; j++) s.x[j] = s.small[j], s.y[j] = -s.small[j];                         \
-            s.k.zero(s.k.ctx, 1, s.x), s.k.zero(s.k.ctx, 1, s.y);                                            \
+            fill(&s, ALL, s.x, 8);                                                                           \
+            fill(&s, ALL, s.y, 9);                                                                           \
         }                                                                                                    \
     } while (0)
 
@@ -159,13 +170,12 @@ static void test_memory(void **state) {
     (void)state;
     subject s = begin();
     for (int i = 0; i < 20; i++) {
-        expect_read(&s, "alloc");
-        real *was = s.x;
+        fill(&s, ALL, s.x, 10);
+        expect_read(&s, "to_device");
         s.k.free(s.k.ctx, s.x);
-        s.x = numbers(&s, ALL, 10 + (uint64_t)i);
-        if (s.x != was) print_message("another address\n");
+        s.x = s.k.alloc(s.k.ctx, ALL * sizeof *s.x, "test"); /* zeros, and most often the same address */
+        expect_read(&s, "alloc");
     }
-    expect_read(&s, "alloc");
     end(&s);
 }
 
@@ -177,14 +187,20 @@ static void test_messages(void **state) {
     wire *self;
     error e;
     char id[WIRE_ID], name[WIRE_NAME];
-    assert_int_equal(w->load(s.k.ctx, name, &e), 0);
+    if (w->load(s.k.ctx, name, &e)) { /* a machine without NCCL */
+        end(&s);
+        skip();
+    }
     assert_int_equal(w->identify(s.k.ctx, id, &e), 0);
     assert_int_equal(w->open(s.k.ctx, &self, id, 1, 0, 10, &e), 0);
     comm_part send = {0, s.small, 40 * sizeof(real)}, receive = {0, s.x + 100, 40 * sizeof(real)};
     expect_read(&s, "nothing");
     assert_int_equal(w->start(self, 0, 1, &send, 1, &receive, 10, &e), 0);
     while (!w->done(self, 0, &e)) {}
-    assert_memory_equal(s.x + 100, s.small, 40 * sizeof(real));
+    real came[40], sent[40];
+    s.k.to_host(s.k.ctx, came, s.x + 100, sizeof came);
+    s.k.to_host(s.k.ctx, sent, s.small, sizeof sent);
+    assert_memory_equal(came, sent, sizeof came);
     expect_read(&s, "a message");
     w->close(self);
     end(&s);
@@ -204,6 +220,10 @@ static void test_reuse(void **state) {
     k->hold(k->ctx, N * COLUMNS, s.w);
     emulate_figures_reset();
     multiply(&s, k, s.of[0], s.x);
+    if (!emulate_figures()->what) { /* a device: nobody counts */
+        end(&s);
+        skip();
+    }
     multiply(&s, k, s.of[0], s.x);
     k->gemm(k->ctx, GEMM_NT, 3, N, COLUMNS, s.of[0], N, NULL, s.x + 5 * COLUMNS, COLUMNS, s.w, COLUMNS);
     assert_int_equal(roundings(), 1);
