@@ -17,7 +17,7 @@
 #include "model/model.h"
 #include "tests/emulate/emulate.h"
 
-enum { VOCAB = 64, BATCH = 2, SEQ = 20, MICRO_BATCHES = 2, MOST_LAUNCHES = 240 };
+enum { VOCAB = 64, BATCH = 2, SEQ = 20, MICRO_BATCHES = 2, MOST_LAUNCHES = 134 };
 
 /* Sizes that are whole chunks of 16 bytes in bf16, as those of real models. */
 static model_config_all config_of(int64_t layers, int sequential, int recompute) {
