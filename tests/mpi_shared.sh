@@ -49,16 +49,18 @@ check "a bit of gradients" flipped fold_of_gradients auto
 check "a bit of gradients, by MPI" flipped fold_of_gradients host
 
 killed() { # a rank dies: the others end, and no memory of theirs stays in the host's
-    local code=0 left
+    local code=0 before left
+    windows() { find /dev/shm -name '*osc*' | sort; }
+    before=$(windows)
     # rank 1 is killed once steps have been done
     # shellcheck disable=SC2016
     "$top/launch/run" -np 2 bash -c '[ "$OMPI_COMM_WORLD_RANK" = 1 ] &&
         (until [ -s killed/metrics.jsonl ]; do sleep 0.1; done; kill -9 $$) & exec "$@"' rank \
         "$caracal" train tiny.yaml --run.dir=killed --train.steps=1000000 --checkpoint.every=0 >log 2>&1 || code=$?
     tail -n 5 log
-    left=$(ls /dev/shm | grep -v '^vader') # MPI's own
-    echo "exit code $code; in /dev/shm: $left"
-    [ $code = 9 ] && ! grep osc <<<"$left"
+    left=$(comm -13 <(echo "$before") <(windows)) # others may have left some
+    echo "exit code $code; left in /dev/shm: $left"
+    [ $code = 9 ] && [ -z "$left" ]
 }
 check "a killed rank" killed
 
