@@ -63,6 +63,8 @@ typedef struct model {
 /* Bytes of the backend's memory for activations and buffers for this many rows of slack; allocates nothing
  * that stays. */
 size_t model_activation_bytes(const model_config_all *c, const kernels *k, const mesh *mesh);
+/* And of what the backend takes for itself beside those and so many weights (kernels.h: own_bytes). */
+size_t model_backend_bytes(const model_config_all *c, const kernels *k, const mesh *mesh, int64_t weights);
 
 /* Allocates everything; weights are zero until loaded or initialised.  k and mesh are borrowed. */
 void model_create(model *m, const model_config_all *c, const kernels *k, const mesh *mesh);

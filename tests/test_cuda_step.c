@@ -51,8 +51,10 @@ static model_config_all config_of(int64_t layers, int sequential, int recompute)
                               .slack = 1.5};
 }
 
-/* Gradients of the step's micro-batches lie as the weights do; returns how many there are. */
-static int64_t run_step(const char *device, const model_config_all *c, const mesh *ranks, real **gradient) {
+/* Gradients of the step's micro-batches lie as the weights do; returns how many there are.  took: bytes that
+ * the backend took for itself, and said that it would. */
+static int64_t run_step(const char *device, const model_config_all *c, const mesh *ranks, real **gradient,
+                        size_t took[2]) {
     kernels_config kc = {.isa = "auto", .threads = 1, .dtype = DTYPE_BF16};
     kernels k;
     model m;
@@ -64,6 +66,7 @@ static int64_t run_step(const char *device, const model_config_all *c, const mes
     init_weights(&m.p, &init, 5, &k, m.weights, 1);
     int64_t layers = c->model.num_layers, n = m.p.weights;
     real *g = k.alloc(k.ctx, (size_t)n * sizeof *g, "gradients");
+    size_t left = k.left ? k.left(k.ctx) : 0;
     k.hold(k.ctx, n, m.weights);
     emulate_figures_reset();
     for (uint64_t micro = 0; micro < MICRO_BATCHES; micro++) {
@@ -83,6 +86,10 @@ static int64_t run_step(const char *device, const model_config_all *c, const mes
         model_embedding_backward(&m, g + b[BUCKET_EMBEDDING].dense_offset);
     }
     k.hold(k.ctx, 0, NULL);
+    if (took) {
+        took[0] = left - k.left(k.ctx);
+        took[1] = model_backend_bytes(c, &k, ranks, n);
+    }
     *gradient = mem_alloc((size_t)n * sizeof *g, "gradients");
     k.to_host(k.ctx, *gradient, g, (size_t)n * sizeof *g);
     k.free(k.ctx, g);
@@ -109,8 +116,8 @@ static void test_bits(void **state) {
     for (int i = 0; i < 4; i++) {
         model_config_all c = config_of(2, i & 1, i >> 1);
         real *got, *want;
-        int64_t n = run_step("cuda", &c, &ranks, &got);
-        assert_int_equal(run_step("check:cuda", &c, &ranks, &want), n);
+        int64_t n = run_step("cuda", &c, &ranks, &got, NULL);
+        assert_int_equal(run_step("check:cuda", &c, &ranks, &want, NULL), n);
         double size = 0;
         for (int64_t j = 0; j < n; j++) {
             if (memcmp(&got[j], &want[j], sizeof *got))
@@ -140,7 +147,7 @@ static void test_launches(void **state) {
     for (int64_t layers = 2; layers <= 3; layers++) {
         model_config_all c = config_of(layers, 0, 0);
         real *gradient;
-        run_step("cuda", &c, &ranks, &gradient);
+        run_step("cuda", &c, &ranks, &gradient, NULL);
         mem_free(gradient);
         const emulate_figure *f = emulate_figures();
         if (!f->what) skip(); /* a device: nobody counts */
@@ -161,10 +168,29 @@ static void test_launches(void **state) {
     comm_close(world);
 }
 
+/* What a device must have left before the first step, the backend then takes, to within what a heap rounds
+ * up. */
+static void test_own_memory(void **state) {
+    (void)state;
+    comm *world;
+    mesh ranks = alone(&world);
+    model_config_all c = config_of(2, 0, 0);
+    real *gradient;
+    size_t took[2];
+    run_step("cuda", &c, &ranks, &gradient, took);
+    mem_free(gradient);
+    print_message("the backend takes %zu bytes for itself, of %zu that it said\n", took[0], took[1]);
+    if (!emulate_figures()->what) skip(); /* a device gives whole pages of 2 MiB */
+    assert_true(took[0] <= took[1] + took[1] / 100 && took[0] > took[1] / 2);
+    mesh_close(&ranks);
+    comm_close(world);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bits),
         cmocka_unit_test(test_launches),
+        cmocka_unit_test(test_own_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,8 +90,8 @@ static int enough_memory(state *s, int64_t eos, int training, error *e) {
     params_free(&p);
     double owned = dense / m->ranks + experts / m->groups, classes = (double)mesh_accumulators(m);
     model_config_all all = state_model_config(c, eos);
-    double need = (double)model_activation_bytes(&all, &s->k, m) + sizeof(real) * (dense + experts);
-    if (s->k.dtype == DTYPE_BF16) need += 2 * (dense + experts); /* the copy that hold makes */
+    double need = (double)model_activation_bytes(&all, &s->k, m) + sizeof(real) * (dense + experts) +
+                  (double)model_backend_bytes(&all, &s->k, m, (int64_t)(dense + experts));
     if (training) need += sizeof(real) * (3 * owned + classes * experts + buffers);
     double left = (double)s->k.left(s->k.ctx);
     if (need <= left) return 0;

@@ -45,6 +45,17 @@ static size_t operand_bytes(const kernel_context *ctx, attention_shape s, bool b
     return whole_256((size_t)(s.batch * (s.seq * query + (s.past + s.seq) * key)) * sizeof(float));
 }
 
+/* Of delta [T, heads], and of each head's part of dk_rope [T, heads, rope]. */
+static size_t delta_bytes(attention_shape s) {
+    return whole_256((size_t)(s.batch * s.seq * s.heads) * sizeof(float));
+}
+static size_t part_bytes(attention_shape s) {
+    return whole_256((size_t)(s.batch * s.seq * s.heads * s.rope) * sizeof(float));
+}
+size_t attention_scratch_bytes(const kernel_context *ctx, attention_shape s) {
+    return delta_bytes(s) + part_bytes(s) + operand_bytes(ctx, s, true);
+}
+
 extern "C" void cuda_attention_forward(kernel_context *ctx, attention_shape s, float *o, float *lse,
                                        const float *q, const float *kv, const float *k_rope,
                                        int64_t ld_k_rope, const int32_t *first_key) {
@@ -72,12 +83,9 @@ extern "C" void cuda_attention_backward(kernel_context *ctx, attention_shape s, 
     wrote(ctx, dq, floats(tokens, s.heads * (s.nope + s.rope), s.heads * (s.nope + s.rope)));
     wrote(ctx, dk_rope, floats(tokens, s.rope, ld_dk_rope));
     bf16 *rounded = rounded_result(ctx, s, dkv, s.heads * (s.nope + s.v));
-    size_t rows = (size_t)(s.batch * s.seq * s.heads);
-    size_t delta_bytes = whole_256(rows * sizeof(float)),
-           part_bytes = whole_256(rows * (size_t)s.rope * sizeof(float));
-    char *room = matrix_scratch(ctx, delta_bytes + part_bytes + operand_bytes(ctx, s, true));
-    float *delta = (float *)room, *part = (float *)(room + delta_bytes);
-    char *operands = room + delta_bytes + part_bytes;
+    char *room = matrix_scratch(ctx, attention_scratch_bytes(ctx, s));
+    float *delta = (float *)room, *part = (float *)(room + delta_bytes(s));
+    char *operands = room + delta_bytes(s) + part_bytes(s);
     attention_delta(ctx, s, delta, d_o, o, in_bf16);
     if (on_tensor_cores(ctx, s)) {
         attention_operands x = attention_round(ctx, s, operands, q, kv, k_rope, ld_k_rope, d_o);

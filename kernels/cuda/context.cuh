@@ -63,6 +63,7 @@ void *cuda_memory(kernel_context *ctx, size_t bytes, const char *what);
 /* device.cu: the GPU of this rank, an error where there is none; what its memory still has. */
 int cuda_choose(const kernels_config *c, int *device, error *e);
 size_t cuda_left(kernel_context *ctx);
+size_t cuda_own_bytes(kernel_context *ctx, int64_t held, int64_t operand, attention_shape s);
 extern "C" const struct wires cuda_wires; /* nccl.cu */
 /* memory.cu: bytes from p to the end of the allocation that p lies in; 0: it is not one of alloc's, which
  * nothing but operations and messages writes to. */

@@ -51,6 +51,7 @@ extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
     k->ctx = ctx;
     k->wires = &cuda_wires;
     k->left = cuda_left;
+    k->own_bytes = cuda_own_bytes;
     k->fetch = cuda_fetch;
     k->fetched = cuda_fetched;
     k->head_rows = HEAD_ROWS;

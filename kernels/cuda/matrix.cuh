@@ -103,6 +103,8 @@ size_t rounding_bytes(const kernel_context *ctx, const matrices *m);
  * COPIES operands are sure to lie where they were found. */
 rounded_matrices round_operand(kernel_context *ctx, const matrices *m, char **room);
 void rounded_close(matrix_state *s);
+/* Scratch of attention's backward, which takes more than the forward (attention.cu). */
+size_t attention_scratch_bytes(const kernel_context *ctx, attention_shape s);
 
 /* ---- lists of products ---- */
 

@@ -142,6 +142,12 @@ rounded_matrices round_operand(kernel_context *ctx, const matrices *m, char **ro
     return rounded_matrices{to, ld, m->rows * ld};
 }
 
+/* Scratch is nearly always attention's: what products round there are a few rows or odd sizes. */
+size_t cuda_own_bytes(kernel_context *ctx, int64_t held, int64_t operand, attention_shape s) {
+    size_t rounded = (size_t)(whole_chunks(held) + COPIES * operand) * sizeof(bf16);
+    return (ctx->matrix->dtype == DTYPE_BF16 ? rounded : 0) + attention_scratch_bytes(ctx, s);
+}
+
 void rounded_close(matrix_state *s) {
     CUDA_OK(cudaFree(s->held_copy));
     for (int i = 0; i < COPIES; i++) CUDA_OK(cudaFree(s->copy[i].data));

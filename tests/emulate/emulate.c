@@ -1,5 +1,6 @@
 #include "tests/emulate/emulate.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -82,6 +83,7 @@ static struct {
     const void *main_stack;
     size_t main_stack_bytes;
     emulate_figure figure[FIGURES + 1];
+    size_t given; /* bytes that emulate_malloc gave and emulate_free did not get back */
 } machine;
 
 #define BAD(format, ...)                                                                                     \
@@ -402,9 +404,15 @@ void *emulate_malloc(size_t bytes) {
     void *p = NULL;
     REQUIRE(!posix_memalign(&p, 256, bytes ? bytes : 1));
     memset(p, 0xff, bytes);
+    machine.given += malloc_usable_size(p);
     return p;
 }
 
 void emulate_free(void *p) {
+    machine.given -= malloc_usable_size(p);
     free(p);
+}
+
+size_t emulate_given(void) {
+    return machine.given;
 }

@@ -81,6 +81,7 @@ void emulate_products_wait(int left); /* until at most that many of this thread'
 
 void *emulate_malloc(size_t bytes); /* filled with NaNs */
 void emulate_free(void *p);
+size_t emulate_given(void); /* bytes in use */
 
 #ifdef __cplusplus
 }
