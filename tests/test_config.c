@@ -215,6 +215,8 @@ static void names_a_file_that_is_not_there(void **state) {
     error e = {0};
     assert_int_equal(config_load(&c, "/nonexistent/c.yaml", 0, NULL, &e), EXIT_USAGE);
     assert_string_equal(e.text, "/nonexistent/c.yaml: cannot be read: No such file or directory");
+    assert_int_equal(config_load(&c, "/", 0, NULL, &e), EXIT_USAGE);
+    assert_string_equal(e.text, "/: cannot be read: Is a directory");
 }
 
 static void every_preset_loads(void **state) {

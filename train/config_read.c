@@ -162,9 +162,12 @@ int config_read_file(config *c, config_origin *o, error *e) {
     if (!yaml_parser_initialize(&parser)) FAULT(EXIT_NO_MEMORY, "no memory for the YAML parser");
     yaml_parser_set_input_file(&parser, file);
     int code;
+    errno = 0;
     if (yaml_parser_load(&parser, &r.tree)) {
         code = read_tree(&r);
         yaml_document_delete(&r.tree);
+    } else if (ferror(file)) { /* a directory, for one */
+        code = error_set(e, EXIT_USAGE, "%s: cannot be read: %s", o->file, strerror(errno));
     } else {
         code = error_set(e, EXIT_USAGE, "%s:%d: not YAML: %s", o->file, (int)parser.problem_mark.line + 1,
                          parser.problem ? parser.problem : "unreadable");
