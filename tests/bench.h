@@ -35,7 +35,8 @@ void bench_limits(bench *b);
 /* The backend of a dtype. */
 const kernels *bench_kernels(const bench *b, kernels_dtype dtype, int variant);
 /* Appends `entry` (taken over) to a section; its "dtype", if any, says of which peak it is a fraction.  work
- * is FLOP or bytes of one call.  The fraction is worked out when the limits are known, by bench_finish. */
+ * is FLOP or bytes of one call.  The fraction is worked out at the end; that of "memory_bound" is of copying
+ * right before (bench_limits) and right after. */
 void bench_add(bench *b, const char *section, json_t *entry, int variant, double work, double seconds);
 /* n floats between 0.1 and 1.1, never two buffers at the same place of a page; mem_free does not apply: they
  * lie in the arena. */

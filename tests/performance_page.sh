@@ -48,9 +48,9 @@ All of them reach 70% and more (we want 65%). In a training step below it is les
 
 ## Operations that stream memory
 
-Buffers larger than the caches; bytes that the operation cannot avoid to move: every operand and every result once. A line may
-pass 100%: copying with such stores is the limit for as much read as written, and a core reads faster than it writes. For some minutes
-memory is nearly twice as fast as for the rest of the time; lines at 140% and more met them.
+Buffers larger than the caches; bytes that the operation cannot avoid to move: every operand and every result once. The limit is
+copying right before and right after the line, for in some minutes memory is nearly twice as fast as in others. A line may pass
+100%: copying is the limit for as much read as written, and a core reads faster than it writes.
 
 - A result of more than the last-level cache is written past the caches (`kernels/cpu/stream.h`): an ordinary store first reads
   the line that it changes, a third of all traffic. Smaller results stay in the cache for their readers, as in the steps below.
