@@ -64,8 +64,8 @@ device_list list_upload(kernel_context *ctx, const product_list *l, char *room) 
     device_list d = {};
     d.jobs = l->jobs;
     if (l->jobs <= WITHIN && l->runs <= WITHIN) {
-        memcpy(d.job_within, l->job, jobs);
-        memcpy(d.run_within, l->run, runs);
+        if (jobs) memcpy(d.job_within, l->job, jobs);
+        if (runs) memcpy(d.run_within, l->run, runs); /* none where k is 0 */
         return d;
     }
     if (jobs + runs > s->packed_bytes) {
@@ -73,7 +73,7 @@ device_list list_upload(kernel_context *ctx, const product_list *l, char *room) 
         s->packed = (char *)mem_grow(s->packed, s->packed_bytes, "a list of products");
     }
     memcpy(s->packed, l->job, jobs);
-    memcpy(s->packed + jobs, l->run, runs);
+    if (runs) memcpy(s->packed + jobs, l->run, runs);
     cuda_to_device(ctx, room, s->packed, jobs + runs);
     d.job = (const product_job *)room;
     d.run = (const product_run *)(room + jobs);
