@@ -33,9 +33,11 @@ same matrices (`make peers`).
 END
     table gemm
     cat <<'END'
-Where it stands against what we want of it on all cores: large products reach 81% to 91% (we want 92% of 1024^3 and 4096 x 768 x 768, 90%
-of 4096 x 32768 x 256), NN and TN with 64 rows 91% and NT 84% (90%), 8 rows 76% and 77%, and 68% in NT, where transposing the
-weight takes as long as the products (75%). Grouped products reach 88% to 92%, but gradients of 512 columns 84% (85%). In bf16 products of few rows suffer most: here both operands are
+Where it stands against what we want of it on all cores: large products reach 92% to 95% in NT and NN, and 81%, 86% and 93% in TN (we want
+92% of 1024^3 and 4096 x 768 x 768, 90% of 4096 x 32768 x 256): where tiles are shared out one by one, the first of each panel waits
+for what it packs. With 64 rows NN and TN reach 92% and NT 89% (90%); with 8 rows 74%, 77%, and 65% in NT, where transposing the
+weight takes as long as the products (75%). Grouped products reach 88% to 93%, but gradients of 512 columns 82% (85%). Every shape is faster than
+OpenBLAS, and within 7% of oneDNN's packed weights or ahead of it. In bf16 products of few rows suffer most: here both operands are
 packed anew each time. In a training step weights are packed once, for all its micro-batches (`kernels/cpu/held.h`).
 
 ## Attention
@@ -44,7 +46,7 @@ Of MLA's shape, causal, forward and backward; FLOPs of the lower triangle only.
 END
     table attention
     cat <<'END'
-All of them reach 70% and more (we want 65%). In a training step below it is less: operands come from other caches.
+All of them reach 71% and more (we want 65%). In a training step below it is less: operands come from other caches.
 
 ## Operations that stream memory
 
@@ -58,6 +60,8 @@ copying right before and right after the line, for in some minutes memory is nea
 - On one core an exponential (SwiGLU, cross-entropy, the hidden z-loss) or the choice of experts costs more than its bytes.
   `router_forward` moves 8 bytes for each expert of each token and looks K times at each of them: it is bound by its
   comparisons, and is 0.15% of a step.
+- Below the 85% that we want on all cores, apart from it: `copy_rows` (84%) and `combine_forward` (75%) at 256 columns, which read
+  rows of 1 KB in no order, and `rms_norm_backward` (76% and 84%; 92% and 90% in another hour).
 END
     table memory_bound
     cat <<'END'
@@ -68,10 +72,10 @@ END
     table step
     cat <<'END'
 A run's first half is left out: until the router has settled, tokens have more FFN experts than the four that are counted, and
-few experts have most of the tokens. Two ranks make 1.84 times one core's tokens (we want 1.85), of which 1.6% of the time is spent
-waiting for the other rank; two threads make 1.88 times. bf16 makes 1.65 times float32's tokens. Folding 64 MiB between two ranks
-takes 1.2 times what copying as many bytes does. The clock of a virtual machine's cores is its host's: an hour before, on a busier
-host, the same runs made 1% to 12% fewer tokens, most with two threads.
+few experts have most of the tokens. Two ranks make 1.86 times one core's tokens (we want 1.85), of which 1.6% of the time is spent
+waiting for the other rank; two threads make 1.85 times. bf16 makes 1.53 times float32's tokens. Folding 64 MiB between two ranks
+takes 1.1 times what copying as many bytes does. The clock of a virtual machine's cores is its host's: on a busier host, the same
+runs make 1% to 12% fewer tokens, most with two threads.
 
 ### Where the time goes
 
@@ -82,10 +86,10 @@ whichever of the two takes longer. `build/tests/bench OUT.json --only=none --roo
 END
     table roofline
     cat <<'END'
-Products and attention take about 88% of the time. Of the rest SwiGLU, the norms, and adding up gradients (`add`) are the largest. A
+Products and attention take about 89% of the time. Of the rest SwiGLU, the norms, and adding up gradients (`add`) are the largest. A
 micro-batch has 512 rows: an operation on its 512 KB is over in 10 to 50 microseconds, of which gathering the threads is a part, and
-some of what it reads lies in the other core's cache. That is why RoPE and the norms stand far below the limit here, and at it with
-large buffers.
+some of what it reads lies in the other core's cache. That is why RoPE and the hidden z-loss stand far below the limit here, and at it
+with large buffers.
 
 Threads wait for one another at the end of each of some 4,000 operations a step, and the two cores are never equally fast for long:
 5% of the threads' time went by so in the quietest seconds, and up to a third while a neighbour used one of the cores. So products
