@@ -165,14 +165,9 @@ $B/tests/%: $B/obj/tests/tool_%.o $(LIB)
 
 WRAPLD := -Wl,--wrap=kernels_cpu_avx2,--wrap=kernels_cpu_avx512
 $B/tests/far/caracal: $B/obj/tests/far.o $(OBJ)
-	@mkdir -p $(@D)
-	@echo '  LINK $@'
-	$(Q)$(CC) -o $@ $^ $(WRAPLD) $(LDLIBS)
 $B/tests/late/caracal: $B/obj/tests/late.o $(OBJ)
-	@mkdir -p $(@D)
-	@echo '  LINK $@'
-	$(Q)$(CC) -o $@ $^ $(WRAPLD) $(LDLIBS)
 $B/tests/far/tests/replay: $B/obj/tests/far.o $B/obj/tests/tool_replay.o $(LIB)
+$(FAR) $(LATE):
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
 	$(Q)$(CC) -o $@ $^ $(WRAPLD) $(LDLIBS)

@@ -3,9 +3,7 @@
 size_t model_backend_bytes(const model_config_all *c, const kernels *k, const mesh *mesh, int64_t weights) {
     const model_config *m = &c->model;
     const int64_t heads = m->num_attention_heads, h = m->hidden_size, tokens = c->batch * c->seq;
-    const exchange_shape e =
-        exchange_shape_of(tokens, h, m->moe_topk, mesh->expert_parallel, m->n_routed_experts, c->chunks,
-                          c->router.expected_ffn_experts, c->slack, mesh->rank_invariant);
+    const exchange_shape e = model_exchange_shape(c, mesh);
     const attention_shape s = {.batch = c->batch,
                                .seq = c->seq,
                                .heads = heads,

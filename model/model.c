@@ -60,15 +60,20 @@ static void rows_create(model *m, const places *a, size_t n) {
     }
 }
 
+exchange_shape model_exchange_shape(const model_config_all *c, const mesh *mesh) {
+    const model_config *m = &c->model;
+    return exchange_shape_of(c->batch * c->seq, m->hidden_size, m->moe_topk, mesh->expert_parallel,
+                             m->n_routed_experts, c->chunks, c->router.expected_ffn_experts, c->slack,
+                             mesh->rank_invariant);
+}
+
 /* Places every activation and buffer: once to measure, once for good. */
 static void lay_out(model *m, const model_config_all *c, const places *a) {
     context *x = &m->x;
     const model_config *mc = &c->model;
     arena *kept = a->kept, *shared = a->shared;
     size_t n = (size_t)(c->batch * c->seq), t = n * sizeof(real), h = (size_t)mc->hidden_size;
-    exchange_shape e = exchange_shape_of(c->batch * c->seq, mc->hidden_size, mc->moe_topk,
-                                         x->mesh->expert_parallel, mc->n_routed_experts, c->chunks,
-                                         c->router.expected_ffn_experts, c->slack, x->mesh->rank_invariant);
+    exchange_shape e = model_exchange_shape(c, x->mesh);
     exchange_create(&x->exchange, shared, a->sent, a->host, &e, x->k, x->mesh->experts, x->transport);
     scratch_create(x, a);
     m->saved = arena_alloc(a->host, (size_t)mc->num_layers * sizeof *m->saved);

@@ -60,6 +60,8 @@ typedef struct model {
     double *sample_loss; /* [batch] LM loss of each sequence of the micro-batch */
 } model;
 
+/* Of the exchange of a micro-batch of that size. */
+exchange_shape model_exchange_shape(const model_config_all *c, const mesh *mesh);
 /* Bytes of the backend's memory for activations and buffers for this many rows of slack; allocates nothing
  * that stays. */
 size_t model_activation_bytes(const model_config_all *c, const kernels *k, const mesh *mesh);

@@ -10,6 +10,7 @@
 #include "kernels/kernels.h"
 #include "launch/error.h"
 #include "launch/memory.h"
+#include "tests/wrap_cpu.h"
 
 enum { PAGE = 4096, FETCHES = 256 };
 static const size_t ROOM = (size_t)1 << 36; /* of addresses */
@@ -172,7 +173,7 @@ static void destroy(kernels *k) {
     mem_free(x);
 }
 
-static void wrap(kernels *k) {
+void wrap_cpu(kernels *k) {
     kernel_context *x = mem_alloc(sizeof *x, "the far backend");
     x->inner = *k;
     int pages = memfd_create("far memory", MFD_CLOEXEC);
@@ -221,20 +222,4 @@ static void wrap(kernels *k) {
         .fetched = far_fetched,
         .destroy = destroy,
     };
-}
-
-/* The linker's names for what is wrapped, and for what wraps it. */
-void __real_kernels_cpu_avx2(kernels *k, int threads, kernels_dtype dtype);
-void __real_kernels_cpu_avx512(kernels *k, int threads, kernels_dtype dtype);
-void __wrap_kernels_cpu_avx2(kernels *k, int threads, kernels_dtype dtype);
-void __wrap_kernels_cpu_avx512(kernels *k, int threads, kernels_dtype dtype);
-
-void __wrap_kernels_cpu_avx2(kernels *k, int threads, kernels_dtype dtype) {
-    __real_kernels_cpu_avx2(k, threads, dtype);
-    wrap(k);
-}
-
-void __wrap_kernels_cpu_avx512(kernels *k, int threads, kernels_dtype dtype) {
-    __real_kernels_cpu_avx512(k, threads, dtype);
-    wrap(k);
 }

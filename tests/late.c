@@ -15,6 +15,7 @@
 #include "kernels/kernels.h"
 #include "launch/error.h"
 #include "launch/random.h"
+#include "tests/wrap_cpu.h"
 
 static kernels real_kernels;
 
@@ -89,7 +90,7 @@ LATE(combine_backward,
 LATE(add, (int64_t n, real *y, const real *d, int64_t parts, const real *const *part), (n, y, d, parts, part))
 LATE(adamw, (int64_t n, adamw_step s, real *p, real *m, real *v, const real *g), (n, s, p, m, v, g))
 
-static void wrap(kernels *k) {
+void wrap_cpu(kernels *k) {
     read_plan();
     real_kernels = *k;
     k->router_forward = late_router_forward;
@@ -102,20 +103,4 @@ static void wrap(kernels *k) {
     k->combine_backward = late_combine_backward;
     k->add = late_add;
     k->adamw = late_adamw;
-}
-
-/* The linker's names for what is wrapped, and for what wraps it. */
-void __real_kernels_cpu_avx2(kernels *k, int threads, kernels_dtype dtype);
-void __real_kernels_cpu_avx512(kernels *k, int threads, kernels_dtype dtype);
-void __wrap_kernels_cpu_avx2(kernels *k, int threads, kernels_dtype dtype);
-void __wrap_kernels_cpu_avx512(kernels *k, int threads, kernels_dtype dtype);
-
-void __wrap_kernels_cpu_avx2(kernels *k, int threads, kernels_dtype dtype) {
-    __real_kernels_cpu_avx2(k, threads, dtype);
-    wrap(k);
-}
-
-void __wrap_kernels_cpu_avx512(kernels *k, int threads, kernels_dtype dtype) {
-    __real_kernels_cpu_avx512(k, threads, dtype);
-    wrap(k);
 }

@@ -60,6 +60,8 @@ struct kernel_context {
 
 /* memory.cu: on the device and not zeroed; ends the program (exit 7), naming `what`, if there is none. */
 void *cuda_memory(kernel_context *ctx, size_t bytes, const char *what);
+/* The same in place of `old`, once the device is done with that. */
+void *cuda_memory_for(kernel_context *ctx, void *old, size_t bytes, const char *what);
 /* device.cu: the GPU of this rank, an error where there is none; what its memory still has. */
 int cuda_choose(const kernels_config *c, int *device, error *e);
 size_t cuda_left(kernel_context *ctx);

@@ -25,9 +25,8 @@ void matrix_close(kernel_context *ctx) {
 char *matrix_scratch(kernel_context *ctx, size_t bytes) {
     matrix_state *s = ctx->matrix;
     if (bytes > s->scratch_bytes) {
-        CUDA_OK(cudaStreamSynchronize(ctx->stream));
-        CUDA_OK(cudaFree(s->scratch));
-        s->scratch = (char *)cuda_memory(ctx, bytes, "operands of matrix products and attention");
+        s->scratch =
+            (char *)cuda_memory_for(ctx, s->scratch, bytes, "operands of matrix products and attention");
         s->scratch_bytes = bytes;
     }
     return s->scratch;

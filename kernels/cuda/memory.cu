@@ -25,6 +25,12 @@ void *cuda_memory(kernel_context *ctx, size_t bytes, const char *what) {
     return p;
 }
 
+void *cuda_memory_for(kernel_context *ctx, void *old, size_t bytes, const char *what) {
+    CUDA_OK(cudaStreamSynchronize(ctx->stream));
+    CUDA_OK(cudaFree(old));
+    return cuda_memory(ctx, bytes, what);
+}
+
 extern "C" void *cuda_alloc(kernel_context *ctx, size_t bytes, const char *what) {
     void *p = NULL;
     if (ctx->host_reaches) CUDA_OK(cudaMallocHost(&p, bytes ? bytes : 1));

@@ -41,10 +41,9 @@ extern "C" void cuda_hold(kernel_context *ctx, int64_t n, const float *x) {
     s->held = n ? x : NULL;
     s->held_elements = n;
     if (n > s->held_room) {
-        CUDA_OK(cudaStreamSynchronize(ctx->stream));
-        CUDA_OK(cudaFree(s->held_copy));
-        s->held_copy = (bf16 *)cuda_memory(ctx, (size_t)whole_chunks(n) * sizeof *s->held_copy,
-                                           "the rounded copy of the weights");
+        s->held_copy =
+            (bf16 *)cuda_memory_for(ctx, s->held_copy, (size_t)whole_chunks(n) * sizeof *s->held_copy,
+                                    "the rounded copy of the weights");
         s->held_room = n;
     }
     matrices all = {x, 1, 1, n, n, 0};
@@ -91,10 +90,8 @@ static rounded_copy *take_copy(kernel_context *ctx, const matrices *m) {
     for (int i = 1; i < COPIES; i++)
         if (s->copy[i].used < c->used) c = &s->copy[i];
     if (copy_bytes(m) > c->bytes) {
-        CUDA_OK(cudaStreamSynchronize(ctx->stream));
-        CUDA_OK(cudaFree(c->data));
         c->bytes = copy_bytes(m);
-        c->data = (bf16 *)cuda_memory(ctx, c->bytes, "rounded operands of matrix products");
+        c->data = (bf16 *)cuda_memory_for(ctx, c->data, c->bytes, "rounded operands of matrix products");
     }
     c->of = *m;
     c->used = ++s->uses;
