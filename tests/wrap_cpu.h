@@ -1,5 +1,5 @@
-/* A program linked with --wrap=kernels_cpu_avx2,--wrap=kernels_cpu_avx512 opens the cpu backend through these, and
- * its one file that includes this puts something of its own around it. */
+/* A program linked with --wrap=kernels_cpu_avx2,--wrap=kernels_cpu_avx512 opens the cpu backend through
+ * these, and its one file that includes this puts something of its own around it. */
 #ifndef CARACAL_TESTS_WRAP_CPU_H
 #define CARACAL_TESTS_WRAP_CPU_H
 
