@@ -3,10 +3,10 @@
 #include <string.h>
 
 #include "ckpt/commit.h"
-#include "ckpt/files.h"
 #include "ckpt/layout.h"
 #include "ckpt/manifest.h"
 #include "ckpt/verify.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
 
@@ -16,11 +16,6 @@
 static int read_line(options *o, const char *usage, int argc, char **argv) {
     *o = (options){.usage = usage, .min_words = 1, .max_words = 1};
     return options_read(o, argc, argv);
-}
-
-static int report(const error *e) {
-    fprintf(stderr, "caracal: %s\n", e->text);
-    return e->code;
 }
 
 /* The checkpoint that is meant: a run's or a directory's newest, damaged or not; a path without any is left
@@ -85,7 +80,7 @@ int ckpt_inspect_command(int argc, char **argv) {
     char *path = checkpoint_meant(o.word[0]);
     if (manifest_load(&m, path, &e)) {
         mem_free(path);
-        return report(&e);
+        return error_print(&e);
     }
     for (int64_t i = 0; i < m.n_files; i++) stored += m.file[i].bytes;
     for (int64_t i = 0; i < m.n_tensors; i++) raw += (int64_t)ckpt_bytes(&m.tensor[i]);
@@ -125,7 +120,7 @@ int ckpt_verify_command(int argc, char **argv) {
     char *path = checkpoint_meant(o.word[0]);
     if (manifest_load(&m, path, &e)) {
         mem_free(path);
-        return report(&e);
+        return error_print(&e);
     }
     for (int64_t i = 0; i < m.n_files; i++) {
         error why = {0};
@@ -135,7 +130,7 @@ int ckpt_verify_command(int argc, char **argv) {
         }
         printf("damaged  %s\n", m.file[i].name);
         fflush(stdout);
-        report(&why);
+        error_print(&why);
         if (!code) code = why.code;
     }
     if (!code)

@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ckpt/files.h"
 #include "ckpt/manifest.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 char *step_path(const char *directory, int64_t step, const char *suffix) {

@@ -102,13 +102,6 @@ void ckpt_diff_free(ckpt_difference *c) {
 
 /* ---- telling ---- */
 
-static void shape_text(const ckpt_tensor *t, char text[128]) {
-    int n = snprintf(text, 128, "%s [", ckpt_type_name(t->type));
-    for (int k = 0; k < t->rank; k++)
-        n += snprintf(text + n, 128 - (size_t)n, "%s%lld", k ? ", " : "", (long long)t->shape[k]);
-    snprintf(text + n, 128 - (size_t)n, "]");
-}
-
 /* "[2][17]" */
 static void place_text(const ckpt_tensor *t, int64_t index, char text[128]) {
     int64_t at[4];
@@ -133,11 +126,12 @@ static void tell_shapes(const ckpt_difference *c) {
     for (int64_t i = 0; i < c->n[0] && shown < SHOWN; i++) {
         const ckpt_tensor *t = &c->tensor[0][i];
         int64_t j = ckpt_find(c->ckpt[1], t->name);
-        char a[128], b[128];
-        if (j < 0 || ckpt_same_shape(t, &c->tensor[1][j])) continue;
-        shape_text(t, a);
-        shape_text(&c->tensor[1][j], b);
-        printf("  other shape     %s: A %s, B %s\n", t->name, a, b);
+        const ckpt_tensor *other = j < 0 ? NULL : &c->tensor[1][j];
+        char a[SHAPE_TEXT], b[SHAPE_TEXT];
+        if (!other || ckpt_same_shape(t, other)) continue;
+        printf("  other shape     %s: A %s %s, B %s %s\n", t->name, ckpt_type_name(t->type),
+               shape_text(t->rank, t->shape, a), ckpt_type_name(other->type),
+               shape_text(other->rank, other->shape, b));
         shown++;
     }
     if (c->reshaped > SHOWN) printf("  other shape     %lld tensors in all\n", (long long)c->reshaped);
@@ -170,10 +164,10 @@ static void tell_pair(int type, const element_pair *pair) {
 static void tell_first(const ckpt_difference *c) {
     const ckpt_tensor *t = c->first;
     const element_pair *pair = &c->at_first.first;
-    char shape[128], place[128];
-    shape_text(t, shape);
+    char shape[SHAPE_TEXT], place[128];
     place_text(t, pair->index, place);
-    printf("  first tensor    %s, %s\n", t->name, shape);
+    printf("  first tensor    %s, %s %s\n", t->name, ckpt_type_name(t->type),
+           shape_text(t->rank, t->shape, shape));
     printf("  first element   %s (flat %lld)\n", place, (long long)pair->index);
     tell_pair(t->type, pair);
 }

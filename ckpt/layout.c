@@ -1,6 +1,23 @@
 #include "ckpt/layout.h"
 
+#include <stdio.h>
+
 #include "launch/error.h"
+
+const char *shape_text(int rank, const int64_t *shape, char text[SHAPE_TEXT]) {
+    int used = snprintf(text, SHAPE_TEXT, "[");
+    for (int i = 0; i < rank; i++)
+        used +=
+            snprintf(text + used, SHAPE_TEXT - (size_t)used, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    snprintf(text + used, SHAPE_TEXT - (size_t)used, "]");
+    return text;
+}
+
+int64_t shape_elements(int rank, const int64_t *shape) {
+    int64_t n = 1;
+    for (int i = 0; i < rank; i++) n *= shape[i];
+    return n;
+}
 
 size_t ckpt_type_size(int type) {
     return type == CKPT_F32 ? 4 : 8;
@@ -12,9 +29,7 @@ const char *ckpt_type_name(int type) {
 }
 
 int64_t ckpt_elements(const ckpt_tensor *t) {
-    int64_t n = 1;
-    for (int i = 0; i < t->rank; i++) n *= t->shape[i];
-    return n;
+    return shape_elements(t->rank, t->shape);
 }
 
 size_t ckpt_bytes(const ckpt_tensor *t) {

@@ -12,6 +12,11 @@ enum {
     WINDOW_SPANS = 1024,     /* tensors that one window may touch */
 };
 
+/* "[512, 64]" of up to eight dimensions; returns text. */
+enum { SHAPE_TEXT = 192 };
+const char *shape_text(int rank, const int64_t *shape, char text[SHAPE_TEXT]);
+int64_t shape_elements(int rank, const int64_t *shape);
+
 size_t ckpt_type_size(int type); /* bytes of one element */
 const char *ckpt_type_name(int type);
 int64_t ckpt_elements(const ckpt_tensor *t);

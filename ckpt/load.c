@@ -4,10 +4,10 @@
 
 #include "ckpt/chunk.h"
 #include "ckpt/commit.h"
-#include "ckpt/files.h"
 #include "ckpt/manifest.h"
 #include "ckpt/shard.h"
 #include "ckpt/verify.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 struct ckpt {

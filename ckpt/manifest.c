@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ckpt/files.h"
 #include "ckpt/layout.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 static const char format_name[] = "caracal checkpoint";

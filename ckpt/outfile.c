@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "ckpt/files.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 /* What is written at a time: large enough for any disk, small enough that a slow one begins early. */

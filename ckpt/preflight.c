@@ -3,9 +3,9 @@
 #include <sys/statvfs.h>
 
 #include "ckpt/commit.h"
-#include "ckpt/files.h"
 #include "ckpt/layout.h"
 #include "ckpt/manifest.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 /* Bytes of the newest complete checkpoint's files, 0 if there is none. */

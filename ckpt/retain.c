@@ -1,8 +1,8 @@
 #include <sys/stat.h>
 
 #include "ckpt/commit.h"
-#include "ckpt/files.h"
 #include "ckpt/manifest.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 /* The manifest of step-N, when that is a checkpoint which this program completed under its own name, with

@@ -4,8 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "ckpt/files.h"
+#include "ckpt/layout.h"
 #include "ckpt/safetensors.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 enum { PIECE = 1 << 16 }; /* values converted at a time */
@@ -69,8 +70,7 @@ int safetensors_create(safetensors_writer **out, const char *path, const safeten
         w->is_bf16[i] = !strcmp(specs[i].dtype, "BF16");
         REQUIRE((w->is_bf16[i] || !strcmp(specs[i].dtype, "F32")) && specs[i].rank >= 0 &&
                 specs[i].rank <= 8);
-        w->count[i] = 1;
-        for (int k = 0; k < specs[i].rank; k++) w->count[i] *= specs[i].shape[k];
+        w->count[i] = shape_elements(specs[i].rank, specs[i].shape);
     }
     w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     int code = 0;

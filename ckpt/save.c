@@ -16,11 +16,11 @@
 #include <unistd.h>
 
 #include "ckpt/commit.h"
-#include "ckpt/files.h"
 #include "ckpt/outfile.h"
 #include "ckpt/saver.h"
 #include "ckpt/shard.h"
 #include "ckpt/verify.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 enum { NICENESS = 10 }; /* of the threads: training goes first */

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "ckpt/commit.h"
-#include "ckpt/files.h"
 #include "ckpt/manifest.h"
 #include "ckpt/shard.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 typedef struct stacker {

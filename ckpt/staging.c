@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ckpt/files.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 int staging_begin(const char *path, char **temporary, error *e) {

@@ -4,9 +4,9 @@
 
 #include "ckpt/chunk.h"
 #include "ckpt/commit.h"
-#include "ckpt/files.h"
 #include "ckpt/manifest.h"
 #include "ckpt/shard.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 struct ckpt_stream {

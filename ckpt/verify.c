@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "ckpt/chunk.h"
-#include "ckpt/files.h"
 #include "ckpt/shard.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 int verify_file(const char *directory, const ckpt_file *f, error *e) {

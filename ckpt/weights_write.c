@@ -1,8 +1,9 @@
 #include <jansson.h>
 #include <string.h>
 
-#include "ckpt/files.h"
+#include "ckpt/layout.h"
 #include "ckpt/weights.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 struct weights_writer {
@@ -15,14 +16,8 @@ struct weights_writer {
     safetensors_writer *out; /* the file being written */
 };
 
-static int64_t elements(const safetensor_spec *s) {
-    int64_t n = 1;
-    for (int k = 0; k < s->rank; k++) n *= s->shape[k];
-    return n;
-}
-
 static int64_t bytes_of(const safetensor_spec *s) {
-    return elements(s) * (strcmp(s->dtype, "BF16") ? 4 : 2);
+    return shape_elements(s->rank, s->shape) * (strcmp(s->dtype, "BF16") ? 4 : 2);
 }
 
 static char *file_name(int64_t file, int64_t files) {
@@ -81,7 +76,8 @@ int weights_append(weights_writer *w, const float *values, int64_t count, error 
     }
     if (safetensors_append(w->out, values, count, e)) return e->code;
     w->given += count;
-    if (w->given == elements(&w->spec[w->tensor])) w->tensor++, w->given = 0;
+    const safetensor_spec *now = &w->spec[w->tensor];
+    if (w->given == shape_elements(now->rank, now->shape)) w->tensor++, w->given = 0;
     return 0;
 }
 

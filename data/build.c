@@ -1,12 +1,10 @@
 #include "data/build.h"
 
-#include <stdio.h>
-#include <string.h>
-
 #include "data/documents.h"
 #include "data/indexed.h"
 #include "data/near_duplicates.h"
 #include "data/tokenizer.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 /* First pass: which document is like which.  Documents are not kept: the files are read twice. */
@@ -51,10 +49,7 @@ static int write_tokens(const build_config *c, tokenizer *t, const uint8_t *held
 
 static int write_files(const build_config *c, tokenizer *t, const uint8_t *held_out,
                        const near_duplicates_split *split, build_report *report, error *e) {
-    size_t n = strlen(c->out) + sizeof ".train";
-    char *train_prefix = mem_alloc(n, "a file name"), *valid_prefix = mem_alloc(n, "a file name");
-    snprintf(train_prefix, n, "%s.train", c->out);
-    snprintf(valid_prefix, n, "%s.valid", c->out);
+    char *train_prefix = text_of("%s.train", c->out), *valid_prefix = text_of("%s.valid", c->out);
     int64_t vocab_size = tokenizer_vocab_size(t);
     indexed_writer train = {0}, valid = {0};
 

@@ -28,11 +28,6 @@ static const char ngram_usage[] =
     "usage: caracal data ngram PREFIX...\n"
     "Entropy and bigram loss of PREFIX.valid, in nats per token, fitted on PREFIX.train.\n";
 
-static int report(const error *e) {
-    fprintf(stderr, "caracal: %s\n", e->text);
-    return e->code;
-}
-
 static int finish_stdout(void) {
     if (!ferror(stdout) && !fflush(stdout)) return EXIT_DONE;
     fprintf(stderr, "caracal: cannot write to standard output: %s\n", strerror(errno));
@@ -49,7 +44,8 @@ static int train(int argc, char **argv) {
     if (!out || !vocab_size) return options_refuse(&o, "tokenizer train: --vocab-size and --out are needed");
     tokenizer_report r;
     error e = {0};
-    if (tokenizer_train(out, vocab_size, (const char *const *)o.word, o.words, &r, &e)) return report(&e);
+    if (tokenizer_train(out, vocab_size, (const char *const *)o.word, o.words, &r, &e))
+        return error_print(&e);
     printf("%s: %lld tokens, learnt from %lld documents, %lld bytes, %lld pieces (%lld distinct)\n", out,
            (long long)vocab_size, (long long)r.documents, (long long)r.bytes, (long long)r.pieces,
            (long long)r.distinct_pieces);
@@ -96,7 +92,7 @@ static int decode(const tokenizer *t, const char *text) {
         id_list_add(&ids, id < 0 || id > INT32_MAX ? -1 : (int32_t)id);
     }
     int code = tokenizer_decode(t, ids.id, ids.count, &decoded, &bytes, &e);
-    if (code) report(&e);
+    if (code) error_print(&e);
     else {
         fwrite(decoded, 1, bytes, stdout);
         code = finish_stdout();
@@ -118,7 +114,7 @@ int data_tokenizer_command(int argc, char **argv) {
 
     error e = {0};
     tokenizer *t;
-    if (tokenizer_open(&t, path, &e)) return report(&e);
+    if (tokenizer_open(&t, path, &e)) return error_print(&e);
     size_t bytes;
     char *text = read_stdin(&bytes);
     int code = !text ? EXIT_IO : encoding ? encode(t, text, bytes) : decode(t, text);
@@ -144,7 +140,7 @@ int data_build_command(int argc, char **argv) {
     c.files = o.words;
     build_report r;
     error e = {0};
-    if (data_build(&c, &r, &e)) return report(&e);
+    if (data_build(&c, &r, &e)) return error_print(&e);
     int64_t tokens = r.train_tokens + r.valid_tokens;
     printf("%s: %lld documents, %lld bytes, %lld tokens, %.2f bytes a token\n", c.out, (long long)r.documents,
            (long long)r.bytes, (long long)tokens, (double)r.bytes / (double)tokens);
@@ -178,7 +174,7 @@ int data_ngram_command(int argc, char **argv) {
     }
     error e = {0};
     int code = ngram_measure(loss, &total, files, sources, &e);
-    if (code) report(&e);
+    if (code) error_print(&e);
     else {
         printf("%-32s %12s %12s %10s %10s %10s\n", "nats per held-out token", "train", "held out", "unigram",
                "bigram", "own bigram");

@@ -4,17 +4,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "launch/files.h"
 #include "launch/memory.h"
 
 static const char magic[9] = "MMIDIDX\0";
 enum { VERSION = 1, TYPE_INT32 = 4, TYPE_UINT16 = 8, HEADER_BYTES = 9 + 8 + 1 + 8 + 8 };
-
-static char *joined(const char *prefix, const char *suffix) {
-    size_t bytes = strlen(prefix) + strlen(suffix) + 1;
-    char *s = mem_alloc(bytes, "a file name");
-    snprintf(s, bytes, "%s%s", prefix, suffix);
-    return s;
-}
 
 /* The arrays of an .idx begin at byte 34 and so are not aligned. */
 static int64_t read_i64(const char *p) {
@@ -83,8 +77,8 @@ static int check_arrays(indexed_reader *r, const input *idx, const char *path, e
 }
 
 int indexed_open(indexed_reader *r, const char *prefix, error *e) {
-    *r = (indexed_reader){.path = joined(prefix, ".bin"), .bin.data = ""};
-    char *path = joined(prefix, ".idx");
+    *r = (indexed_reader){.path = text_of("%s.bin", prefix), .bin.data = ""};
+    char *path = text_of("%s.idx", prefix);
     input idx;
     int code = input_open(&idx, path, e);
     if (!code) code = input_open(&r->bin, r->path, e);
@@ -97,7 +91,7 @@ int indexed_open(indexed_reader *r, const char *prefix, error *e) {
 }
 
 int indexed_place(const char *prefix, int64_t token, int64_t *document, int64_t *within, error *e) {
-    char *path = joined(prefix, ".idx");
+    char *path = text_of("%s.idx", prefix);
     indexed_reader r = {.path = path};
     input idx;
     int code = input_open(&idx, path, e);
@@ -158,7 +152,7 @@ int indexed_check(const indexed_reader *r, int64_t most, int64_t vocab_size, err
 
 int indexed_create(indexed_writer *w, const char *prefix, int64_t vocab_size, error *e) {
     *w = (indexed_writer){.prefix = mem_string(prefix), .token_bytes = vocab_size <= 65536 ? 2 : 4};
-    char *path = joined(prefix, ".bin");
+    char *path = text_of("%s.bin", prefix);
     int code = output_open(&w->bin, path, e);
     mem_free(path);
     if (code) indexed_discard(w);
@@ -204,7 +198,7 @@ static void write_index(const indexed_writer *w, output *o) {
 
 int indexed_finish(indexed_writer *w, error *e) {
     if (output_finish(&w->bin, e)) return e->code;
-    char *path = joined(w->prefix, ".idx");
+    char *path = text_of("%s.idx", w->prefix);
     int code = output_open(&w->idx, path, e);
     mem_free(path);
     if (code) return code;
@@ -228,7 +222,7 @@ void indexed_discard(indexed_writer *w) {
 }
 
 void indexed_remove(const char *prefix) {
-    char *idx = joined(prefix, ".idx"), *bin = joined(prefix, ".bin");
+    char *idx = text_of("%s.idx", prefix), *bin = text_of("%s.bin", prefix);
     unlink(idx);
     unlink(bin);
     mem_free(idx);

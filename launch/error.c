@@ -28,6 +28,11 @@ int error_within(error *e, const char *format, ...) {
     return e->code;
 }
 
+int error_print(const error *e) {
+    if (e->code) fprintf(stderr, "caracal: %s\n", e->text);
+    return e->code;
+}
+
 void fault(int code, const char *file, int line, const char *format, ...) {
     char text[2048];
     va_list args;

@@ -34,6 +34,9 @@ int error_set(error *e, int code, const char *format, ...) __attribute__((format
 /* Puts "context: " before the message already in *e and returns its code. */
 int error_within(error *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Prints "caracal: " and the message on stderr, where there is an error; returns its code. */
+int error_print(const error *e);
+
 /* Ends this process (and so, under mpirun, every rank) with a message on stderr. */
 #define FAULT(code, ...) fault(code, __FILE__, __LINE__, __VA_ARGS__)
 _Noreturn void fault(int code, const char *file, int line, const char *format, ...)

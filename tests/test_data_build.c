@@ -318,7 +318,7 @@ static void test_directory_that_cannot_be_written(void **state) {
     assert_int_equal(data_build(&c, &r, &e), 0); /* directories that are missing are made */
     c.out = scratch_path(s, "not/yet/out.train.idx/out");
     assert_int_equal(data_build(&c, &r, &e), EXIT_IO);
-    assert_non_null(strstr(e.text, "out.train.idx/out.train.bin.tmp: Not a directory"));
+    assert_non_null(strstr(e.text, "out.train.idx: Not a directory; remove"));
 }
 
 /* ---- the command line ---- */

@@ -14,8 +14,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "ckpt/files.h"
 #include "ckpt/outfile.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/random.h"
 

@@ -25,9 +25,9 @@
 #include "ckpt/chunk.h"
 #include "ckpt/ckpt.h"
 #include "ckpt/commit.h"
-#include "ckpt/files.h"
 #include "ckpt/filter.h"
 #include "ckpt/outfile.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/random.h"
 

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ckpt/files.h"
 #include "ckpt/safetensors.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "train/checkpoint.h"
 #include "train/session.h"

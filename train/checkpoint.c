@@ -4,7 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ckpt/layout.h"
 #include "kernels/twin.h"
+#include "launch/files.h"
+#include "launch/memory.h"
+#include "train/json_number.h"
 
 /* The logical tensors of a state in the order in which they are stored: for each parameter its weight and
  * moments, then for each layer the router's bias and the controller's memory. */
@@ -13,12 +17,6 @@ enum { BIAS, ERROR_1, ERROR_2, WAITING, PER_LAYER };
 static const char *const param_prefix[PER_PARAM] = {"weights/", "adam_m/", "adam_v/"};
 static const char *const layer_prefix[PER_LAYER] = {"weights/", "controller_e1/", "controller_e2/",
                                                     "controller_waiting/"};
-
-static char *joined(const char *prefix, const char *name) {
-    char text[512];
-    snprintf(text, sizeof text, "%s%s", prefix, name);
-    return mem_string(text);
-}
 
 static void bias_name(char *name, size_t size, int64_t layer) {
     snprintf(name, size, "model.layers.%lld.mlp.router.e_score_correction_bias", (long long)layer);
@@ -56,7 +54,7 @@ static tensor_list list_tensors(const params *p, const model_config *c) {
     t.tensor = mem_alloc((size_t)n * sizeof *t.tensor, "the checkpoint's list");
     for (int64_t i = 0; i < p->n; i++)
         for (int what = 0; what < PER_PARAM; what++)
-            t.tensor[t.tensors++] = (ckpt_tensor){joined(param_prefix[what], p->param[i].name),
+            t.tensor[t.tensors++] = (ckpt_tensor){text_of("%s%s", param_prefix[what], p->param[i].name),
                                                   CKPT_F32,
                                                   p->param[i].rank,
                                                   {p->param[i].shape[0], p->param[i].shape[1]}};
@@ -66,7 +64,8 @@ static tensor_list list_tensors(const params *p, const model_config *c) {
             bias_name(name, sizeof name, l);
             int type = what == BIAS ? CKPT_F32 : what == WAITING ? CKPT_I64 : CKPT_F64;
             int64_t count = what == BIAS ? experts_total(c) : c->n_routed_experts;
-            t.tensor[t.tensors++] = (ckpt_tensor){joined(layer_prefix[what], name), type, 1, {count}};
+            t.tensor[t.tensors++] =
+                (ckpt_tensor){text_of("%s%s", layer_prefix[what], name), type, 1, {count}};
         }
     return t;
 }
@@ -146,12 +145,6 @@ static void say_config(json_t *about, const config *c) {
     json_object_set_new(about, "config", config_deciding(c));
 }
 
-static void set_exact(json_t *about, const char *key, double x) {
-    char text[64];
-    snprintf(text, sizeof text, "%a", x);
-    json_object_set_new(about, key, json_string(text));
-}
-
 /* Everything that is not a tensor.  The ranks are told only where they decide numbers: otherwise not a byte
  * of a checkpoint depends on them. */
 static json_t *describe(const state *s, const char *tokenizer_digest) {
@@ -162,7 +155,8 @@ static json_t *describe(const state *s, const char *tokenizer_digest) {
                   (json_int_t)s->history[0].waiting_tokens, "tokenizer_digest", tokenizer_digest);
     say_config(about, s->run);
     json_object_set_new(about, "spikes", spikes_to_json(&s->spikes));
-    if (s->run->router.grad_ratio_target > 0) set_exact(about, "lb_alpha", s->c.router.lb_alpha);
+    if (s->run->router.grad_ratio_target > 0)
+        json_object_set_new(about, "lb_alpha", json_exact(s->c.router.lb_alpha));
     if (!s->mesh.rank_invariant) {
         json_object_set_new(about, "ranks", json_integer(s->mesh.ranks));
         json_object_set_new(about, "expert_parallel", json_integer(s->mesh.expert_parallel));
@@ -230,10 +224,13 @@ static int want(wanted *w, const char *name, int type, int rank, const int64_t *
         return error_set(e, EXIT_CORRUPT, "%s has no tensor %s: it is a checkpoint of another model",
                          ckpt_path(w->k), name);
     const ckpt_tensor *t = &all[i];
+    char has[SHAPE_TEXT], wanted[SHAPE_TEXT];
     if (t->type != type || t->rank != rank || memcmp(t->shape, shape, (size_t)rank * sizeof *shape))
         return error_set(
-            e, EXIT_CORRUPT, "%s: tensor %s has shape [%lld%s...] and this model wants [%lld...]",
-            ckpt_path(w->k), name, (long long)t->shape[0], t->rank > 1 ? ", " : "", (long long)shape[0]);
+            e, EXIT_CORRUPT,
+            "%s: tensor %s is %s %s, and this model wants %s %s: it is a checkpoint of another model",
+            ckpt_path(w->k), name, ckpt_type_name(t->type), shape_text(t->rank, t->shape, has),
+            ckpt_type_name(type), shape_text(rank, shape, wanted));
     w->slice[w->n++] = (ckpt_slice){i, offset, count, data};
     return 0;
 }
@@ -345,8 +342,8 @@ int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e)
     for (int64_t l = 0; l < s->c.model.num_layers; l++)
         s->history[l].waiting_tokens = integer(about, "controller_waiting_tokens");
     spikes_from_json(&s->spikes, json_object_get(about, "spikes"));
-    const char *alpha = json_string_value(json_object_get(about, "lb_alpha"));
-    if (alpha && s->run->router.grad_ratio_target > 0) state_set_lb_alpha(s, strtod(alpha, NULL));
+    const json_t *alpha = json_object_get(about, "lb_alpha");
+    if (alpha && s->run->router.grad_ratio_target > 0) state_set_lb_alpha(s, json_exact_value(alpha));
     return load(s, k, 1, e);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "train/config_table.h"
@@ -129,12 +130,12 @@ static void print_comparison(const comparison *c) {
 
 /* What a long reading would be in vain for. */
 static int check_place(const char *option, const char *path, error *e) {
-    const char *slash = strrchr(path, '/');
-    char directory[4096] = ".";
     struct stat info;
-    if (slash) snprintf(directory, sizeof directory, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    char *directory = parent_of(path);
     if (stat(directory, &info) || !S_ISDIR(info.st_mode))
-        return error_set(e, EXIT_USAGE, "--%s=%s: there is no directory %s", option, path, directory);
+        error_set(e, EXIT_USAGE, "--%s=%s: there is no directory %s", option, path, directory);
+    mem_free(directory);
+    if (e->code) return e->code;
     if (!stat(path, &info) && S_ISDIR(info.st_mode))
         return error_set(e, EXIT_USAGE, "--%s=%s: is a directory; the name of a file is wanted", option,
                          path);
@@ -171,6 +172,5 @@ int compare_command(int argc, char **argv) {
         comparison_free(c);
         mem_free(c);
     }
-    if (e.code) fprintf(stderr, "caracal: %s\n", e.text);
-    return e.code;
+    return error_print(&e);
 }

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <yaml.h>
 
-#include "ckpt/files.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 /* libyaml counts characters. */

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "ckpt/files.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "train/config_table.h"
 

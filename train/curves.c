@@ -193,7 +193,7 @@ int curves_command(int argc, char **argv) {
     for (int i = 0; i < c.marks && !e.code; i++) read_line(&c.mark[i], "mark", mark[i], &e);
     for (int i = 0; i < o.words && !e.code; i++) curves_arm(&c, o.word[i], &e);
     if (!e.code) whole_file(out, curves_picture, &c, &e);
-    if (e.code) fprintf(stderr, "caracal: %s\n", e.text);
+    if (e.code) error_print(&e);
     else if (c.by_layer) curves_phases(&c);
     else curves_ends(&c);
     curves_free(&c);

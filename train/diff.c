@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "ckpt/files.h"
 #include "ckpt/manifest.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "train/config.h"
@@ -140,7 +140,7 @@ int diff_command(int argc, char **argv) {
     }
     for (int i = 0; i < 2; i++) mem_free(c.side[i].step);
     fflush(stdout);
-    if (e.code) fprintf(stderr, "caracal: %s\n", e.text);
+    if (e.code) error_print(&e);
     else printf("%s\n", c.different ? "different" : "identical");
     return e.code ? e.code : c.different ? EXIT_DIFFERENT : 0;
 }

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ckpt/files.h"
 #include "ckpt/staging.h"
 #include "ckpt/weights.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "train/published.h"
@@ -213,7 +213,7 @@ static int run(exporter *x, const options *o, error *e) {
         printf("%s: the model after step %lld, %lld tensors in %lld file%s%s\n", o->word[1],
                (long long)ckpt_step(x->k), (long long)x->l.n, (long long)files, files == 1 ? "" : "s",
                x->l.mtp ? ", MTP head included" : "");
-    else fprintf(stderr, "caracal: %s\n", e->text);
+    else error_print(e);
     return code;
 }
 

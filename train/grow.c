@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ckpt/files.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "train/checkpoint.h"
@@ -103,10 +103,7 @@ int grow_command(int argc, char **argv) {
     if (!options_read(&o, argc, argv)) return o.code;
     grower g = {0};
     error e = {0};
-    if (comm_open(&g.x.world, 600, &e)) {
-        fprintf(stderr, "caracal: %s\n", e.text);
-        return e.code;
-    }
+    if (comm_open(&g.x.world, 600, &e)) return error_print(&e);
     int code = grow(&g, o.word[0], o.word[1], times, &o, &e);
     session_report(&g.x, &e);
     ckpt_close(g.k);

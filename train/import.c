@@ -5,10 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ckpt/files.h"
+#include "ckpt/layout.h"
 #include "ckpt/staging.h"
 #include "ckpt/stream.h"
 #include "data/tokenizer.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "train/checkpoint.h"
@@ -138,12 +139,6 @@ static int copy_tensor(ckpt_stream *k, const match *m, float *values, error *e) 
     return 0;
 }
 
-static int64_t elements(const ckpt_tensor *t) {
-    int64_t n = 1;
-    for (int i = 0; i < t->rank; i++) n *= t->shape[i];
-    return n;
-}
-
 /* Weights as they are, moments and the controllers' history zero. */
 static int write_tensors(importer *x, ckpt_stream *k, const ckpt_tensor *tensor, int64_t n, error *e) {
     static const char prefix[] = "weights/";
@@ -152,7 +147,7 @@ static int write_tensors(importer *x, ckpt_stream *k, const ckpt_tensor *tensor,
     for (int64_t i = 0; i < n && !code; i++) {
         const char *name = tensor[i].name;
         if (strncmp(name, prefix, strlen(prefix)))
-            code = ckpt_stream_append(k, NULL, elements(&tensor[i]), e);
+            code = ckpt_stream_append(k, NULL, ckpt_elements(&tensor[i]), e);
         else code = copy_tensor(k, match_find(&x->m, name + strlen(prefix)), values, e);
     }
     mem_free(values);
@@ -276,7 +271,7 @@ int import_command(int argc, char **argv) {
     x.from = o.word[0];
     x.to = o.word[1];
     int code = run(&x, &o, &e);
-    if (code) fprintf(stderr, "caracal: %s\n", e.text);
+    if (code) error_print(&e);
     else report(&x);
     match_free(&x.m);
     params_free(&x.p);

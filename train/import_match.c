@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ckpt/layout.h"
 #include "launch/memory.h"
 
 static const char mtp[] = "model.mtp.", mtp_embedding[] = "model.mtp.embed_tokens.weight";
@@ -24,19 +25,10 @@ static int same_shape(const safetensor *t, int rank, const int64_t *shape) {
     return t->rank == rank && !memcmp(t->shape, shape, (size_t)rank * sizeof *shape);
 }
 
-static void shape_text(int rank, const int64_t *shape, char *text, size_t size) {
-    size_t used = (size_t)snprintf(text, size, "[");
-    for (int i = 0; i < rank && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
-    if (used < size) snprintf(text + used, size - used, "]");
-}
-
 static int misshapen(const matcher *x, const safetensor *t, int rank, const int64_t *shape) {
-    char has[128], wanted[128];
-    shape_text(t->rank, t->shape, has, sizeof has);
-    shape_text(rank, shape, wanted, sizeof wanted);
+    char has[SHAPE_TEXT], wanted[SHAPE_TEXT];
     return error_set(x->e, EXIT_CORRUPT, "%s: %s has the shape %s; config.json makes it %s", x->directory,
-                     t->name, has, wanted);
+                     t->name, shape_text(t->rank, t->shape, has), shape_text(rank, shape, wanted));
 }
 
 /* "model.layers.3.mlp.experts.5.gate_proj.weight" -> which; -1: not an expert's.  *layer_end: the length of

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "launch/memory.h"
+#include "train/json_number.h"
 #include "train/stages.h"
 
 /* ---- files ---- */
@@ -42,24 +43,13 @@ static void write_line(metrics *m, record *r, const char *name, json_t *line) {
 
 /* ---- lines ---- */
 
-/* JSON has no NaN; a number that is not finite is told as null. */
-static json_t *number(double x) {
-    return x - x == 0 ? json_real(x) : json_null();
-}
-
 static void set(json_t *j, const char *key, double x) {
-    json_object_set_new(j, key, number(x));
-}
-
-static void set_hex(json_t *j, const char *key, double x) {
-    char text[64];
-    snprintf(text, sizeof text, "%a", x);
-    json_object_set_new(j, key, json_string(text));
+    json_object_set_new(j, key, json_finite(x));
 }
 
 static void set_layers(json_t *j, const char *key, const double *x, int64_t layers) {
     json_t *a = json_array();
-    for (int64_t l = 0; l < layers; l++) json_array_append_new(a, number(x[l]));
+    for (int64_t l = 0; l < layers; l++) json_array_append_new(a, json_finite(x[l]));
     json_object_set_new(j, key, a);
 }
 
@@ -130,8 +120,8 @@ void metrics_step(metrics *m, const state *s, const step_result *r, const uint64
     if (s->model.mtp_on) set(j, "mtp_loss", r->mtp);
     set(j, "grad_norm", r->grad_norm);
     set(j, "lr", r->lr);
-    set_hex(j, "loss_hex", r->loss);
-    set_hex(j, "grad_norm_hex", r->grad_norm);
+    json_object_set_new(j, "loss_hex", json_exact(r->loss));
+    json_object_set_new(j, "grad_norm_hex", json_exact(r->grad_norm));
     set_layers(j, "ffn_experts_mean", r->ffn_mean, layers);
     set_layers(j, "ffn_experts_std", r->ffn_std, layers);
     set_layers(j, "expert_load_max_over_mean", r->load_max_over_mean, layers);

@@ -90,6 +90,6 @@ int plan_command(int argc, char **argv) {
         code = print_memory(&c, ranks, &e);
         config_free(&c);
     }
-    if (code) fprintf(stderr, "caracal: %s\n", e.text);
+    error_print(&e);
     return code;
 }

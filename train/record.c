@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "ckpt/files.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 enum { RECENT_BYTES = 1 << 20 }; /* kept in memory before a sync, while the disk is well */

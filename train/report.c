@@ -79,6 +79,5 @@ int report_command(int argc, char **argv) {
     error e = {0};
     for (int i = 0; i < n && !e.code; i++) parse_mark(&marks, mark[i], &e);
     if (!e.code && !report_write(o.word[0], &marks, &e)) printf("%s/report.html\n", o.word[0]);
-    if (e.code) fprintf(stderr, "caracal: %s\n", e.text);
-    return e.code;
+    return error_print(&e);
 }

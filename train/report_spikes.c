@@ -4,12 +4,8 @@
 #include <stdio.h>
 
 #include "launch/memory.h"
+#include "train/json_number.h"
 #include "train/run_data.h"
-
-static double number(const json_t *row, const char *key) {
-    const json_t *value = json_object_get(row, key);
-    return json_is_number(value) ? json_number_value(value) : NAN; /* null: not finite, or no limit */
-}
 
 static void figure(FILE *out, const char *name, double x, double limit) {
     fprintf(out, "%s %.4g", name, x);
@@ -20,12 +16,13 @@ static void spike(FILE *out, int64_t step, int64_t attempt, const json_t *figure
     char again[32] = "";
     if (attempt) snprintf(again, sizeof again, "-%" PRId64, attempt + 1);
     fprintf(out, "<p>A spike in step %" PRId64 ": ", step);
-    figure(out, "LM loss", number(figures, "lm_loss"), number(limits, "loss_limit"));
-    figure(out, ", gradient norm", number(figures, "grad_norm"), number(limits, "grad_limit"));
+    figure(out, "LM loss", json_finite_of(figures, "lm_loss"), json_finite_of(limits, "loss_limit"));
+    figure(out, ", gradient norm", json_finite_of(figures, "grad_norm"),
+           json_finite_of(limits, "grad_limit"));
     if (limits == figures)
         fprintf(out, ". The step was undone, and samples %" PRId64 " to %" PRId64 " are left out",
-                (int64_t)number(limits, "first_sample"),
-                (int64_t)(number(limits, "first_sample") + number(limits, "samples")) - 1);
+                (int64_t)json_finite_of(limits, "first_sample"),
+                (int64_t)(json_finite_of(limits, "first_sample") + json_finite_of(limits, "samples")) - 1);
     fprintf(out, ". <a href=\"spikes/step-%08" PRId64 "%s.txt\">Its batch</a></p>\n", step, again);
 }
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "launch/memory.h"
+#include "train/json_number.h"
 
 double run_last(const series *s, const char *key) {
     const column *c = series_find(s, key);
@@ -71,10 +72,6 @@ static void thin_out(evaluations *v) {
         for (int64_t i = v->rows; i < EVAL_ROWS; i++) v->loss[k][i] = NAN;
 }
 
-static double number(const json_t *value) {
-    return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
 static void eval_row(evaluations *v, const json_t *row) {
     const char *name;
     json_t *loss;
@@ -83,11 +80,11 @@ static void eval_row(evaluations *v, const json_t *row) {
     if (v->rows == EVAL_ROWS) thin_out(v);
     int64_t i = v->rows++;
     v->step[i] = step;
-    v->bits[i] = number(json_object_get(json_object_get(row, "bits_per_byte"), "total"));
-    v->accepted[i] = number(json_object_get(row, "mtp_acceptance"));
+    v->bits[i] = json_finite_of(json_object_get(row, "bits_per_byte"), "total");
+    v->accepted[i] = json_finite_of(row, "mtp_acceptance");
     json_object_foreach(json_object_get(row, "loss"), name, loss) {
         int source = source_index(v, name);
-        if (source >= 0) v->loss[source][i] = number(loss);
+        if (source >= 0) v->loss[source][i] = json_finite_value(loss);
     }
 }
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ckpt/files.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 enum { OPEN_CONFIG = 1, OPEN_TOKENIZER, OPEN_FILES, OPEN_STATE };
@@ -87,8 +87,7 @@ void session_close(session *x) {
 }
 
 int session_report(const session *x, const error *e) {
-    if (e->code && comm_rank(x->world) == 0) fprintf(stderr, "caracal: %s\n", e->text);
-    return e->code;
+    return comm_rank(x->world) ? e->code : error_print(e);
 }
 
 int session_checkpoint(session *x, const char *path, ckpt **out, error *e) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "launch/memory.h"
+#include "train/json_number.h"
 #include "train/stages.h"
 
 void spikes_free(spikes *s) {
@@ -91,25 +92,14 @@ void spikes_add(spikes *s, rollback r) {
 
 /* ---- in a checkpoint: numbers as C writes them in hexadecimal, which is exact and knows infinity ---- */
 
-static json_t *exact(double x) {
-    char text[64];
-    snprintf(text, sizeof text, "%a", x);
-    return json_string(text);
-}
-
 static json_t *exact_list(const recent *r, int64_t n) {
     json_t *list = json_array();
-    for (int64_t i = 0; i < n; i++) json_array_append_new(list, exact(r->value[i]));
+    for (int64_t i = 0; i < n; i++) json_array_append_new(list, json_exact(r->value[i]));
     return list;
 }
 
-static double number(const json_t *j) {
-    const char *text = json_string_value(j);
-    return text ? strtod(text, NULL) : 0;
-}
-
 static double exact_of(const json_t *j, const char *key) {
-    return number(json_object_get(j, key));
+    return json_exact_value(json_object_get(j, key));
 }
 
 static int64_t integer(const json_t *j, const char *key) {
@@ -120,11 +110,11 @@ json_t *spikes_to_json(const spikes *s) {
     json_t *list = json_array();
     for (int64_t i = 0; i < s->rollbacks; i++) {
         const rollback *r = &s->rollback[i];
-        json_array_append_new(list,
-                              json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "step", (json_int_t)r->step,
-                                        "first", (json_int_t)r->first, "end", (json_int_t)r->end, "loss",
-                                        exact(r->loss), "grad_norm", exact(r->grad_norm), "loss_limit",
-                                        exact(r->loss_limit), "grad_limit", exact(r->grad_limit)));
+        json_array_append_new(
+            list, json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "step", (json_int_t)r->step, "first",
+                            (json_int_t)r->first, "end", (json_int_t)r->end, "loss", json_exact(r->loss),
+                            "grad_norm", json_exact(r->grad_norm), "loss_limit", json_exact(r->loss_limit),
+                            "grad_limit", json_exact(r->grad_limit)));
     }
     return json_pack("{s:o, s:o, s:b, s:I, s:o}", "loss", exact_list(&s->loss, s->seen), "grad_norm",
                      exact_list(&s->grad, s->seen), "spiking", s->spiking, "told", (json_int_t)s->told,
@@ -136,8 +126,8 @@ void spikes_from_json(spikes *s, const json_t *j) {
     spikes_free(s);
     const json_t *loss = json_object_get(j, "loss"), *grad = json_object_get(j, "grad_norm");
     for (size_t i = 0; i < json_array_size(loss) && s->seen < SPIKE_MAX_WINDOW; i++) {
-        s->loss.value[s->seen] = number(json_array_get(loss, i));
-        s->grad.value[s->seen++] = number(json_array_get(grad, i));
+        s->loss.value[s->seen] = json_exact_value(json_array_get(loss, i));
+        s->grad.value[s->seen++] = json_exact_value(json_array_get(grad, i));
     }
     s->spiking = json_is_true(json_object_get(j, "spiking"));
     s->told = integer(j, "told");

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "ckpt/files.h"
 #include "data/indexed.h"
 #include "data/utf8.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 typedef struct ranked {

@@ -3,7 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ckpt/files.h"
+#include "ckpt/commit.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "train/checkpoint.h"
 
@@ -12,7 +13,7 @@ static int open_checkpoint(session *x, const start_point *p, ckpt **k, error *e)
     char *directory = text_of("%s/checkpoints", x->c.run_dir);
     int code = 0;
     if (p->saved >= 0) {
-        char *path = text_of("%s/step-%08lld", directory, (long long)p->saved);
+        char *path = step_path(directory, p->saved, "");
         code = session_checkpoint(x, path, k, e);
         mem_free(path);
     } else if (p->init_from) {

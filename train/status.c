@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "train/console.h"
+#include "train/json_number.h"
 #include "train/svg.h"
 #include "train/whole_file.h"
 
@@ -20,11 +21,6 @@ double status_clock(void) {
 
 /* ---- the file ---- */
 
-static double number(const json_t *j, const char *key) {
-    const json_t *x = json_object_get(j, key);
-    return json_is_number(x) ? json_number_value(x) : NAN;
-}
-
 void status_read(run_status *s, const char *run_dir) {
     char path[4200];
     snprintf(path, sizeof path, "%s/status.json", run_dir);
@@ -36,10 +32,10 @@ void status_read(run_status *s, const char *run_dir) {
         if (!strcmp(state, names[i])) s->state = i;
     s->step = json_integer_value(json_object_get(j, "step"));
     s->steps = json_integer_value(json_object_get(j, "steps"));
-    s->at = number(j, "at");
-    s->every = number(j, "every");
-    s->patience = number(j, "patience");
-    s->left = number(j, "left");
+    s->at = json_finite_of(j, "at");
+    s->every = json_finite_of(j, "every");
+    s->patience = json_finite_of(j, "patience");
+    s->left = json_finite_of(j, "left");
     snprintf(s->why, sizeof s->why, "%s", why ? why : "");
     if (!isfinite(s->at)) s->state = RUN_UNKNOWN;
     json_decref(j);

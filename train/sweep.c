@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ckpt/files.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "train/config_table.h"
@@ -365,7 +365,7 @@ int sweep_command(int argc, char **argv) {
     if (!options_read(&o, argc, argv)) return o.code;
     if (picture) {
         if (axes || o.overrides) return options_refuse(&o, "--picture draws sweeps that are done");
-        if (sweep_picture(picture, o.words, o.word, &e)) fprintf(stderr, "caracal: %s\n", e.text);
+        if (sweep_picture(picture, o.words, o.word, &e)) error_print(&e);
         else printf("%s\n", picture);
         return e.code;
     }
@@ -379,7 +379,7 @@ int sweep_command(int argc, char **argv) {
     int code = comm_open(&s.world, 600, &e);
     if (!code) {
         code = run_sweep(&s, ranks_per_trial, &e);
-        if (e.code && comm_rank(s.world) == 0) fprintf(stderr, "caracal: %s\n", e.text);
+        if (comm_rank(s.world) == 0) error_print(&e);
         comm_close(s.world);
     }
     config_free(&s.base);

@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ckpt/files.h"
+#include "launch/files.h"
 #include "launch/memory.h"
+#include "train/json_number.h"
 #include "train/jsonl.h"
 
 char *sweep_trial_dir(const char *dir, int64_t trial) {
@@ -26,8 +27,7 @@ static int training_loss(const char *run_dir, double *loss, int64_t *step, error
         *step = log.rows ? log.step[log.rows - 1] : 0;
         log.next = log.rows > tenth ? log.rows - tenth : 0;
         while ((row = jsonl_next(&log))) {
-            const json_t *x = json_object_get(row, "lm_loss");
-            sum += json_is_number(x) ? json_number_value(x) : NAN; /* null stands for what is not finite */
+            sum += json_finite_of(row, "lm_loss");
             json_decref(row);
         }
         *loss = log.rows ? sum / (double)tenth : NAN;
@@ -47,8 +47,8 @@ static int held_out_loss(const char *run_dir, int64_t step, double *loss, error 
         there = log.rows && log.step[log.rows - 1] == step;
         if (there) {
             log.next = log.rows - 1;
-            json_t *row = jsonl_next(&log), *x = json_object_get(json_object_get(row, "loss"), "total");
-            if (json_is_number(x)) *loss = json_number_value(x);
+            json_t *row = jsonl_next(&log);
+            *loss = json_finite_of(json_object_get(row, "loss"), "total");
             json_decref(row);
         }
         jsonl_close(&log);
@@ -121,10 +121,6 @@ int sweep_results_gather(const char *dir, int64_t trials, error *e) {
     return code;
 }
 
-static double number(const json_t *x) {
-    return json_is_number(x) ? json_number_value(x) : NAN;
-}
-
 /* One line; 0 when it is no result with the first one's keys. */
 static int parse_result(sweep_results *r, const char *line) {
     json_t *j = json_loads(line, JSON_REJECT_DUPLICATES, NULL), *values = json_object_get(j, "values"), *x;
@@ -133,8 +129,8 @@ static int parse_result(sweep_results *r, const char *line) {
     int axes = 0;
     *t = (sweep_result){.trial = json_integer_value(json_object_get(j, "trial")),
                         .step = json_integer_value(json_object_get(j, "step")),
-                        .train = number(json_object_get(j, "train_loss")),
-                        .held = number(json_object_get(j, "held_out_loss"))};
+                        .train = json_finite_of(j, "train_loss"),
+                        .held = json_finite_of(j, "held_out_loss")};
     t->loss = isfinite(t->held) ? t->held : t->train;
     json_object_foreach(values, key, x) {
         if (axes == SWEEP_AXES) break;

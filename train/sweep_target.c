@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "ckpt/files.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "train/config_edit.h"
 

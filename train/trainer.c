@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "ckpt/files.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "train/checkpoint.h"
@@ -442,7 +442,7 @@ int train_command(int argc, char **argv) {
     int code = comm_open(&world, 600, &e);
     if (!code) {
         code = train_run(world, &job, &e);
-        if (e.code && comm_rank(world) == 0) fprintf(stderr, "caracal: %s\n", e.text);
+        if (comm_rank(world) == 0) error_print(&e);
         comm_close(world);
     }
     if (job.signals >= 0) close(job.signals);

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "ckpt/files.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 int whole_file(const char *path, void (*content)(FILE *, const void *), const void *data, error *e) {

@@ -1,6 +1,6 @@
-/* What a checkpoint asks of the file system.  Errors have code EXIT_IO, the path and errno's text. */
-#ifndef CARACAL_CKPT_FILES_H
-#define CARACAL_CKPT_FILES_H
+/* What is asked of the file system.  Errors have code EXIT_IO, the path and errno's text. */
+#ifndef CARACAL_LAUNCH_FILES_H
+#define CARACAL_LAUNCH_FILES_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -14,7 +14,9 @@ char *text_of(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int path_exists(const char *path);
 /* Is there a DIRECTORY/NAME, links followed? */
 int path_has(const char *directory, const char *name);
-/* Makes the directory and those above it, each made durable. */
+/* The directory that holds `path`, "." where it names none (mem_free). */
+char *parent_of(const char *path);
+/* Makes the directory and those above it, each made durable; the error names the one that cannot be made. */
 int make_directories(const char *path, error *e);
 /* Makes a file or a directory durable. */
 int sync_path(const char *path, error *e);

@@ -1,4 +1,4 @@
-#include "ckpt/files.h"
+#include "launch/files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,8 +43,7 @@ int sync_path(const char *path, error *e) {
     return code;
 }
 
-/* The directory that holds `path`. */
-static char *parent_of(const char *path) {
+char *parent_of(const char *path) {
     const char *slash = strrchr(path, '/');
     if (!slash) return mem_string(".");
     return slash == path ? mem_string("/") : text_of("%.*s", (int)(slash - path), path);
@@ -61,12 +60,14 @@ int make_directories(const char *path, error *e) {
     struct stat s;
     if (stat(path, &s) == 0) {
         if (S_ISDIR(s.st_mode)) return 0;
-        errno = ENOTDIR;
-        return failed(e, path, "cannot be created");
+        return error_set(e, EXIT_IO, "%s: Not a directory; remove that file, or give another path", path);
     }
     char *parent = parent_of(path);
     int code = make_directories(parent, e);
-    if (!code && mkdir(path, 0777) && errno != EEXIST) code = failed(e, path, "cannot be created");
+    if (!code && mkdir(path, 0777) && errno != EEXIST)
+        code = error_set(e, EXIT_IO,
+                         "%s: this directory cannot be created: %s; give another path, or make it yourself",
+                         path, strerror(errno));
     if (!code) code = sync_path(parent, e);
     mem_free(parent);
     return code;
