@@ -11,40 +11,32 @@
 #include "launch/memory.h"
 #include "launch/random.h"
 #include "model/init.h"
-#include "model/model.h"
+#include "tests/small_model.h"
 
 enum { SEQ = 150, VOCAB = 37, WIDTH = 40, EOS = 3 };
 
+/* Nothing is a whole number of anything's vectors or tiles. */
 static model_config_all config_of(int sequential, int mask, int recompute) {
-    return (model_config_all){.model = {.vocab_size = VOCAB,
-                                        .hidden_size = WIDTH,
-                                        .num_layers = 3,
-                                        .num_attention_heads = 3,
-                                        .q_lora_rank = 24,
-                                        .kv_lora_rank = 12,
-                                        .qk_nope_head_dim = 10,
-                                        .qk_rope_head_dim = 6,
-                                        .v_head_dim = 9,
-                                        .ffn_hidden_size = 50,
-                                        .expert_ffn_hidden_size = 20,
-                                        .n_routed_experts = 6,
-                                        .zero_expert_num = 2,
-                                        .moe_topk = 3,
-                                        .routed_scaling_factor = 2,
-                                        .rms_norm_eps = 1e-5,
-                                        .latent_norm_eps = 1e-6,
-                                        .rope_theta = 1e4,
-                                        .mla_scale_q_lora = 1,
-                                        .mla_scale_kv_lora = 1,
-                                        .moe_input = sequential ? MOE_SEQUENTIAL : MOE_SHORTCUT,
-                                        .document_mask = mask,
-                                        .recompute = recompute},
-                              .router = {.expected_ffn_experts = 2, .lb_groups = 1},
-                              .batch = 1,
-                              .seq = SEQ,
-                              .chunks = 2,
-                              .eos = EOS,
-                              .slack = 1.5};
+    model_config_all c = small_model();
+    model_config *m = &c.model;
+    m->vocab_size = VOCAB;
+    m->hidden_size = WIDTH;
+    m->num_layers = 3;
+    m->num_attention_heads = 3;
+    m->kv_lora_rank = 12;
+    m->qk_nope_head_dim = 10;
+    m->qk_rope_head_dim = 6;
+    m->v_head_dim = 9;
+    m->ffn_hidden_size = 50;
+    m->expert_ffn_hidden_size = 20;
+    m->n_routed_experts = 6;
+    m->moe_input = sequential ? MOE_SEQUENTIAL : MOE_SHORTCUT;
+    m->document_mask = mask;
+    m->recompute = recompute;
+    c.seq = SEQ;
+    c.chunks = 2;
+    c.eos = EOS;
+    return c;
 }
 
 static void open_model(model *m, const model_config_all *c, const kernels *k, const mesh *ranks) {

@@ -14,41 +14,22 @@
 #include "launch/memory.h"
 #include "launch/random.h"
 #include "model/init.h"
-#include "model/model.h"
 #include "tests/emulate/emulate.h"
+#include "tests/small_model.h"
 
 enum { VOCAB = 64, BATCH = 2, SEQ = 20, MICRO_BATCHES = 2, MOST_LAUNCHES = 134 };
 
-/* Sizes that are whole chunks of 16 bytes in bf16, as those of real models. */
 static model_config_all config_of(int64_t layers, int sequential, int recompute) {
-    return (model_config_all){.model = {.vocab_size = VOCAB,
-                                        .hidden_size = 32,
-                                        .num_layers = layers,
-                                        .num_attention_heads = 2,
-                                        .q_lora_rank = 16,
-                                        .kv_lora_rank = 8,
-                                        .qk_nope_head_dim = 8,
-                                        .qk_rope_head_dim = 4,
-                                        .v_head_dim = 8,
-                                        .ffn_hidden_size = 48,
-                                        .expert_ffn_hidden_size = 16,
-                                        .n_routed_experts = 4,
-                                        .zero_expert_num = 2,
-                                        .moe_topk = 3,
-                                        .routed_scaling_factor = 2,
-                                        .rms_norm_eps = 1e-5,
-                                        .latent_norm_eps = 1e-6,
-                                        .rope_theta = 1e4,
-                                        .mla_scale_q_lora = 1,
-                                        .mla_scale_kv_lora = 1,
-                                        .moe_input = sequential ? MOE_SEQUENTIAL : MOE_SHORTCUT,
-                                        .recompute = recompute},
-                              .router = {.expected_ffn_experts = 2, .lb_groups = 1, .lb_alpha = 0.01},
-                              .loss = {.hidden_z_coef = 0.01, .mtp_coef = 0.1},
-                              .batch = BATCH,
-                              .seq = SEQ,
-                              .chunks = 1,
-                              .slack = 1.5};
+    model_config_all c = small_model();
+    c.model.vocab_size = VOCAB;
+    c.model.num_layers = layers;
+    c.model.moe_input = sequential ? MOE_SEQUENTIAL : MOE_SHORTCUT;
+    c.model.recompute = recompute;
+    c.router.lb_alpha = 0.01;
+    c.loss = (loss_config){.hidden_z_coef = 0.01, .mtp_coef = 0.1};
+    c.batch = BATCH;
+    c.seq = SEQ;
+    return c;
 }
 
 /* Gradients of the step's micro-batches lie as the weights do; returns how many there are.  took: bytes that

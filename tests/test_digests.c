@@ -11,22 +11,17 @@
 #include "launch/memory.h"
 #include "launch/random.h"
 #include "optim/optimizer.h"
+#include "tests/small_model.h"
 
 /* Tensors of one and of several blocks, two layers, an MTP head. */
-static const model_config shape = {.vocab_size = 300,
-                                   .hidden_size = 40,
-                                   .num_layers = 2,
-                                   .num_attention_heads = 2,
-                                   .q_lora_rank = 24,
-                                   .kv_lora_rank = 16,
-                                   .qk_nope_head_dim = 8,
-                                   .qk_rope_head_dim = 4,
-                                   .v_head_dim = 8,
-                                   .ffn_hidden_size = 130,
-                                   .expert_ffn_hidden_size = 110,
-                                   .n_routed_experts = 8,
-                                   .zero_expert_num = 4,
-                                   .moe_topk = 3};
+static model_config shape(void) {
+    model_config c = small_model().model;
+    c.hidden_size = 40;
+    c.ffn_hidden_size = 130;
+    c.expert_ffn_hidden_size = 110;
+    c.n_routed_experts = 8;
+    return c;
+}
 
 /* What one rank holds and updates. */
 typedef struct share {
@@ -44,7 +39,8 @@ static void open_share(share *s, const kernels *k, const mesh *plan, int rank, c
     s->mesh.rank = rank;
     s->mesh.expert_rank = rank % plan->expert_parallel;
     s->mesh.group = rank / plan->expert_parallel;
-    params_create(&s->p, &shape, 1, plan->expert_parallel, s->mesh.expert_rank);
+    const model_config model = shape();
+    params_create(&s->p, &model, 1, plan->expert_parallel, s->mesh.expert_rank);
     s->weights = mem_alloc((size_t)s->p.weights * sizeof(real), "weights");
     gradients_create(&s->g, &s->p, k, &s->mesh);
     optimizer_create(&s->o, &c, &s->p, s->weights, &s->g, k, &s->mesh);
@@ -86,7 +82,7 @@ static void every_element_has_one_owner(void **state) {
         share s;
         uint8_t *seen = NULL;
         int64_t *at = NULL, total = 0;
-        assert_int_equal(mesh_plan(&plan, meshes[i][0], &c, 8, shape.n_routed_experts, &e), 0);
+        assert_int_equal(mesh_plan(&plan, meshes[i][0], &c, 8, shape().n_routed_experts, &e), 0);
         for (int rank = 0; rank < plan.ranks; rank++) {
             open_share(&s, &k, &plan, rank, NULL);
             if (!seen) {
@@ -122,7 +118,7 @@ static void one_bit_changes_one_digest(void **state) {
     uint64_t before[3], after[3];
     (void)state;
     assert_int_equal(comm_open(&world, 10, &e), 0);
-    assert_int_equal(mesh_plan(&plan, 1, &c, 8, shape.n_routed_experts, &e), 0);
+    assert_int_equal(mesh_plan(&plan, 1, &c, 8, shape().n_routed_experts, &e), 0);
     kernels_ref(&k, 1);
     open_share(&s, &k, &plan, 0, world);
     assert_int_equal(s.o.pieces, s.p.n);

@@ -11,35 +11,17 @@
 
 #include "launch/error.h"
 #include "model/init.h"
-#include "model/model.h"
 #include "optim/optimizer.h"
+#include "tests/small_model.h"
 
 enum { WIDTH = 96, PROXY = 24 }; /* s = 4 */
 
-static const model_config_all target = {.model = {.vocab_size = 300,
-                                                  .hidden_size = WIDTH,
-                                                  .num_layers = 2,
-                                                  .num_attention_heads = 2,
-                                                  .q_lora_rank = 24,
-                                                  .kv_lora_rank = 12,
-                                                  .qk_nope_head_dim = 8,
-                                                  .qk_rope_head_dim = 4,
-                                                  .v_head_dim = 8,
-                                                  .ffn_hidden_size = 64,
-                                                  .expert_ffn_hidden_size = 24,
-                                                  .n_routed_experts = 4,
-                                                  .zero_expert_num = 2,
-                                                  .moe_topk = 2,
-                                                  .routed_scaling_factor = 1,
-                                                  .rms_norm_eps = 1e-5,
-                                                  .latent_norm_eps = 1e-6,
-                                                  .rope_theta = 1e4},
-                                        .router = {.expected_ffn_experts = 1, .lb_groups = 1},
-                                        .loss = {.mtp_coef = 0.3},
-                                        .batch = 1,
-                                        .seq = 8,
-                                        .chunks = 1,
-                                        .slack = 1.5};
+static model_config_all target(void) {
+    model_config_all c = small_model();
+    c.model.hidden_size = WIDTH;
+    c.loss.mtp_coef = 0.3;
+    return c;
+}
 
 typedef struct subject {
     kernels k;
@@ -52,15 +34,16 @@ typedef struct subject {
 
 static void subject_open(subject *s) {
     error e;
+    const model_config_all c = target();
     const parallel_config p = {.expert_replicas = 1};
-    const optim_config c = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-16};
+    const optim_config o = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-16};
     kernels_config kc = {.device = "ref", .isa = "auto", .threads = 1};
     assert_int_equal(comm_open(&s->world, 60, &e), 0);
-    assert_int_equal(mesh_open(&s->ranks, s->world, &p, 1, 4, &e), 0);
+    assert_int_equal(mesh_open(&s->ranks, s->world, &p, 1, c.model.n_routed_experts, &e), 0);
     assert_int_equal(kernels_open(&s->k, &kc, &e), 0);
-    model_create(&s->m, &target, &s->k, &s->ranks);
+    model_create(&s->m, &c, &s->k, &s->ranks);
     gradients_create(&s->g, &s->m.p, &s->k, &s->ranks);
-    optimizer_create(&s->o, &c, &s->m.p, s->m.weights, &s->g, &s->k, &s->ranks);
+    optimizer_create(&s->o, &o, &s->m.p, s->m.weights, &s->g, &s->k, &s->ranks);
 }
 
 static void subject_close(subject *s) {
