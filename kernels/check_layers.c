@@ -108,13 +108,23 @@ static double largest_norm(kernel_context *x, int64_t n, int64_t k, const real *
     return top;
 }
 
+/* Rows from 0 to the end of the last that the segments have. */
+static int64_t span_of(int64_t segments, const segment *s) {
+    int64_t rows = 0;
+    for (int64_t i = 0; i < segments; i++)
+        if (s[i].rows && s[i].row + s[i].rows > rows) rows = s[i].row + s[i].rows;
+    return rows;
+}
+static void poison_rows(int64_t segments, const segment *s, int64_t cols, real *x) {
+    for (int64_t i = 0; i < segments; i++)
+        for (int64_t j = s[i].row * cols; j < (s[i].row + s[i].rows) * cols; j++) x[j] = (real)NAN;
+}
+
 void check_grouped_gemm(kernel_context *x, gemm_form form, int64_t segments, const segment *s, int64_t n,
                         int64_t k, real *c, const real *a, const real *w, int64_t w_stride) {
-    int64_t rows = 0, experts = 0;
-    for (int64_t i = 0; i < segments; i++) {
-        if (s[i].rows && s[i].row + s[i].rows > rows) rows = s[i].row + s[i].rows;
+    int64_t rows = span_of(segments, s), experts = 0;
+    for (int64_t i = 0; i < segments; i++)
         if (s[i].expert >= experts) experts = s[i].expert + 1;
-    }
     check_begin(x, "grouped_gemm", CHECK_SIZES(form, segments, rows, n, k, w_stride));
     real *want = check_expect(x, CHECK_UPDATES, c, rows, n, n);
     double *row = check_scratch(x, (size_t)rows * sizeof *row);
@@ -122,11 +132,10 @@ void check_grouped_gemm(kernel_context *x, gemm_form form, int64_t segments, con
     for (int64_t i = 0; i < segments; i++) {
         const real *ws = w + s[i].expert * w_stride;
         double column = form == GEMM_NT ? largest_norm(x, n, k, ws, k, 1) : largest_norm(x, n, k, ws, 1, n);
-        for (int64_t r = s[i].row; r < s[i].row + s[i].rows; r++) {
+        for (int64_t r = s[i].row; r < s[i].row + s[i].rows; r++)
             row[r] = column * largest_norm(x, 1, k, a + r * k, k, 1);
-            for (int64_t j = 0; j < n; j++) c[r * n + j] = (real)NAN;
-        }
     }
+    poison_rows(segments, s, n, c);
     const real *a_read = check_operand(x, a, rows, k, k),
                *w_read = check_operand(x, w, experts, n * k, w_stride);
     REF(x, grouped_gemm, form, segments, s, n, k, want, a_read, w_read, w_stride);
@@ -305,33 +314,44 @@ void check_attention_backward(kernel_context *x, attention_shape s, real *dq, re
                 (check_bound){.absolute = d_key * (double)s.heads});
 }
 
-void check_swiglu_forward(kernel_context *x, int64_t rows, int64_t f, real *h, const real *gu) {
-    check_begin(x, "swiglu_forward", CHECK_SIZES(rows, f));
-    real *want = check_expect(x, CHECK_WRITES, h, rows, f, f);
-    REF(x, swiglu_forward, rows, f, want, gu);
-    INNER(x, swiglu_forward, rows, f, h, gu);
+/* Rows of no segment must not change. */
+static real *expect_rows(kernel_context *x, int64_t segments, const segment *s, int64_t cols, real *data) {
+    real *want = check_expect(x, CHECK_UPDATES, data, span_of(segments, s), cols, cols);
+    poison_rows(segments, s, cols, data);
+    return want;
+}
+
+void check_swiglu_forward(kernel_context *x, int64_t segments, const segment *s, int64_t f, real *h,
+                          const real *gu) {
+    int64_t rows = span_of(segments, s);
+    check_begin(x, "swiglu_forward", CHECK_SIZES(segments, rows, f));
+    real *want = expect_rows(x, segments, s, f, h);
+    REF(x, swiglu_forward, segments, s, f, want, gu);
+    INNER(x, swiglu_forward, segments, s, f, h, gu);
     check_bound b = {.relative = 16, .floor = UNDERFLOW_FLOOR * check_largest(rows, 2 * f, 2 * f, gu)};
     check_close(x, "h", h, want, rows, f, f, b);
 }
 
 /* silu'(g) = s (1 + g (1 - s)) crosses zero: its error is counted against 1 + |g|. */
-void check_swiglu_backward(kernel_context *x, int64_t rows, int64_t f, real *dgu, real *h, real *dweight,
-                           const real *dh, const real *gu, const real *weight) {
-    check_begin(x, "swiglu_backward", CHECK_SIZES(rows, f, dweight != NULL, weight != NULL));
-    real *want_dgu = check_expect(x, CHECK_WRITES, dgu, rows, 2 * f, 2 * f);
-    real *want_h = check_expect(x, CHECK_WRITES, h, rows, f, f);
-    real *want_dweight = dweight ? check_expect(x, CHECK_WRITES, dweight, rows, 1, 1) : NULL;
+void check_swiglu_backward(kernel_context *x, int64_t segments, const segment *s, int64_t f, real *dgu,
+                           real *h, real *dweight, const real *dh, const real *gu, const real *weight) {
+    int64_t rows = span_of(segments, s);
+    check_begin(x, "swiglu_backward", CHECK_SIZES(segments, rows, f, dweight != NULL, weight != NULL));
+    real *want_dgu = expect_rows(x, segments, s, 2 * f, dgu), *want_h = expect_rows(x, segments, s, f, h);
+    real *want_dweight = dweight ? expect_rows(x, segments, s, 1, dweight) : NULL;
     double *row = check_scratch(x, (size_t)rows * sizeof *row),
            *dot = check_scratch(x, (size_t)rows * sizeof *dot);
-    for (int64_t i = 0; i < rows; i++) {
-        double d = check_largest(1, f, f, dh + i * f), g = check_largest(1, 2 * f, 2 * f, gu + i * 2 * f);
-        row[i] = (weight ? fabs(weight[i]) : 1) * d * g * (1 + g);
-        dot[i] = 0;
-        for (int64_t j = 0; j < f; j++)
-            dot[i] += fabs((double)dh[i * f + j] * gu[i * 2 * f + j] * gu[i * 2 * f + f + j]);
+    for (int64_t i = 0; i < rows; i++) row[i] = dot[i] = 0;
+    for (int64_t n = 0; n < segments; n++) {
+        for (int64_t i = s[n].row; i < s[n].row + s[n].rows; i++) {
+            double d = check_largest(1, f, f, dh + i * f), g = check_largest(1, 2 * f, 2 * f, gu + i * 2 * f);
+            row[i] = (weight ? fabs(weight[i]) : 1) * d * g * (1 + g);
+            for (int64_t j = 0; j < f; j++)
+                dot[i] += fabs((double)dh[i * f + j] * gu[i * 2 * f + j] * gu[i * 2 * f + f + j]);
+        }
     }
-    REF(x, swiglu_backward, rows, f, want_dgu, want_h, want_dweight, dh, gu, weight);
-    INNER(x, swiglu_backward, rows, f, dgu, h, dweight, dh, gu, weight);
+    REF(x, swiglu_backward, segments, s, f, want_dgu, want_h, want_dweight, dh, gu, weight);
+    INNER(x, swiglu_backward, segments, s, f, dgu, h, dweight, dh, gu, weight);
     check_close(x, "dgu", dgu, want_dgu, rows, 2 * f, 2 * f, (check_bound){.absolute = 16, .row = row});
     double top = check_largest(rows, 2 * f, 2 * f, gu) * (weight ? check_largest(1, rows, rows, weight) : 1);
     check_bound b = {.relative = 16, .floor = UNDERFLOW_FLOOR * top};

@@ -51,6 +51,11 @@ typedef struct segment {
     int64_t row, rows; /* rows may be 0 */
     int64_t expert;    /* which weight matrix of the stack */
 } segment;
+/* All of n rows, as two arguments: a list of segments. */
+#define EVERY_ROW(n)                                                                                         \
+    1, &(segment) {                                                                                          \
+        0, (n), 0                                                                                            \
+    }
 
 typedef struct attention_shape {
     int64_t batch, seq;    /* T = batch * seq rows; sequences do not see one another */
@@ -169,16 +174,18 @@ typedef struct kernels {
                                const real *q, const real *kv, const real *k_rope, int64_t ld_k_rope,
                                const int32_t *first_key);
 
-    /* ---- SwiGLU: h = silu(gate) * up;  gu [rows, 2F] holds a row's gate, then its up ---- */
+    /* ---- SwiGLU: h = silu(gate) * up;  gu [rows, 2F] holds a row's gate, then its up ----
+     * Of the rows of the segments, which do not overlap; their experts do not matter. */
     /* h [rows,F] = */
-    void (*swiglu_forward)(kernel_context *, int64_t rows, int64_t f, real *h, const real *gu);
+    void (*swiglu_forward)(kernel_context *, int64_t segments, const segment *s, int64_t f, real *h,
+                           const real *gu);
     /* weight [rows] is the router's weight of each row, NULL for 1.  dh is the gradient of the unweighted
      * row's consumer, i.e. d(out) W_down with out's gradient not yet multiplied by the weight:
      *   h  [rows,F] = weight * silu(gate) * up      (what the gradient of W_down needs)
      *   dgu [rows,2F] = weight * (dh through SwiGLU)
      *   dweight [rows] = <dh, silu(gate) * up>      (not written when NULL) */
-    void (*swiglu_backward)(kernel_context *, int64_t rows, int64_t f, real *dgu, real *h, real *dweight,
-                            const real *dh, const real *gu, const real *weight);
+    void (*swiglu_backward)(kernel_context *, int64_t segments, const segment *s, int64_t f, real *dgu,
+                            real *h, real *dweight, const real *dh, const real *gu, const real *weight);
 
     /* ---- embedding ---- */
     /* x [T,H] = rows ids of w [V,H] */

@@ -135,13 +135,6 @@ static void router_backward(context *x, moe_saved *s, real *dy, real *router_gra
 
 /* ---- expert FFNs ---- */
 
-/* The rows of segments that lie side by side, from segment *i on, are one run; *i becomes the next one. */
-static segment next_run(int64_t n, const segment *seg, int64_t *i) {
-    segment run = seg[(*i)++];
-    for (; *i < n && seg[*i].row == run.row + run.rows; ++*i) run.rows += seg[*i].rows;
-    return run;
-}
-
 /* gate, up and output of the rows of `n` segments. */
 static void experts_forward(const context *x, const layer_tensors *w, int64_t n, const segment *seg, real *y,
                             real *gate_up, const real *rows) {
@@ -152,10 +145,7 @@ static void experts_forward(const context *x, const layer_tensors *w, int64_t n,
         context_flip(x, x->flip, "the experts' gate and up", gate_up + seg[0].row * 2 * f,
                      seg[0].rows * 2 * f);
     if (!y) return;
-    for (int64_t i = 0; i < n;) {
-        segment run = next_run(n, seg, &i);
-        k->swiglu_forward(k->ctx, run.rows, f, x->s.h_QF + run.row * f, gate_up + run.row * 2 * f);
-    }
+    k->swiglu_forward(k->ctx, n, seg, f, x->s.h_QF, gate_up);
     k->grouped_gemm(k->ctx, GEMM_NT, n, seg, h, f, y, x->s.h_QF, w->experts.down, w->expert_stride);
 }
 
@@ -165,12 +155,7 @@ static void experts_backward(const context *x, const layer_tensors *w, int64_t n
     const model_scratch *s = &x->s;
     int64_t h = x->c.hidden_size, f = x->c.expert_ffn_hidden_size;
     k->grouped_gemm(k->ctx, GEMM_NN, n, seg, f, h, s->dh_QF, s->dy_QH, w->experts.down, w->expert_stride);
-    for (int64_t i = 0; i < n;) {
-        segment run = next_run(n, seg, &i);
-        int64_t at = run.row;
-        k->swiglu_backward(k->ctx, run.rows, f, s->dgu_Q2F + at * 2 * f, s->h_QF + at * f, s->dweight_Q + at,
-                           s->dh_QF + at * f, gate_up + at * 2 * f, weight + at);
-    }
+    k->swiglu_backward(k->ctx, n, seg, f, s->dgu_Q2F, s->h_QF, s->dweight_Q, s->dh_QF, gate_up, weight);
     k->grouped_gemm(k->ctx, GEMM_NN, n, seg, h, 2 * f, s->dx_QH, s->dgu_Q2F, w->experts.gate_up,
                     w->expert_stride);
 }

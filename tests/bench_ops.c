@@ -43,12 +43,12 @@ static void run_norm_backward(void *what) {
 }
 static void run_swiglu_forward(void *what) {
     const call *c = what;
-    c->k->swiglu_forward(c->k->ctx, c->size[0], c->size[1], c->x[0], c->x[1]);
+    c->k->swiglu_forward(c->k->ctx, EVERY_ROW(c->size[0]), c->size[1], c->x[0], c->x[1]);
 }
 static void run_swiglu_backward(void *what) {
     const call *c = what;
-    c->k->swiglu_backward(c->k->ctx, c->size[0], c->size[1], c->x[0], c->x[1], c->x[2], c->x[3], c->x[4],
-                          c->x[5]);
+    c->k->swiglu_backward(c->k->ctx, EVERY_ROW(c->size[0]), c->size[1], c->x[0], c->x[1], c->x[2], c->x[3],
+                          c->x[4], c->x[5]);
 }
 static void run_rope(void *what) {
     const call *c = what;

@@ -185,7 +185,7 @@ typedef struct swiglu_case {
 static double swiglu_scalar(const kernels *k, const void *p) { /* sum of weight * <dout, h> */
     const swiglu_case *c = p;
     double sum = 0;
-    k->swiglu_forward(k->ctx, ROWS, COLS, c->h, c->gu);
+    k->swiglu_forward(k->ctx, EVERY_ROW(ROWS), COLS, c->h, c->gu);
     for (int i = 0; i < ROWS; i++)
         sum += (c->weight ? c->weight[i] : 1) * dot(COLS, c->h + i * COLS, c->dout + i * COLS);
     return sum;
@@ -200,7 +200,8 @@ static void test_swiglu(void **state) {
                          seed == 12 ? values(b, ROWS) : NULL};
         for (int i = 0; i < ROWS * 2 * COLS; i++) c.gu[i] *= 4;
         real *dgu = zeros(b, ROWS * 2 * COLS), *h = zeros(b, ROWS * COLS), *dweight = zeros(b, ROWS);
-        k->swiglu_backward(k->ctx, ROWS, COLS, dgu, h, c.weight ? dweight : NULL, c.dout, c.gu, c.weight);
+        k->swiglu_backward(k->ctx, EVERY_ROW(ROWS), COLS, dgu, h, c.weight ? dweight : NULL, c.dout, c.gu,
+                           c.weight);
         check_gradient(b, "swiglu dgu", swiglu_scalar, &c, ROWS * 2 * COLS, c.gu, dgu);
         if (c.weight) check_gradient(b, "swiglu dweight", swiglu_scalar, &c, ROWS, c.weight, dweight);
         swiglu_scalar(k, &c);

@@ -108,11 +108,12 @@ FAR(attention_backward,
      const int32_t *first_key),
     (s, F(dq), F(dkv), F(dk_rope), ld_dk_rope, F(d_o), F(o), F(lse), F(q), F(kv), F(k_rope), ld_k_rope,
      F(first_key)))
-FAR(swiglu_forward, (int64_t rows, int64_t f, real *h, const real *gu), (rows, f, F(h), F(gu)))
+FAR(swiglu_forward, (int64_t segments, const segment *s, int64_t f, real *h, const real *gu),
+    (segments, s, f, F(h), F(gu)))
 FAR(swiglu_backward,
-    (int64_t rows, int64_t f, real *dgu, real *h, real *dweight, const real *dh, const real *gu,
-     const real *weight),
-    (rows, f, F(dgu), F(h), F(dweight), F(dh), F(gu), F(weight)))
+    (int64_t segments, const segment *s, int64_t f, real *dgu, real *h, real *dweight, const real *dh,
+     const real *gu, const real *weight),
+    (segments, s, f, F(dgu), F(h), F(dweight), F(dh), F(gu), F(weight)))
 FAR(embedding_forward, (int64_t rows, int64_t h, real *y, const real *w, const int32_t *ids),
     (rows, h, F(y), F(w), F(ids)))
 FAR(embedding_backward, (int64_t rows, int64_t h, real *dw, const real *dx, const int32_t *ids),

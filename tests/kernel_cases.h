@@ -253,13 +253,15 @@ static void case_attention(bench *b) {
 /* ---- SwiGLU and embedding ---- */
 
 static void case_swiglu(bench *b) {
-    int64_t rows = pick_rows(b), f = pick_cols(b);
+    segment s[SEGMENTS];
+    int64_t rows = pick_segments(b, s), count = PICK(b, 0, 1, SEGMENTS, SEGMENTS), f = pick_cols(b);
+    if (coin(b)) rows = s[0].rows = pick_rows(b), s[0].row = 0, count = 1;
     real *gu = scaled(b, rows * 2 * f, PICK(b, 1, 10, 120)), *h = values(b, rows * f),
          *dh = values(b, rows * f);
     real *dgu = values(b, rows * 2 * f), *dweight = coin(b) ? values(b, rows) : NULL;
     real *weight = coin(b) ? values(b, rows) : NULL;
-    b->k->swiglu_forward(b->k->ctx, rows, f, h, gu);
-    b->k->swiglu_backward(b->k->ctx, rows, f, dgu, h, dweight, dh, gu, weight);
+    b->k->swiglu_forward(b->k->ctx, count, s, f, h, gu);
+    b->k->swiglu_backward(b->k->ctx, count, s, f, dgu, h, dweight, dh, gu, weight);
 }
 
 static void case_embedding(bench *b) {

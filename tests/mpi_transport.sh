@@ -23,3 +23,4 @@ check "training on the cuda backend, 1 rank" golden 1 alone
 check "2 ranks by NCCL" golden 2 nccl --transport=nccl
 check "2 ranks through the host" golden 2 host --transport=host
 check "the same bits" eval "diff -r alone nccl && diff -r alone host"
+check "a layer's launches, tokens in 2 pieces" "$top/launch/run" -np 2 "${transport%/*}/test_cuda_step"

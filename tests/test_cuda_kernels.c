@@ -50,8 +50,23 @@ static void wide_swiglu(bench *b) {
     real *gu = scaled(b, rows * 2 * f, 4), *h = values(b, rows * f), *dh = values(b, rows * f);
     real *dgu = values(b, rows * 2 * f), *dweight = values(b, rows),
          *weight = coin(b) ? values(b, rows) : NULL;
-    b->k->swiglu_forward(b->k->ctx, rows, f, h, gu);
-    b->k->swiglu_backward(b->k->ctx, rows, f, dgu, h, dweight, dh, gu, weight);
+    b->k->swiglu_forward(b->k->ctx, EVERY_ROW(rows), f, h, gu);
+    b->k->swiglu_backward(b->k->ctx, EVERY_ROW(rows), f, dgu, h, dweight, dh, gu, weight);
+}
+
+/* More runs of rows than one launch lists. */
+static void scattered_swiglu(bench *b) {
+    enum { MANY = 300 };
+    segment s[MANY];
+    int64_t rows = 0, f = PICK(b, 3, 8, 20);
+    for (int64_t i = 0; i < MANY; i++) {
+        s[i] = (segment){rows, PICK(b, 0, 1, 1, 2), 0};
+        rows += s[i].rows + PICK(b, 0, 1, 1, 1);
+    }
+    real *gu = scaled(b, rows * 2 * f, 4), *h = values(b, rows * f), *dh = values(b, rows * f);
+    real *dgu = values(b, rows * 2 * f), *dweight = values(b, rows), *weight = values(b, rows);
+    b->k->swiglu_forward(b->k->ctx, MANY, s, f, h, gu);
+    b->k->swiglu_backward(b->k->ctx, MANY, s, f, dgu, h, dweight, dh, gu, weight);
 }
 
 static void wide_combine(bench *b) {
@@ -100,6 +115,7 @@ static const test_case tried[] = {
     {"wide hidden_z", wide_hidden_z, WIDE_ROUNDS},
     {"wide cross_entropy", wide_cross_entropy, WIDE_ROUNDS},
     {"wide swiglu", wide_swiglu, WIDE_ROUNDS},
+    {"scattered swiglu", scattered_swiglu, WIDE_ROUNDS},
     {"wide combine", wide_combine, WIDE_ROUNDS},
     {"wide router", wide_router, WIDE_ROUNDS},
 };

@@ -132,10 +132,12 @@ static void test_operations(void **state) {
         TRY(attention_backward, heads[i], x, y, s.spare, 5, a, a, a, a, a, a, 4, NULL);
         TRY(attention_backward, heads[i], s.spare, x, y, 5, a, a, a, a, a, a, 4, NULL);
     }
-    TRY(swiglu_forward, R, C, x, a);
-    TRY(swiglu_backward, R, C, x, y, NULL, a, a, a);
-    TRY(swiglu_backward, R, C - 3, x, y, y + 200, a, a, a);
-    TRY(swiglu_backward, R, C, y, y + 500, x, a, a, a);
+    TRY(swiglu_forward, EVERY_ROW(R), C, x, a);
+    TRY(swiglu_forward, 2, two, C, x, a);
+    TRY(swiglu_backward, 2, two, C, x, y, s.spare, a, a, a);
+    TRY(swiglu_backward, EVERY_ROW(R), C, x, y, NULL, a, a, a);
+    TRY(swiglu_backward, EVERY_ROW(R), C - 3, x, y, y + 200, a, a, a);
+    TRY(swiglu_backward, EVERY_ROW(R), C, y, y + 500, x, a, a, a);
     TRY(embedding_forward, R, C, x, a, s.ids);
     TRY(embedding_backward, R, C, x, a, s.ids);
     for (int i = 0; i < 5; i++) { /* one output after another */

@@ -96,9 +96,9 @@ static void attention(const kernels *k) {
 static void swiglu(const kernels *k) {
     const real gu[] = {0, 200, -200, 2, 3, 4}, dh[] = {1, 1, 1}, weight[] = {(real)0.5};
     real h[3], dgu[6], dweight[1];
-    k->swiglu_forward(k->ctx, 1, 3, h, gu);
+    k->swiglu_forward(k->ctx, EVERY_ROW(1), 3, h, gu);
     EXPECT(h, 0, 600, 0);
-    k->swiglu_backward(k->ctx, 1, 3, dgu, h, dweight, dh, gu, weight);
+    k->swiglu_backward(k->ctx, EVERY_ROW(1), 3, dgu, h, dweight, dh, gu, weight);
     EXPECT(h, 0, 300, 0);
     EXPECT(dweight, 600);
     EXPECT(dgu, 0.5 * 2 * 0.5, 0.5 * 3, 0, 0, 0.5 * 200, 0);

@@ -94,8 +94,8 @@ static void rope(const sheet *s, int64_t from, int64_t n) {
 static void swiglu(const sheet *s, int64_t from, int64_t n) {
     const real *gu = s->x_RD + from * 2 * W, *dh = s->y_RW + from * W, *weight = s->one_R + from;
     real *dgu = s->out_RD[1] + from * 2 * W, *h = s->out_RD[2] + from * W, *dweight = s->out_RD[3] + from;
-    s->k->swiglu_forward(s->k->ctx, n, W, s->out_RD[0] + from * W, gu);
-    s->k->swiglu_backward(s->k->ctx, n, W, dgu, h, dweight, dh, gu, weight);
+    s->k->swiglu_forward(s->k->ctx, EVERY_ROW(n), W, s->out_RD[0] + from * W, gu);
+    s->k->swiglu_backward(s->k->ctx, EVERY_ROW(n), W, dgu, h, dweight, dh, gu, weight);
 }
 
 static void router(const sheet *s, int64_t from, int64_t n) {

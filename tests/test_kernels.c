@@ -140,8 +140,9 @@ static void writes_the_gap(kernel_context *x, int64_t rows, int64_t cols, double
     if (rows > 1 && ldy > cols) y[cols] += 1;
 }
 
-static void writes_nothing(kernel_context *x, int64_t rows, int64_t f, real *h, const real *gu) {
-    (void)x, (void)rows, (void)f, (void)h, (void)gu;
+static void writes_nothing(kernel_context *x, int64_t segments, const segment *s, int64_t f, real *h,
+                           const real *gu) {
+    (void)x, (void)segments, (void)s, (void)f, (void)h, (void)gu;
 }
 
 static void sees_other_documents(kernel_context *x, attention_shape s, real *o, real *lse, const real *q,

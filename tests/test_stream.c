@@ -55,10 +55,10 @@ static void norm_backward(const sheet *s, int64_t from, int64_t n) {
                             s->in[1] + from * W, W, s->one_R + from, s->w_W);
 }
 static void swiglu_forward(const sheet *s, int64_t from, int64_t n) {
-    s->k->swiglu_forward(s->k->ctx, n, W, s->out[0] + from * W, s->in[0] + from * 2 * W);
+    s->k->swiglu_forward(s->k->ctx, EVERY_ROW(n), W, s->out[0] + from * W, s->in[0] + from * 2 * W);
 }
 static void swiglu_backward(const sheet *s, int64_t from, int64_t n) {
-    s->k->swiglu_backward(s->k->ctx, n, W, s->out[0] + from * 2 * W, s->out[1] + from * W, NULL,
+    s->k->swiglu_backward(s->k->ctx, EVERY_ROW(n), W, s->out[0] + from * 2 * W, s->out[1] + from * W, NULL,
                           s->in[0] + from * W, s->in[1] + from * 2 * W, s->one_R + from);
 }
 

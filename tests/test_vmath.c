@@ -120,7 +120,7 @@ static void test_extremes_have_the_same_bits(void **state) {
         kernels k;
         (wide ? kernels_cpu_avx512 : kernels_cpu_avx2)(&k, 1, DTYPE_FLOAT32);
         h[wide] = mem_alloc(sizeof *gu * N, "results");
-        k.swiglu_forward(k.ctx, 1, N, h[wide], gu);
+        k.swiglu_forward(k.ctx, EVERY_ROW(1), N, h[wide], gu);
         k.destroy(&k);
     }
     for (int64_t i = 0; i < N; i++) {

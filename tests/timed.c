@@ -141,12 +141,17 @@ static void attention_backward(kernel_context *x, attention_shape s, real *dq, r
           o, lse, q, kv, k_rope, ld, first_key);
 }
 
-static void swiglu_forward(kernel_context *x, int64_t rows, int64_t f, real *h, const real *gu) {
-    TIMED(swiglu_forward, 0, 3 * rows * f, rows, f, h, gu);
+static void swiglu_forward(kernel_context *x, int64_t segments, const segment *s, int64_t f, real *h,
+                           const real *gu) {
+    int64_t rows;
+    busy(segments, s, &rows);
+    TIMED(swiglu_forward, 0, 3 * rows * f, segments, s, f, h, gu);
 }
-static void swiglu_backward(kernel_context *x, int64_t rows, int64_t f, real *dgu, real *h, real *dweight,
-                            const real *dh, const real *gu, const real *weight) {
-    TIMED(swiglu_backward, 0, 6 * rows * f, rows, f, dgu, h, dweight, dh, gu, weight);
+static void swiglu_backward(kernel_context *x, int64_t segments, const segment *s, int64_t f, real *dgu,
+                            real *h, real *dweight, const real *dh, const real *gu, const real *weight) {
+    int64_t rows;
+    busy(segments, s, &rows);
+    TIMED(swiglu_backward, 0, 6 * rows * f, segments, s, f, dgu, h, dweight, dh, gu, weight);
 }
 static void embedding_forward(kernel_context *x, int64_t rows, int64_t h, real *y, const real *w,
                               const int32_t *ids) {

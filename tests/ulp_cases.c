@@ -151,9 +151,9 @@ static void swiglu(sheet *s) {
     int64_t rows = s->size[0], f = s->size[1];
     real *gu = normal(s, rows * 2 * f, 2), *h = zeros(s, rows * f), *dh = normal(s, rows * f, 1e-3);
     real *weight = normal(s, rows, 0.5), *dgu = zeros(s, rows * 2 * f), *dweight = zeros(s, rows);
-    s->k->swiglu_forward(s->k->ctx, rows, f, h, gu);
+    s->k->swiglu_forward(s->k->ctx, EVERY_ROW(rows), f, h, gu);
     output(s, "h", rows * f, h);
-    s->k->swiglu_backward(s->k->ctx, rows, f, dgu, h, dweight, dh, gu, weight);
+    s->k->swiglu_backward(s->k->ctx, EVERY_ROW(rows), f, dgu, h, dweight, dh, gu, weight);
     output(s, "dgu", rows * 2 * f, dgu);
     output(s, "dweight", rows, dweight);
 }

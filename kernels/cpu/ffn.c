@@ -3,6 +3,26 @@
 #include "kernels/cpu/stream.h"
 #include "kernels/cpu/vmath.h"
 
+/* A thread's share of the rows of all segments: [from, to) of them, counted one segment after another. */
+typedef struct share {
+    int64_t from, to;
+} share;
+
+static int64_t all_rows(int64_t segments, const segment *s) {
+    int64_t rows = 0;
+    for (int64_t i = 0; i < segments; i++) rows += s[i].rows;
+    return rows;
+}
+static share share_of(int64_t rows) {
+    const int64_t i = omp_get_thread_num(), n = omp_get_num_threads();
+    return (share){rows * i / n, rows * (i + 1) / n};
+}
+/* The share's rows of one segment, before which there are `before`. */
+static share rows_of(segment s, share mine, int64_t before) {
+    const int64_t from = mine.from - before, to = mine.to - before;
+    return (share){s.row + (from > 0 ? from : 0), s.row + (to < s.rows ? to : s.rows)};
+}
+
 /* Rows of gate and up are one stream of which each vector of the result takes two. */
 VEC void fetch_pair(const float *gu, int64_t c) {
     vf_fetch(gu + 2 * c + AHEAD), vf_fetch(gu + 2 * c + LANES + AHEAD);
@@ -17,13 +37,18 @@ VEC void forward_row(int64_t f, float *h, const float *gate, const float *up, in
     }
 }
 
-void CPU_(swiglu_forward)(kernel_context *ctx, int64_t rows, int64_t f, float *h, const float *gu) {
+void CPU_(swiglu_forward)(kernel_context *ctx, int64_t segments, const segment *s, int64_t f, float *h,
+                          const float *gu) {
+    const int64_t rows = all_rows(segments, s);
     const int stream = stream_wanted(3 * rows * f * (int64_t)sizeof *h, h, f);
 #pragma omp parallel num_threads(threads_for(ctx, rows *f))
     {
-#pragma omp for schedule(static) nowait
-        for (int64_t r = 0; r < rows; r++)
-            forward_row(f, h + r * f, gu + r * 2 * f, gu + r * 2 * f + f, stream);
+        const share mine = share_of(rows);
+        for (int64_t i = 0, before = 0; i < segments; before += s[i++].rows) {
+            const share at = rows_of(s[i], mine, before);
+            for (int64_t r = at.from; r < at.to; r++)
+                forward_row(f, h + r * f, gu + r * 2 * f, gu + r * 2 * f + f, stream);
+        }
         stream_end(stream);
     }
 }
@@ -48,18 +73,21 @@ VEC float backward_row(int64_t f, float weight, float *dgu, float *h, const floa
     return vf_sum(dot);
 }
 
-void CPU_(swiglu_backward)(kernel_context *ctx, int64_t rows, int64_t f, float *dgu, float *h, float *dweight,
-                           const float *dh, const float *gu, const float *weight) {
-    const int64_t bytes = 6 * rows * f * (int64_t)sizeof *h;
+void CPU_(swiglu_backward)(kernel_context *ctx, int64_t segments, const segment *s, int64_t f, float *dgu,
+                           float *h, float *dweight, const float *dh, const float *gu, const float *weight) {
+    const int64_t rows = all_rows(segments, s), bytes = 6 * rows * f * (int64_t)sizeof *h;
     const int stream = stream_wanted(bytes, h, f) && stream_wanted(bytes, dgu, f);
 #pragma omp parallel num_threads(threads_for(ctx, rows *f))
     {
-#pragma omp for schedule(static) nowait
-        for (int64_t r = 0; r < rows; r++) {
-            const float *gate = gu + r * 2 * f;
-            float dot = backward_row(f, weight ? weight[r] : 1, dgu + r * 2 * f, h + r * f, dh + r * f, gate,
-                                     gate + f, stream);
-            if (dweight) dweight[r] = dot;
+        const share mine = share_of(rows);
+        for (int64_t i = 0, before = 0; i < segments; before += s[i++].rows) {
+            const share at = rows_of(s[i], mine, before);
+            for (int64_t r = at.from; r < at.to; r++) {
+                const float *gate = gu + r * 2 * f;
+                float dot = backward_row(f, weight ? weight[r] : 1, dgu + r * 2 * f, h + r * f, dh + r * f,
+                                         gate, gate + f, stream);
+                if (dweight) dweight[r] = dot;
+            }
         }
         stream_end(stream);
     }

@@ -6,9 +6,9 @@ static double sigmoid(double x) {
     return 1 / (1 + fixed_exp(-x));
 }
 
-void ref_swiglu_forward(kernel_context *ctx, int64_t rows, int64_t f, real *h, const real *gu) {
+static void forward_rows(kernel_context *ctx, segment s, int64_t f, real *h, const real *gu) {
 #pragma omp parallel for num_threads(ctx->threads)
-    for (int64_t i = 0; i < rows; i++) {
+    for (int64_t i = s.row; i < s.row + s.rows; i++) {
         for (int64_t j = 0; j < f; j++) {
             double gate = gu[i * 2 * f + j], up = gu[i * 2 * f + f + j];
             h[i * f + j] = (real)(gate * sigmoid(gate) * up);
@@ -16,10 +16,15 @@ void ref_swiglu_forward(kernel_context *ctx, int64_t rows, int64_t f, real *h, c
     }
 }
 
-void ref_swiglu_backward(kernel_context *ctx, int64_t rows, int64_t f, real *dgu, real *h, real *dweight,
-                         const real *dh, const real *gu, const real *weight) {
+void ref_swiglu_forward(kernel_context *ctx, int64_t segments, const segment *s, int64_t f, real *h,
+                        const real *gu) {
+    for (int64_t i = 0; i < segments; i++) forward_rows(ctx, s[i], f, h, gu);
+}
+
+static void backward_rows(kernel_context *ctx, segment of, int64_t f, real *dgu, real *h, real *dweight,
+                          const real *dh, const real *gu, const real *weight) {
 #pragma omp parallel for num_threads(ctx->threads)
-    for (int64_t i = 0; i < rows; i++) {
+    for (int64_t i = of.row; i < of.row + of.rows; i++) {
         double w = weight ? weight[i] : 1, sum = 0;
         for (int64_t j = 0; j < f; j++) {
             double gate = gu[i * 2 * f + j], up = gu[i * 2 * f + f + j], d = dh[i * f + j];
@@ -31,6 +36,11 @@ void ref_swiglu_backward(kernel_context *ctx, int64_t rows, int64_t f, real *dgu
         }
         if (dweight) dweight[i] = (real)sum;
     }
+}
+
+void ref_swiglu_backward(kernel_context *ctx, int64_t segments, const segment *s, int64_t f, real *dgu,
+                         real *h, real *dweight, const real *dh, const real *gu, const real *weight) {
+    for (int64_t i = 0; i < segments; i++) backward_rows(ctx, s[i], f, dgu, h, dweight, dh, gu, weight);
 }
 
 void ref_embedding_forward(kernel_context *ctx, int64_t rows, int64_t h, real *x, const real *w,
