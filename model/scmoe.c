@@ -133,11 +133,9 @@ static void recompute(context *x, layer_saved *s, const layer_tensors *w) {
 
 void layer_backward(context *x, layer_saved *s, const layer_tensors *w, layer_tensors *g,
                     real *const *class_grad, const int *class_of, real *dx, real *const d[2]) {
-    const kernels *k = x->k;
     int shortcut = x->c.moe_input == MOE_SHORTCUT;
-    int64_t n = x->tokens * x->c.hidden_size;
-    real *dout = d[0], *dy = d[1], *dn = x->s.dn_TH;
-    k->copy(k->ctx, n, dout, dx); /* dx becomes dx3, dx2, ... while the MoE still needs dout */
+    /* dout stays where it is until the end, for the MoE needs it; dr becomes dx3, dx2, dx1 */
+    real *dout = dx, *dr = d[0], *dy = d[1], *dn = x->s.dn_TH;
 
     if (x->c.recompute) TRACED(x, "recomputation", recompute(x, s, w));
     TRACED(x, "dispatch", moe_backward_dispatch(x, &s->moe, dout));
@@ -150,19 +148,19 @@ void layer_backward(context *x, layer_saved *s, const layer_tensors *w, layer_te
                moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[1], dout));
     }
     go_back(x, s, w, class_grad, class_of, due_at(x, MOE_ANSWERED));
-    norm_backward(x, dx, dx, g->post_norm[1], dy, s->x3_TH, s->rstd_y_T[1], w->post_norm[1]); /* dx3 */
-    TRACED(x, "attention 1", mla_backward(x, dn, &g->mla[1], &s->mla[1], &w->mla[1], s->n_TH[1], dx));
+    norm_backward(x, dr, dout, g->post_norm[1], dy, s->x3_TH, s->rstd_y_T[1], w->post_norm[1]); /* dx3 */
+    TRACED(x, "attention 1", mla_backward(x, dn, &g->mla[1], &s->mla[1], &w->mla[1], s->n_TH[1], dr));
     if (recheck_due(x)) mla_recheck(x, 1, &s->mla[1]);
     go_back(x, s, w, class_grad, class_of, MOE_SENT);
-    norm_backward(x, dx, dx, g->input_norm[1], dn, s->x2_TH, s->rstd_n_T[1], w->input_norm[1]); /* dx2 */
-    TRACED(x, "FFN 0", ffn_backward(x, dy, &g->ffn[0], s->gate_up_T2F[0], &w->ffn[0], s->y_TH[0], dx));
+    norm_backward(x, dr, dr, g->input_norm[1], dn, s->x2_TH, s->rstd_n_T[1], w->input_norm[1]); /* dx2 */
+    TRACED(x, "FFN 0", ffn_backward(x, dy, &g->ffn[0], s->gate_up_T2F[0], &w->ffn[0], s->y_TH[0], dr));
     if (shortcut) {
         go_back(x, s, w, class_grad, class_of, MOE_ANSWERED);
         TRACED(x, "combine",
                moe_backward_combine(x, &s->moe, dy, g->router, w, class_grad, class_of, s->y_TH[0], dout));
     }
-    norm_backward(x, dx, dx, g->post_norm[0], dy, s->x1_TH, s->rstd_y_T[0], w->post_norm[0]); /* dx1 */
-    TRACED(x, "attention 0", mla_backward(x, dn, &g->mla[0], &s->mla[0], &w->mla[0], s->n_TH[0], dx));
+    norm_backward(x, dr, dr, g->post_norm[0], dy, s->x1_TH, s->rstd_y_T[0], w->post_norm[0]); /* dx1 */
+    TRACED(x, "attention 0", mla_backward(x, dn, &g->mla[0], &s->mla[0], &w->mla[0], s->n_TH[0], dr));
     if (recheck_due(x)) mla_recheck(x, 0, &s->mla[0]);
-    norm_backward(x, dx, dx, g->input_norm[0], dn, s->x_TH, s->rstd_n_T[0], w->input_norm[0]);
+    norm_backward(x, dx, dr, g->input_norm[0], dn, s->x_TH, s->rstd_n_T[0], w->input_norm[0]);
 }
