@@ -90,7 +90,7 @@ typedef struct kernels {
     size_t (*left)(kernel_context *); /* bytes that alloc could still give; NULL: nobody can say */
     /* Bytes that it takes for itself, beside alloc's, by the end of a training step.  held: elements of what
      * hold gets; operand: elements of the largest matrix, other than weights, that a product reads; s: the
-     * attention of the step.  NULL where left is. */
+     * attention of the step.  NULL: nothing to speak of. */
     size_t (*own_bytes)(kernel_context *, int64_t held, int64_t operand, attention_shape s);
     /* to_host in two halves, so that a device has work while the host waits: fetch begins, and fetched
      * returns when the bytes of all that began are there.  NULL, both: to_host does. */

@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 size_t model_backend_bytes(const model_config_all *c, const kernels *k, const mesh *mesh, int64_t weights) {
+    if (!k->own_bytes) return 0;
     const model_config *m = &c->model;
     const int64_t heads = m->num_attention_heads, h = m->hidden_size, tokens = c->batch * c->seq;
     const exchange_shape e = model_exchange_shape(c, mesh);

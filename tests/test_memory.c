@@ -1,5 +1,5 @@
 /* Activation arenas: the size announced is the size used and touched; a capacity below the worst case is
- * smaller. */
+ * smaller.  A rank's memory as planned is what it takes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -12,7 +12,9 @@
 #include <cmocka.h>
 
 #include "launch/memory.h"
+#include "optim/gradients.h"
 #include "tests/small_model.h"
+#include "train/memory_plan.h"
 
 static model_config_all config(double slack, int recompute) {
     model_config_all c = small_model();
@@ -90,8 +92,45 @@ static void test_announced_is_touched(void **state) {
     comm_close(world);
 }
 
+/* What `caracal plan` says and a device is asked for is what a run takes, but for what begins on a cache
+ * line.
+ */
+static void test_planned_is_taken(void **state) {
+    (void)state;
+    model_config_all c = config(1.5, 0);
+    for (int accumulates = 0; accumulates < 2; accumulates++) {
+        comm *world;
+        mesh m;
+        kernels k;
+        model x;
+        gradients g;
+        error e = {0};
+        kernels_config kc = {.device = "cpu", .isa = "avx2", .threads = 1, .dtype = DTYPE_BF16};
+        parallel_config pc = {.expert_replicas = 1, .rank_invariant = !accumulates};
+        assert_int_equal(comm_open(&world, 10, &e), 0);
+        assert_int_equal(mesh_open(&m, world, &pc, 2, c.model.n_routed_experts, &e), 0);
+        assert_int_equal(kernels_open(&k, &kc, &e), 0);
+        memory_plan plan = memory_planned(&c, &k, &m, 1), alone = memory_planned(&c, &k, &m, 0);
+        model_create(&x, &c, &k, &m);
+        gradients_create(&g, &x.p, &k, &m);
+        double weights = 4 * (double)x.p.weights, slack = 0.02 * weights;
+        assert_float_equal(plan.dense + plan.experts, weights, slack);
+        assert_float_equal(plan.moments, 8 * (double)g.owned_count, slack);
+        assert_float_equal(plan.gradients + plan.moving, (double)gradients_bytes(&g), slack);
+        assert_float_equal(plan.activations, (double)(x.kept.size + x.shared.size + x.sent.size), 0);
+        assert_float_equal(plan.own, weights, 0); /* a bf16 copy of each weight in both forms */
+        assert_float_equal(plan.all - alone.all, plan.moments + plan.gradients + plan.moving, 1);
+        gradients_destroy(&g);
+        model_destroy(&x);
+        kernels_close(&k);
+        mesh_close(&m);
+        comm_close(world);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_more_than_there_is),
-                                       cmocka_unit_test(test_announced_is_touched)};
+                                       cmocka_unit_test(test_announced_is_touched),
+                                       cmocka_unit_test(test_planned_is_taken)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

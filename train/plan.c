@@ -7,6 +7,7 @@
 #include "launch/options.h"
 #include "train/checkpoint.h"
 #include "train/console.h"
+#include "train/memory_plan.h"
 #include "train/metrics.h"
 #include "train/stages.h"
 #include "train/state.h"
@@ -30,44 +31,49 @@ static void print_counts(const config *c) {
     }
 }
 
+/* The config's backend, or, where it cannot be opened, what is known of such a one. */
+static int open_backend(kernels *k, const config *c, error *e) {
+    kernels_config own = c->kernels;
+    own.threads = 1;
+    if (!kernels_open(k, &own, e)) return 1;
+    *k = (kernels){.head_rows = HEAD_TILE, .host_memory = !strstr(c->kernels.device, "cuda")};
+    return 0;
+}
+
 /* A rank's memory: as state_create would lay it out on `ranks` ranks. */
 static int print_memory(const config *c, int64_t ranks, error *e) {
     mesh m;
+    kernels k;
+    error why;
     if (stages_check(c, ranks, e) ||
         mesh_plan(&m, ranks, &c->parallel, c->train.micro_batches, c->model.n_routed_experts, e))
         return e->code;
-    int threads = c->parallel.threads ? (int)c->parallel.threads : 1;
-    params p;
-    kernels none = {.head_rows = HEAD_TILE, .host_memory = 1};
-    char a[32], b[32], d[32], f[32];
-    params_create(&p, &c->model, c->loss.mtp_coef > 0, m.expert_parallel, 0);
-    double dense = 0, experts = 0;
-    for (int64_t i = 0; i < p.buckets; i++) {
-        dense += (double)p.bucket[i].dense_count;
-        experts += (double)p.bucket[i].expert_count;
-    }
-    double owned = dense / m.ranks + experts / m.groups, classes = (double)mesh_accumulators(&m);
+    int threads = c->parallel.threads ? (int)c->parallel.threads : 1, opened = open_backend(&k, c, &why);
+    char a[32], b[32], d[32];
     model_config_all all = state_model_config(c, -1), worst = all;
     worst.slack = 1e9;
+    memory_plan plan = memory_planned(&all, &k, &m, 1);
+    params p;
+    params_create(&p, &c->model, c->loss.mtp_coef > 0, m.expert_parallel, 0);
     printf("on %d ranks (experts over %d, %d groups), a rank:\n", m.ranks, m.expert_parallel, m.groups);
-    printf("  weights                   %s (dense %s, experts %s)\n", console_bytes(a, 4 * (dense + experts)),
-           console_bytes(b, 4 * dense), console_bytes(d, 4 * experts));
-    if (c->kernels.dtype == DTYPE_BF16) {
-        const int both_forms =
-            strcmp(c->kernels.device, "cuda") != 0; /* rows, and columns, as products read */
-        printf("  weights in bf16           %s, kept through a step beside them\n",
-               console_bytes(a, (both_forms ? 4 : 2) * (dense + experts)));
-    }
-    printf("  moments                   %s\n", console_bytes(a, 8 * owned));
-    printf("  gradients                 %s\n", console_bytes(a, 4 * (owned + classes * experts)));
+    printf("  weights                   %s (dense %s, experts %s)\n",
+           console_bytes(a, plan.dense + plan.experts), console_bytes(b, plan.dense),
+           console_bytes(d, plan.experts));
+    printf("  moments                   %s\n", console_bytes(a, plan.moments));
+    printf("  gradients                 %s, and %s on their way\n", console_bytes(a, plan.gradients),
+           console_bytes(b, plan.moving));
     printf("  activations               %s at %.2g x the expected expert load, %s in the worst case\n",
-           console_bytes(a, (double)model_activation_bytes(&all, &none, &m)), c->parallel.expert_capacity,
-           console_bytes(f, (double)model_activation_bytes(&worst, &none, &m)));
+           console_bytes(a, plan.activations), c->parallel.expert_capacity,
+           console_bytes(b, (double)model_activation_bytes(&worst, &k, &m)));
+    if (opened) printf("  the backend's own         %s (%s)\n", console_bytes(a, plan.own), k.name);
+    else printf("  the backend's own         not known here: %s\n", why.text);
+    printf("  together                  %s\n", console_bytes(a, plan.all));
     printf("  snapshot                  %s, to save from, on the rank with most of the %lld files of a "
            "checkpoint\n",
            console_bytes(a, (double)checkpoint_saver_bytes(c, &p, (int)ranks, threads)),
            (long long)c->checkpoint.shards);
     params_free(&p);
+    if (opened) kernels_close(&k);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 
 #include "launch/memory.h"
 #include "model/init.h"
+#include "train/memory_plan.h"
 #include "train/stages.h"
 #include "train/step.h"
 
@@ -73,26 +74,11 @@ static int local_rank(void) {
 }
 
 /* Before anything is allocated: a device that has too little memory says so at once, and how much is missing.
- * The sums are those of `caracal plan`, and buffers for gradients on their way. */
+ */
 static int enough_memory(state *s, int64_t eos, int training, error *e) {
-    const config *c = &s->c;
-    const mesh *m = &s->mesh;
-    params p;
     if (!s->k.left) return 0;
-    params_create(&p, &c->model, c->loss.mtp_coef > 0, m->expert_parallel, m->expert_rank);
-    double dense = 0, experts = 0, buffers = 0;
-    for (int64_t b = 0; b < p.buckets; b++) {
-        dense += (double)p.bucket[b].dense_count;
-        experts += (double)p.bucket[b].expert_count;
-        if (b <= BUCKET_LAYER_0 || b >= bucket_head(&p)) buffers += (double)p.bucket[b].dense_count;
-    }
-    if (m->ranks > 1) buffers = 2 * (buffers + (double)p.bucket[BUCKET_LAYER_0].dense_count);
-    params_free(&p);
-    double owned = dense / m->ranks + experts / m->groups, classes = (double)mesh_accumulators(m);
-    model_config_all all = state_model_config(c, eos);
-    double need = (double)model_activation_bytes(&all, &s->k, m) + sizeof(real) * (dense + experts) +
-                  (double)model_backend_bytes(&all, &s->k, m, (int64_t)(dense + experts));
-    if (training) need += sizeof(real) * (3 * owned + classes * experts + buffers);
+    model_config_all all = state_model_config(&s->c, eos);
+    double need = memory_planned(&all, &s->k, &s->mesh, training).all;
     double left = (double)s->k.left(s->k.ctx);
     if (need <= left) return 0;
     return error_set(
@@ -100,7 +86,7 @@ static int enough_memory(state *s, int64_t eos, int training, error *e) {
         "rank %d: %s has %.2f GiB free, and %.2f GiB are needed: %.2f GiB are missing; "
         "model.recompute: true, a smaller train.micro_batch_size or train.seq_len, or more ranks, each "
         "with a GPU of its own, need less (`caracal plan` shows what takes how much)",
-        m->rank, s->k.name, left / 0x1p30, need / 0x1p30, (need - left) / 0x1p30);
+        s->mesh.rank, s->k.name, left / 0x1p30, need / 0x1p30, (need - left) / 0x1p30);
 }
 
 int state_create(state *s, const config *c, comm *world, int64_t eos, int training, error *e) {

@@ -19,6 +19,12 @@ static void destroy(kernels *k) {
     mem_free(k->ctx);
 }
 
+/* Both forms of every weight in bf16 (held.h). */
+static size_t own_bytes(kernel_context *ctx, int64_t held, int64_t operand, attention_shape s) {
+    (void)operand, (void)s;
+    return ctx->dtype == DTYPE_BF16 ? (size_t)held * sizeof(float) : 0;
+}
+
 void CPU_(kernels_cpu)(kernels *k, int threads, kernels_dtype dtype) {
     kernel_context *ctx = mem_alloc(sizeof *ctx, "the cpu backend");
     ctx->threads = threads;
@@ -33,6 +39,7 @@ void CPU_(kernels_cpu)(kernels *k, int threads, kernels_dtype dtype) {
         .head_rows = HEAD_TILE,
         .dtype = dtype,
         .host_memory = 1,
+        .own_bytes = own_bytes,
         .alloc = CPU_(alloc),
         .free = CPU_(free),
         .zero = CPU_(zero),
