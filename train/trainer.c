@@ -10,35 +10,9 @@
 #include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
-#include "train/checkpoint.h"
-#include "train/console.h"
-#include "train/deadline.h"
-#include "train/evaluate.h"
-#include "train/live.h"
-#include "train/metrics.h"
-#include "train/session.h"
 #include "train/signals.h"
-#include "train/spike_batch.h"
 #include "train/stages.h"
-#include "train/start.h"
-
-typedef struct trainer {
-    session x;
-    start_point from;
-    step_result r;
-    ckpt_saver *saver;
-    metrics out; /* rank 0 */
-    live *live;  /* rank 0 */
-    console console;
-    timeline timeline; /* that is asked for, or being taken */
-    deadline deadline; /* of --exit-after: rank 0's clock decides for all */
-    int signals;
-    int held;                      /* rank 0: what keeps other runs out of run.dir, -1: nothing */
-    int32_t *tokens, *eval_tokens; /* this rank's micro-batches of a step; one of a validation */
-    held_out *held_out;            /* [sources + 1] */
-    double peak_flops;             /* of all ranks */
-    int timed_out;                 /* rank 0: --exit-after is why the run stops */
-} trainer;
+#include "train/trainer_parts.h"
 
 /* One run at a time writes to a directory.  What was killed may need a moment to be gone.  Rank 0. */
 static int hold_run(trainer *t, error *e) {
@@ -175,55 +149,6 @@ static void validate(trainer *t) {
     }
 }
 
-/* ---- checkpoints: a failed one is reported and the run goes on, for older ones are intact ---- */
-
-static void not_written(const trainer *t, int64_t step, const error *why) {
-    if (t->x.s.mesh.rank == 0)
-        fprintf(stderr, "caracal: checkpoint of step %lld not written: %s\n", (long long)step, why->text);
-}
-
-/* Tells how a save ended; returns its code. */
-static int told(trainer *t, const ckpt_outcome *o) {
-    char stored[32], bytes[32], waited[64] = "";
-    if (o->failure.code) {
-        not_written(t, o->step, &o->failure);
-        return o->failure.code;
-    }
-    double now = comm_clock();
-    trace_span(comm_trace(t->x.world), TRACE_SAVE, "save", o->step, now - o->seconds, now);
-    t->from.saved = o->step;
-    t->deadline.save = o->seconds;
-    t->deadline.saved = 0;
-    if (t->x.s.mesh.rank) return 0;
-    if (o->waited > 0) snprintf(waited, sizeof waited, " and waited %.2f s for it", o->waited);
-    console_line(&t->console, "checkpoint of step %lld: stalled %.2f s%s, written in %.1f s, %s (of %s)",
-                 (long long)o->step, o->stalled, waited, o->seconds, console_bytes(stored, (double)o->stored),
-                 console_bytes(bytes, (double)o->bytes));
-    if (o->retention.code) fprintf(stderr, "caracal: an older checkpoint stays: %s\n", o->retention.text);
-    return 0;
-}
-
-/* Lets a save that is under way go on, or come to its end; returns its code if it ended. */
-static int poll_save(trainer *t) {
-    ckpt_outcome o;
-    return ckpt_poll(t->saver, &o) ? told(t, &o) : 0;
-}
-static int finish_save(trainer *t) {
-    ckpt_outcome o;
-    return ckpt_finish(t->saver, &o) ? told(t, &o) : 0;
-}
-
-static int start_save(trainer *t) {
-    error why = {0};
-    finish_save(t); /* the one before, if it is not done yet */
-    if (t->x.s.mesh.rank == 0) metrics_sync(&t->out, &why);
-    if (comm_agree(t->x.world, &why) ||
-        checkpoint_start(t->saver, &t->x.s, tokenizer_digest(t->x.tokenizer), &why))
-        not_written(t, t->x.s.step, &why);
-    t->deadline.saved = comm_clock() + t->deadline.save;
-    return why.code;
-}
-
 /* The report's last word. */
 static void report(trainer *t, int code, const error *e) {
     int state = !code ? RUN_FINISHED : code == EXIT_REQUEUE ? RUN_STOPPED : RUN_FAILED;
@@ -249,103 +174,15 @@ static int nonfinite(trainer *t, error *e) {
                      (long long)s->step, t->r.loss, t->r.grad_norm);
 }
 
-/* Is there to be a checkpoint at this step boundary? */
-static int saves(const trainer *t, int end) {
-    int64_t every = t->x.s.c.checkpoint.every;
-    return end || (every && t->x.s.step % every == 0);
-}
-
-/* What a step boundary does for checkpoints; at the end of the run it waits until the disk has the last one
- * and returns how that went. */
-static int checkpoint(trainer *t, int end, step_timing *timing) {
-    double began = comm_clock();
-    int code = 0;
-    if (saves(t, end)) code = start_save(t);
-    else poll_save(t);
-    if (end && !code) code = finish_save(t);
-    timing->checkpoint_stall_seconds = comm_clock() - began;
-    return code;
-}
-
 /* Silent data corruption was found, after step `passed` was in order: 0 when the run goes on all the same. */
 static int corrupted(trainer *t, int64_t passed, error *e) {
     if (t->x.s.c.sdc.on_corruption == CORRUPTION_WARN) {
         if (t->x.s.mesh.rank == 0) console_line(&t->console, "warning   %s", e->text);
         return e->code = 0;
     }
-    finish_save(t); /* of an earlier step, if one is under way */
+    saves_finish(t); /* of an earlier step, if one is under way */
     sdc_advise(&t->x.s, passed, e);
     return e->code;
-}
-
-/* ---- spikes ---- */
-
-static void tell_spike(trainer *t, int64_t attempt) {
-    const state *s = &t->x.s;
-    const spike_verdict *v = &t->r.spike;
-    char *path = NULL, loss[64] = "", grad[64] = "";
-    error why = {0};
-    spike_batch_write(&t->x, &t->r, attempt, &path, &why);
-    if (s->mesh.rank) return;
-    if (isfinite(v->loss_limit)) snprintf(loss, sizeof loss, " (limit %.4f)", v->loss_limit);
-    if (isfinite(v->grad_limit)) snprintf(grad, sizeof grad, " (limit %.4g)", v->grad_limit);
-    console_line(&t->console, "spike     step %lld: LM loss %.4f%s, gradient norm %.4g%s", (long long)s->step,
-                 t->r.lm, loss, t->r.grad_norm, grad);
-    if (why.code) fprintf(stderr, "caracal: the batch of the spike was not written: %s\n", why.text);
-    else console_line(&t->console, "          its batch: %s", path);
-    mem_free(path);
-}
-
-/* Back to the newest checkpoint of this run, or to where it began, and on from there without the samples of
- * the step just done.  What is trained up to that step comes out as it did, whichever checkpoint it was. */
-static int roll_back(trainer *t, error *e) {
-    state *s = &t->x.s;
-    const spike_config *c = &s->c.spike;
-    int64_t step = s->step, samples = s->c.train.micro_batches * s->c.train.micro_batch_size;
-    int64_t attempt = spikes_rollbacks_of(&s->spikes, step);
-    const spike_verdict *v = &t->r.spike;
-    rollback r = {step,           s->position - samples, s->position,  t->r.lm,
-                  t->r.grad_norm, v->loss_limit,         v->grad_limit};
-    tell_spike(t, attempt);
-    if (attempt == c->max_rollbacks)
-        return error_set(
-            e, EXIT_NONFINITE,
-            "step %lld: LM loss %g, gradient norm %g: a spike, and as many rollbacks from this step "
-            "as spike.max_rollbacks = %lld allows did not get past it; the newest checkpoint is "
-            "intact: look at spikes/, then lower optim.lr, resume from an older checkpoint, or "
-            "go on with spike.on_spike = warn",
-            (long long)step, r.loss, r.grad_norm, (long long)c->max_rollbacks);
-    finish_save(t);
-    spikes_add(&s->spikes, r);
-    spikes known = s->spikes; /* the checkpoint's list may be shorter */
-    s->spikes = (spikes){0};
-    int code = start_state(&t->x, &t->from, e);
-    mem_free(s->spikes.rollback);
-    s->spikes.rollback = known.rollback;
-    s->spikes.rollbacks = known.rollbacks;
-    s->spikes.room = known.room;
-    if (code) return error_within(e, "step %lld: a spike cannot be rolled back", (long long)step);
-    sdc_renew(s);
-    metrics_close(&t->out);
-    if (s->mesh.rank == 0) metrics_open(&t->out, s->c.run_dir, s->c.metrics.tensorboard, s->step, e);
-    if (comm_agree(t->x.world, e)) return e->code;
-    console_restart(&t->console, s->step);
-    if (s->mesh.rank == 0)
-        console_line(&t->console, "rollback  from step %lld to %lld, without samples %lld to %lld",
-                     (long long)step, (long long)s->step, (long long)r.first, (long long)r.end - 1);
-    return 0;
-}
-
-/* 1: the step is undone, and the run goes on from before it. */
-static int spiked(trainer *t, error *e) {
-    state *s = &t->x.s;
-    const spike_config *c = &s->c.spike;
-    spike_verdict *v = &t->r.spike;
-    *v = spikes_judge(&s->spikes, c, t->r.lm, t->r.grad_norm);
-    if (v->spike && c->on_spike == SPIKE_ROLLBACK) return roll_back(t, e) == 0;
-    if (v->spike && !s->spikes.spiking) tell_spike(t, 0); /* the first of several in a row */
-    spikes_learn(&s->spikes, c, v, t->r.lm, t->r.grad_norm);
-    return 0;
 }
 
 static int loop(trainer *t, error *e) {
@@ -369,10 +206,10 @@ static int loop(trainer *t, error *e) {
         if (!t->r.finite && nonfinite(t, e)) return e->code;
         int last = s->step == c->steps;
         if (validates(t, s->step)) TRACED(&s->model.x, "validation", validate(t));
-        if (saves(t, last || asked) && sdc_before_save(s, &passed, e) && corrupted(t, passed, e))
+        if (saves_due(t, last || asked) && sdc_before_save(s, &passed, e) && corrupted(t, passed, e))
             return e->code;
         int code;
-        TRACED(&s->model.x, "checkpoint", code = checkpoint(t, last || asked, &timing));
+        TRACED(&s->model.x, "checkpoint", code = saves_at_boundary(t, last || asked, &timing));
         trace_end(comm_trace(t->x.world), "step", s->step, step_began);
         timeline_after(&t->timeline, t->x.world, s->step, last || asked, t->x.c.run_dir);
         if (s->mesh.rank == 0) {
@@ -402,7 +239,7 @@ int train_run(comm *world, const train_job *job, error *e) {
         t.console = console_open(t.x.s.step);
         if (t.x.s.mesh.rank == 0) t.live = live_open(t.x.c.run_dir, t.x.s.step, t.x.c.train.steps);
         code = loop(&t, e);
-        finish_save(&t); /* a loop that ended with an error may leave one */
+        saves_finish(&t); /* a loop that ended with an error may leave one */
         report(&t, code, e);
     }
     close_trainer(&t);
