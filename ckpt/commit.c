@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ckpt/ckpt.h"
 #include "ckpt/manifest.h"
 #include "launch/files.h"
 #include "launch/memory.h"
@@ -84,6 +85,31 @@ int commit_clean(const char *directory, int tell, error *e) {
         if (tell && !code && !path_exists(path))
             fprintf(stderr, "caracal: %s, left by a save or a removal that was cut off, is removed\n", path);
         mem_free(path);
+        if (code) return code;
+    }
+}
+
+static int mend(const char *final, const char *replaced, error *e) {
+    if (!path_exists(final)) {
+        if (move_into_place(replaced, final, e)) return e->code;
+        fprintf(stderr, "caracal: %s is back: the save that was to replace it was cut off\n", final);
+    } else if (ckpt_is_one(final)) {
+        if (remove_ours(replaced, e)) return e->code;
+        if (!path_exists(replaced))
+            fprintf(stderr, "caracal: %s, which a save replaced and did not come to remove, is removed\n",
+                    replaced);
+    }
+    return 0;
+}
+
+int commit_mend(const char *directory, error *e) {
+    for (int64_t step = INT64_MAX;;) {
+        if (step_below(directory, ".replaced", step, &step, e)) return e->code;
+        if (step < 0) return 0;
+        char *final = step_path(directory, step, ""), *replaced = step_path(directory, step, ".replaced");
+        int code = mend(final, replaced, e);
+        mem_free(final);
+        mem_free(replaced);
         if (code) return code;
     }
 }

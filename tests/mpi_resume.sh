@@ -38,6 +38,13 @@ stopped() { # run, k, name
     for step in $(seq "$2"); do cp -rl "$1/checkpoints/$(printf 'step-%08d' "$step")" "$3/checkpoints"; done
     truncate -s -20 "$3/metrics.jsonl"
 }
+replaced() { # the save that was to replace the newest checkpoint was cut off between its two renames
+    local log
+    stopped plain-1 6 plain-back && mv plain-back/checkpoints/step-00000006 plain-back/checkpoints/step-00000006.replaced &&
+        mkdir plain-back/checkpoints/step-00000006.tmp && log=$(train 2 plain-back $plain 2>&1) &&
+        [[ $log == *"step-00000006 is back"*"resuming  plain-back/checkpoints/step-00000006"* ]] && numbered plain-back &&
+        same plain-1 plain-back
+}
 resumed() { # kind, options, P, Q, k
     local run=$1-$3-$4
     stopped "$1-$3" "$5" "$run" && train "$4" "$run" $2 && numbered "$run" && same "$1-1" "$run"
@@ -56,3 +63,5 @@ for kind in plain mtp; do
         done
     done
 done
+# shellcheck disable=SC2086
+check "a save cut off between its renames loses nothing" replaced

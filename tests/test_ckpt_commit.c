@@ -1,4 +1,5 @@
 /* A checkpoint comes into being whole or not at all, and goes away only when it may. */
+#include "ckpt/commit.h"
 #include "tests/ckpt_fixture.h"
 
 #include <signal.h>
@@ -232,6 +233,43 @@ static void test_same_step_again(void **state) {
     content_free(&changed);
 }
 
+/* A save over step 7 that was cut off between its two renames, and after them. */
+static void test_cut_off_between_renames(void **state) {
+    fixture *f = *state;
+    content c = few_new(1), changed = few_new(2);
+    error e = {0};
+    save_well(f, &changed, 7, 2);
+    assert_int_equal(rename(step_file(f, 7, ""), step_file(f, 7, ".tmp")), 0);
+    save_well(f, &c, 6, 2);
+    save_well(f, &c, 7, 2);
+    assert_int_equal(rename(step_file(f, 7, ""), step_file(f, 7, ".replaced")), 0);
+    for (int again = 0; again < 2; again++) { /* nothing was lost, and once is enough */
+        divert(f);
+        assert_int_equal(commit_mend(f->path, &e), 0);
+        restore(f);
+        assert_int_equal(strstr(f->captured, "step-00000007 is back") != NULL, !again);
+        assert_holds(f, 7, &c);
+        assert_false(exists(step_file(f, 7, ".replaced")));
+    }
+    assert_int_equal(rename(step_file(f, 7, ""), step_file(f, 7, ".replaced")), 0);
+    save_well(f, &changed, 7, 2); /* which takes another name, or none, for what is in its way */
+    assert_int_equal(unlink(step_file(f, 7, ".replaced/shard-00001.h5")), 0);
+    divert(f);
+    assert_int_equal(commit_mend(f->path, &e), 0);
+    restore(f);
+    assert_non_null(strstr(f->captured, "step-00000007.replaced, which a save replaced"));
+    assert_holds(f, 7, &changed);
+    assert_false(exists(step_file(f, 7, ".replaced")));
+
+    assert_int_equal(mkdir(step_file(f, 6, ".replaced"), 0777), 0); /* what is not ours stays */
+    spill(step_file(f, 6, ".replaced/notes.txt"), "mine", 4);
+    assert_int_equal(commit_mend(f->path, &e), 0);
+    assert_true(exists(step_file(f, 6, ".replaced/notes.txt")));
+    assert_holds(f, 6, &c);
+    content_free(&c);
+    content_free(&changed);
+}
+
 /* What a killed save leaves is never loaded, and the next save clears it away. */
 static void test_leftovers(void **state) {
     fixture *f = *state;
@@ -255,8 +293,9 @@ static void test_leftovers(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(preflight), TEST(retention),  TEST(retention_of_others), TEST(linked_leftover),
-        TEST(full_disk), TEST(bad_places), TEST(same_step_again),     TEST(leftovers),
+        TEST(preflight),       TEST(retention), TEST(retention_of_others),
+        TEST(linked_leftover), TEST(full_disk), TEST(bad_places),
+        TEST(same_step_again), TEST(leftovers), TEST(cut_off_between_renames),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "ckpt/commit.h"
 #include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
@@ -21,6 +22,13 @@ static int hold_run(trainer *t, error *e) {
 
 /* ---- start ---- */
 
+static int mend_checkpoints(const char *run_dir, error *e) {
+    char *directory = text_of("%s/checkpoints", run_dir);
+    int code = commit_mend(directory, e);
+    mem_free(directory);
+    return code;
+}
+
 /* What is missing is missed before the first step, and before an older run's files are touched. */
 static int open_records(trainer *t, error *e) {
     const config *c = &t->x.c;
@@ -34,8 +42,8 @@ static int open_records(trainer *t, error *e) {
 static int open_trainer(trainer *t, error *e) {
     session *x = &t->x;
     int64_t row = stages_row(&x->c), turns = stages_largest(&x->c).micro_batches / x->s.mesh.ranks;
-    if (x->s.mesh.rank == 0 && path_exists(x->c.run_dir))
-        hold_run(t, e); /* before its checkpoints are read */
+    if (x->s.mesh.rank == 0 && path_exists(x->c.run_dir) && !hold_run(t, e))
+        mend_checkpoints(x->c.run_dir, e); /* before they are read */
     if (comm_agree(x->world, e) || start_state(x, &t->from, e) || open_records(t, e)) return e->code;
     sdc_open(&x->s, e);
     if (comm_agree(x->world, e)) return e->code;
