@@ -182,13 +182,14 @@ void check_rms_norm_forward(kernel_context *x, int64_t rows, int64_t cols, doubl
 
 /* With u = x rstd and g = scale w dy: dx = d + rstd (g - u mean(g u)), where mean |g u| <= max |g|. */
 void check_rms_norm_backward(kernel_context *x, int64_t rows, int64_t cols, double scale, real *dx,
-                             int64_t lddx, const real *d, real *dw, const real *dy, int64_t lddy,
+                             int64_t lddx, const real *d, real *dw, int adds, const real *dy, int64_t lddy,
                              const real *in, int64_t ldx, const real *rstd, const real *w) {
-    check_begin(x, "rms_norm_backward", CHECK_SIZES(rows, cols, lddx, lddy, ldx, d == dx, d != NULL));
+    check_begin(x, "rms_norm_backward", CHECK_SIZES(rows, cols, lddx, lddy, ldx, d == dx, d != NULL, adds));
     int update = d == dx;
     const real *added = update ? check_expect(x, CHECK_UPDATES, dx, rows, cols, lddx) : d;
     real *want_dx = check_expect(x, update ? CHECK_UPDATES : CHECK_WRITES, dx, rows, cols, lddx);
-    real *want_dw = check_expect(x, CHECK_WRITES, dw, 1, cols, cols);
+    const real *dw_before = adds ? check_expect(x, CHECK_UPDATES, dw, 1, cols, cols) : NULL;
+    real *want_dw = check_expect(x, adds ? CHECK_UPDATES : CHECK_WRITES, dw, 1, cols, cols);
     double *row = check_scratch(x, (size_t)rows * sizeof *row),
            *column = check_scratch(x, (size_t)cols * sizeof *row);
     for (int64_t j = 0; j < cols; j++) column[j] = 0;
@@ -202,13 +203,14 @@ void check_rms_norm_backward(kernel_context *x, int64_t rows, int64_t cols, doub
         }
         row[i] = rstd[i] * g * (1 + u);
     }
-    REF(x, rms_norm_backward, rows, cols, scale, want_dx, lddx, update ? want_dx : d, want_dw, dy, lddy, in,
-        ldx, rstd, w);
-    INNER(x, rms_norm_backward, rows, cols, scale, dx, lddx, d, dw, dy, lddy, in, ldx, rstd, w);
+    REF(x, rms_norm_backward, rows, cols, scale, want_dx, lddx, update ? want_dx : d, want_dw, adds, dy, lddy,
+        in, ldx, rstd, w);
+    INNER(x, rms_norm_backward, rows, cols, scale, dx, lddx, d, dw, adds, dy, lddy, in, ldx, rstd, w);
     check_close(x, "dx", dx, want_dx, rows, cols, lddx,
                 (check_bound){.relative = 2, .added = added, .absolute = check_lanes(cols) + 8, .row = row});
-    check_close(x, "dw", dw, want_dw, 1, cols, cols,
-                (check_bound){.absolute = check_chain(rows) + 8, .column = column});
+    check_bound b = {.absolute = check_chain(rows) + 8, .column = column};
+    if (adds) b.relative = 2 + (double)(rows / GEMM_K_BLOCK), b.added = dw_before;
+    check_close(x, "dw", dw, want_dw, 1, cols, cols, b);
 }
 
 void check_rope(kernel_context *x, int64_t rows, int64_t seq, int64_t heads, int64_t pairs, int backward,

@@ -145,9 +145,9 @@ typedef struct kernels {
     void (*rms_norm_forward)(kernel_context *, int64_t rows, int64_t cols, double eps, double scale, real *y,
                              int64_t ldy, real *rstd, const real *x, int64_t ldx, const real *w);
     /* dx [rows,cols] (lddx) = d + ..., d may be NULL, dx itself, or another matrix with ld lddx;
-     * dw [cols] = */
+     * dw [cols] =, or += where `adds` */
     void (*rms_norm_backward)(kernel_context *, int64_t rows, int64_t cols, double scale, real *dx,
-                              int64_t lddx, const real *d, real *dw, const real *dy, int64_t lddy,
+                              int64_t lddx, const real *d, real *dw, int adds, const real *dy, int64_t lddy,
                               const real *x, int64_t ldx, const real *rstd, const real *w);
 
     /* ---- RoPE on interleaved pairs, in place ----

@@ -24,7 +24,7 @@ typedef struct model_scratch {
     /* attention, backward */
     real *da_TR, *d_o_T, *dq_T, *dkv_T, *dcq_T, *dckv_T;
     /* FFN and norm */
-    real *h_TF, *dh_TF, *dgu_T2F, *dn_TH, *dnorm_H;
+    real *h_TF, *dh_TF, *dgu_T2F, *dn_TH;
     /* router */
     real *logits_TE, *dlogits_TE, *dweight_TK, *lb_grad_E, *lb_grad_host;
     /* experts: rows of this holder */
@@ -122,9 +122,8 @@ static inline void norm_forward(const context *x, real *y, real *rstd, const rea
 static inline void norm_backward_strided(const context *x, int64_t cols, double scale, real *dx, int64_t lddx,
                                          const real *d, real *dw, const real *dy, int64_t lddy,
                                          const real *rows, int64_t ldx, const real *rstd, const real *w) {
-    real *to = x->accumulate ? x->s.dnorm_H : dw;
-    x->k->rms_norm_backward(x->k->ctx, x->tokens, cols, scale, dx, lddx, d, to, dy, lddy, rows, ldx, rstd, w);
-    if (x->accumulate) x->k->add(x->k->ctx, cols, dw, dw, 1, (const real *const[]){to});
+    x->k->rms_norm_backward(x->k->ctx, x->tokens, cols, scale, dx, lddx, d, dw, x->accumulate, dy, lddy, rows,
+                            ldx, rstd, w);
 }
 static inline void norm_backward(const context *x, real *dx, const real *d, real *dw, const real *dy,
                                  const real *rows, const real *rstd, const real *w) {

@@ -24,8 +24,6 @@ static void scratch_create(context *x, const places *in) {
     arena *a = in->shared;
     const model_config *c = &x->c;
     size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), heads = (size_t)c->num_attention_heads;
-    int64_t latent = c->q_lora_rank > c->kv_lora_rank ? c->q_lora_rank : c->kv_lora_rank;
-    size_t norm = (size_t)(latent > c->hidden_size ? latent : c->hidden_size); /* the widest */
     model_scratch *s = &x->s;
     s->da_TR = arena_alloc(a, t * (size_t)attention_rank(c));
     s->d_o_T = arena_alloc(a, t * heads * (size_t)c->v_head_dim);
@@ -37,7 +35,6 @@ static void scratch_create(context *x, const places *in) {
     s->dh_TF = arena_alloc(a, t * (size_t)c->ffn_hidden_size);
     s->dgu_T2F = arena_alloc(a, t * 2 * (size_t)c->ffn_hidden_size);
     s->dn_TH = arena_alloc(a, t * (size_t)c->hidden_size);
-    s->dnorm_H = arena_alloc(a, norm * sizeof(real));
     moe_scratch_create(x, in);
 }
 

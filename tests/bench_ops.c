@@ -38,7 +38,7 @@ static void run_norm_forward(void *what) {
 static void run_norm_backward(void *what) {
     const call *c = what;
     const int64_t cols = c->size[1];
-    c->k->rms_norm_backward(c->k->ctx, c->size[0], cols, 1, c->x[0], cols, NULL, c->x[1], c->x[2], cols,
+    c->k->rms_norm_backward(c->k->ctx, c->size[0], cols, 1, c->x[0], cols, NULL, c->x[1], 0, c->x[2], cols,
                             c->x[3], cols, c->x[4], c->x[5]);
 }
 static void run_swiglu_forward(void *what) {

@@ -94,13 +94,13 @@ static void test_rms_norm(void **state) {
     real *dx = zeros(b, ROWS * LD), *dw = zeros(b, COLS), *other = values(b, ROWS * LD),
          *sum = zeros(b, ROWS * LD);
     norm_scalar(k, &c);
-    k->rms_norm_backward(k->ctx, ROWS, COLS, 1.7, dx, LD, NULL, dw, c.dy, LD, c.x, LD, c.rstd, c.w);
+    k->rms_norm_backward(k->ctx, ROWS, COLS, 1.7, dx, LD, NULL, dw, 0, c.dy, LD, c.x, LD, c.rstd, c.w);
     check_gradient(b, "rms_norm dx", norm_scalar, &c, ROWS * LD, c.x, dx); /* between the rows: 0 */
     check_gradient(b, "rms_norm dw", norm_scalar, &c, COLS, c.w, dw);
-    k->rms_norm_backward(k->ctx, ROWS, COLS, 1.7, sum, LD, other, dw, c.dy, LD, c.x, LD, c.rstd, c.w);
+    k->rms_norm_backward(k->ctx, ROWS, COLS, 1.7, sum, LD, other, dw, 0, c.dy, LD, c.x, LD, c.rstd, c.w);
     for (int i = 0; i < ROWS * LD; i++)
         if (i % LD < COLS) assert_true(fabs(sum[i] - dx[i] - other[i]) < 1e-14);
-    k->rms_norm_backward(k->ctx, ROWS, COLS, 1.7, other, LD, other, dw, c.dy, LD, c.x, LD, c.rstd, c.w);
+    k->rms_norm_backward(k->ctx, ROWS, COLS, 1.7, other, LD, other, dw, 0, c.dy, LD, c.x, LD, c.rstd, c.w);
     for (int i = 0; i < ROWS * LD; i++)
         if (i % LD < COLS) assert_true(sum[i] == other[i]);
     end(b);

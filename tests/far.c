@@ -91,9 +91,9 @@ FAR(rms_norm_forward,
      int64_t ldz, const real *w),
     (rows, cols, eps, scale, F(y), ldy, F(rstd), F(z), ldz, F(w)))
 FAR(rms_norm_backward,
-    (int64_t rows, int64_t cols, double scale, real *dx, int64_t lddx, const real *d, real *dw,
+    (int64_t rows, int64_t cols, double scale, real *dx, int64_t lddx, const real *d, real *dw, int adds,
      const real *dy, int64_t lddy, const real *z, int64_t ldz, const real *rstd, const real *w),
-    (rows, cols, scale, F(dx), lddx, F(d), F(dw), F(dy), lddy, F(z), ldz, F(rstd), F(w)))
+    (rows, cols, scale, F(dx), lddx, F(d), F(dw), adds, F(dy), lddy, F(z), ldz, F(rstd), F(w)))
 FAR(rope,
     (int64_t rows, int64_t seq, int64_t heads, int64_t pairs, int backward, real *z, int64_t ld,
      int64_t head_stride, const real *cosine, const real *sine),

@@ -208,7 +208,7 @@ static void case_rms_norm(bench *b) {
     real *dx = values(b, rows * lddx), *other = values(b, rows * lddx), *dw = values(b, cols);
     b->k->rms_norm_forward(b->k->ctx, rows, cols, 1e-5, scale, y, ldy, rstd, x, ldx, w);
     const real *d = (const real *[]){NULL, dx, other}[draw(b) % 3];
-    b->k->rms_norm_backward(b->k->ctx, rows, cols, scale, dx, lddx, d, dw, y, ldy, x, ldx, rstd, w);
+    b->k->rms_norm_backward(b->k->ctx, rows, cols, scale, dx, lddx, d, dw, coin(b), y, ldy, x, ldx, rstd, w);
 }
 
 static void case_rope(bench *b) {

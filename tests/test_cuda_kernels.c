@@ -26,8 +26,8 @@ static void wide_norm(bench *b) {
     real *x = values(b, rows * ld), *w = values(b, cols), *y = values(b, rows * ld), *rstd = values(b, rows);
     real *dx = values(b, rows * ld), *dw = values(b, cols), *dy = values(b, rows * ld);
     b->k->rms_norm_forward(b->k->ctx, rows, cols, 1e-6, 1, y, ld, rstd, x, ld, w);
-    b->k->rms_norm_backward(b->k->ctx, rows, cols, 1, dx, ld, coin(b) ? dx : NULL, dw, dy, ld, x, ld, rstd,
-                            w);
+    b->k->rms_norm_backward(b->k->ctx, rows, cols, 1, dx, ld, coin(b) ? dx : NULL, dw, coin(b), dy, ld, x, ld,
+                            rstd, w);
 }
 
 static void wide_hidden_z(bench *b) {

@@ -123,8 +123,8 @@ static void test_operations(void **state) {
     TRY(grouped_gemm_dw, 2, two, C, N, x, C * N + 1, a, a);
     TRY(rms_norm_forward, R, C, 1e-6, 1, x, C, y, a, C, a);
     TRY(rms_norm_forward, R, C, 1e-6, 1, x, C + 2, y, a, C, a);
-    TRY(rms_norm_backward, R, C, 1, x, C, NULL, y, a, C, a, C, a, a);
-    TRY(rms_norm_backward, R, C, 1, x, C + 2, NULL, y, a, C, a, C, a, a);
+    TRY(rms_norm_backward, R, C, 1, x, C, NULL, y, 0, a, C, a, C, a, a);
+    TRY(rms_norm_backward, R, C, 1, x, C + 2, NULL, y, 1, a, C, a, C, a, a);
     TRY(rope, R, R, 2, 2, 0, x, C, 8, a, a);
     for (int i = 0; i < 2; i++) {
         TRY(attention_forward, heads[i], x, y, a, a, a, 4, NULL);

@@ -59,10 +59,12 @@ static void rms_norm(const kernels *k) {
     /* y does not change with x's length: a gradient along x vanishes */
     const real dy[] = {3, 2};
     real dx[2] = {7, 8}, dw[2];
-    k->rms_norm_backward(k->ctx, 1, 2, 2, dx, 2, dx, dw, dy, 2, x, 2, rstd, w);
+    k->rms_norm_backward(k->ctx, 1, 2, 2, dx, 2, dx, dw, 0, dy, 2, x, 2, rstd, w);
     EXPECT(dx, 7 + 2 * sqrt(2) / 5 * (3 - 3 * 0.5 * (9 + 16) * 2 / 25),
            8 + 2 * sqrt(2) / 5 * (4 - 4 * 0.5 * (9 + 16) * 2 / 25));
     EXPECT(dw, 2 * 3 * 3 * sqrt(2) / 5, 2 * 2 * 4 * sqrt(2) / 5);
+    k->rms_norm_backward(k->ctx, 1, 2, 2, dx, 2, NULL, dw, 1, dy, 2, x, 2, rstd, w);
+    EXPECT(dw, 4 * 3 * 3 * sqrt(2) / 5, 4 * 2 * 4 * sqrt(2) / 5);
 }
 
 static void rope(const kernels *k) {

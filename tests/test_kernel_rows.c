@@ -81,7 +81,7 @@ static void rms_norm(const sheet *s, int64_t from, int64_t n) {
     real dw[D], *y = s->out_RD[0] + from * D, *rstd = s->out_RD[1] + from, *dx = s->out_RD[2] + from * D;
     const real *x = s->x_RD + from * D, *w = s->w_DD;
     s->k->rms_norm_forward(s->k->ctx, n, D, 1e-5, 1.5, y, D, rstd, x, D, w);
-    s->k->rms_norm_backward(s->k->ctx, n, D, 1.5, dx, D, x, dw, y, D, x, D, rstd, w);
+    s->k->rms_norm_backward(s->k->ctx, n, D, 1.5, dx, D, x, dw, 0, y, D, x, D, rstd, w);
 }
 
 static void rope(const sheet *s, int64_t from, int64_t n) {

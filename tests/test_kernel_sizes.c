@@ -140,8 +140,8 @@ static void test_far_rows(void **state) {
     k.rms_norm_forward(k.ctx, M, K, 1e-5, 1, c, K, rstd, a, K, b);
     k.rms_norm_forward(k.ctx, M, K, 1e-5, 1, far_c, FAR, rstd, far_a, FAR, b);
     expect_rows(far_c, c, M, K);
-    k.rms_norm_backward(k.ctx, M, K, 1, c, K, NULL, dw, a, K, a, K, rstd, b);
-    k.rms_norm_backward(k.ctx, M, K, 1, far_c, FAR, NULL, dw, far_a, FAR, far_a, FAR, rstd, b);
+    k.rms_norm_backward(k.ctx, M, K, 1, c, K, NULL, dw, 0, a, K, a, K, rstd, b);
+    k.rms_norm_backward(k.ctx, M, K, 1, far_c, FAR, NULL, dw, 0, far_a, FAR, far_a, FAR, rstd, b);
     expect_rows(far_c, c, M, K);
 
     /* the last expert's weights, and its gradient */

@@ -51,7 +51,7 @@ static void norm_forward(const sheet *s, int64_t from, int64_t n) {
 }
 static void norm_backward(const sheet *s, int64_t from, int64_t n) {
     real dw[W];
-    s->k->rms_norm_backward(s->k->ctx, n, W, 1, s->out[0] + from * W, W, NULL, dw, s->in[0] + from * W, W,
+    s->k->rms_norm_backward(s->k->ctx, n, W, 1, s->out[0] + from * W, W, NULL, dw, 0, s->in[0] + from * W, W,
                             s->in[1] + from * W, W, s->one_R + from, s->w_W);
 }
 static void swiglu_forward(const sheet *s, int64_t from, int64_t n) {

@@ -109,10 +109,10 @@ static void rms_norm_forward(kernel_context *x, int64_t rows, int64_t cols, doub
     TIMED(rms_norm_forward, 0, 2 * rows * cols, rows, cols, eps, scale, y, ldy, rstd, in, ldx, w);
 }
 static void rms_norm_backward(kernel_context *x, int64_t rows, int64_t cols, double scale, real *dx,
-                              int64_t lddx, const real *d, real *dw, const real *dy, int64_t lddy,
+                              int64_t lddx, const real *d, real *dw, int adds, const real *dy, int64_t lddy,
                               const real *in, int64_t ldx, const real *rstd, const real *w) {
-    TIMED(rms_norm_backward, 0, rows * cols * (d ? 4 : 3), rows, cols, scale, dx, lddx, d, dw, dy, lddy, in,
-          ldx, rstd, w);
+    TIMED(rms_norm_backward, 0, rows * cols * (d ? 4 : 3), rows, cols, scale, dx, lddx, d, dw, adds, dy, lddy,
+          in, ldx, rstd, w);
 }
 static void rope(kernel_context *x, int64_t rows, int64_t seq, int64_t heads, int64_t pairs, int backward,
                  real *y, int64_t ld, int64_t stride, const real *cosine, const real *sine) {

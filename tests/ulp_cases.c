@@ -128,7 +128,7 @@ static void rms_norm(sheet *s) {
     real *x = normal(s, n, 0.7), *w = normal(s, cols, 0.5), *y = zeros(s, n), *rstd = zeros(s, rows);
     real *dy = normal(s, n, 1e-3), *dx = zeros(s, n), *dw = zeros(s, cols);
     s->k->rms_norm_forward(s->k->ctx, rows, cols, 1e-5, 2, y, cols, rstd, x, cols, w);
-    s->k->rms_norm_backward(s->k->ctx, rows, cols, 2, dx, cols, NULL, dw, dy, cols, x, cols, rstd, w);
+    s->k->rms_norm_backward(s->k->ctx, rows, cols, 2, dx, cols, NULL, dw, 0, dy, cols, x, cols, rstd, w);
     output(s, "y", n, y);
     output(s, "dx", n, dx);
     output(s, "dw", cols, dw);

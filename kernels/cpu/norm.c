@@ -76,7 +76,7 @@ VEC void backward_row(int64_t cols, float scale, float rstd, float *dx, const fl
 }
 
 void CPU_(rms_norm_backward)(kernel_context *ctx, int64_t rows, int64_t cols, double scale, float *dx,
-                             int64_t lddx, const float *d, float *dw, const float *dy, int64_t lddy,
+                             int64_t lddx, const float *d, float *dw, int adds, const float *dy, int64_t lddy,
                              const float *x, int64_t ldx, const float *rstd, const float *w) {
     /* A thread takes a block of rows, and keeps its part of dw until all blocks before it are there too. */
     float *part = (float *)ctx->shared;
@@ -85,7 +85,7 @@ void CPU_(rms_norm_backward)(kernel_context *ctx, int64_t rows, int64_t cols, do
     /* what is added to in place has its lines in the cache already */
     int stream = dx != d && stream_wanted(3 * rows * cols * (int64_t)sizeof *dx, dx, lddx);
     REQUIRE(room > 0);
-    if (!rows) CPU_(zero)(ctx, cols, dw);
+    if (!rows && !adds) CPU_(zero)(ctx, cols, dw);
     for (int64_t start = 0; start < rows; start += room) {
         int64_t end = rows - start < room ? rows : start + room;
         int64_t blocks = (end - start + GEMM_K_BLOCK - 1) / GEMM_K_BLOCK;
@@ -101,6 +101,6 @@ void CPU_(rms_norm_backward)(kernel_context *ctx, int64_t rows, int64_t cols, do
             }
             stream_end(stream);
         }
-        CPU_(sum_blocks)(ctx, blocks, cols, start > 0, dw, part);
+        CPU_(sum_blocks)(ctx, blocks, cols, adds || start > 0, dw, part);
     }
 }

@@ -100,9 +100,9 @@ static int64_t rows_of_team(int64_t rows) {
 }
 
 extern "C" void cuda_rms_norm_backward(kernel_context *ctx, int64_t rows, int64_t cols, double scale,
-                                       float *dx, int64_t lddx, const float *d, float *dw, const float *dy,
-                                       int64_t lddy, const float *x, int64_t ldx, const float *rstd,
-                                       const float *w) {
+                                       float *dx, int64_t lddx, const float *d, float *dw, int adds,
+                                       const float *dy, int64_t lddy, const float *x, int64_t ldx,
+                                       const float *rstd, const float *w) {
     require_row("rms_norm_backward", cols);
     int64_t each = rows_of_team(rows), teams = divide_up(rows, each);
     float *part = (float *)ctx->scratch;
@@ -114,5 +114,5 @@ extern "C" void cuda_rms_norm_backward(kernel_context *ctx, int64_t rows, int64_
     if (rows)
         LAUNCH_ROWS(backward_kernel, teams, cols, ctx->stream, rows, each, cols, (float)scale, dx, lddx, d,
                     part, dy, lddy, x, ldx, rstd, w, rounded, whole);
-    sum_of_rows(ctx, teams, cols, dw, part);
+    sum_of_rows(ctx, teams, cols, dw, adds, part);
 }

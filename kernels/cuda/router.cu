@@ -123,7 +123,7 @@ extern "C" void cuda_router_forward(kernel_context *ctx, router_shape s, float *
         LAUNCH(forward_kernel, grid_of(s.tokens), WARPS * WARP, shared_bytes(experts), ctx->stream, s.tokens,
                experts, (int)s.topk, s.scaling, prob, index, weight, (unsigned long long *)count, part,
                logits, bias);
-    sum_of_rows(ctx, divide_up(s.tokens, WARPS * TOKENS), experts, prob_sum, part);
+    sum_of_rows(ctx, divide_up(s.tokens, WARPS * TOKENS), experts, prob_sum, false, part);
 }
 
 static __global__ void __launch_bounds__(WARPS *WARP)
@@ -165,5 +165,5 @@ extern "C" void cuda_router_backward(kernel_context *ctx, router_shape s, float 
     if (s.tokens)
         LAUNCH(backward_kernel, grid_of(s.tokens), WARPS * WARP, shared_bytes(experts), ctx->stream, s.tokens,
                experts, (int)s.topk, s.scaling, dlogits, part, dweight, prob, index, lb_grad);
-    sum_of_rows(ctx, divide_up(s.tokens, WARPS * TOKENS), experts, dprob_sum, part);
+    sum_of_rows(ctx, divide_up(s.tokens, WARPS * TOKENS), experts, dprob_sum, false, part);
 }

@@ -96,7 +96,8 @@ static inline void require_row(const char *operation, int64_t cols) {
               (long long)cols, ROW_MOST);
 }
 
-/* out [cols] = the sum of the rows of part [rows, cols], in an order that rows alone decides (rows.cu). */
-void sum_of_rows(kernel_context *ctx, int64_t rows, int64_t cols, float *out, const float *part);
+/* out [cols] =, or += where `adds`, the sum of the rows of part [rows, cols], in an order that rows alone
+ * decides (rows.cu). */
+void sum_of_rows(kernel_context *ctx, int64_t rows, int64_t cols, float *out, bool adds, const float *part);
 
 #endif

@@ -18,11 +18,11 @@ void ref_rms_norm_forward(kernel_context *ctx, int64_t rows, int64_t cols, doubl
 /* With u = x * rstd and g = scale * w * dy:  dx = rstd * (g - u * mean(g * u)),  dw = sum of scale * dy * u.
  */
 void ref_rms_norm_backward(kernel_context *ctx, int64_t rows, int64_t cols, double scale, real *dx,
-                           int64_t lddx, const real *d, real *dw, const real *dy, int64_t lddy, const real *x,
-                           int64_t ldx, const real *rstd, const real *w) {
+                           int64_t lddx, const real *d, real *dw, int adds, const real *dy, int64_t lddy,
+                           const real *x, int64_t ldx, const real *rstd, const real *w) {
 #pragma omp parallel for num_threads(ctx->threads)
     for (int64_t j = 0; j < cols; j++) {
-        double sum = 0;
+        double sum = adds ? dw[j] : 0;
         for (int64_t i = 0; i < rows; i++) sum += scale * dy[i * lddy + j] * x[i * ldx + j] * rstd[i];
         dw[j] = (real)sum;
     }
