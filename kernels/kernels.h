@@ -119,9 +119,9 @@ typedef struct kernels {
                       const real *src, const int32_t *src_row);
 
     /* ---- matrix products ---- */
-    /* x [n] is not written until hold is called again: weights, within a step.  A backend that rounds
-     * operands may keep a rounded copy, made here once, for products of matrices inside x.  n == 0: nothing
-     * is held. */
+    /* x [n] is not written until hold is called again: weights, within a step or for a generation.  A
+     * backend may keep rounded or packed copies, each made once, for products of matrices inside x.  n == 0:
+     * nothing is held. */
     void (*hold)(kernel_context *, int64_t n, const real *x);
     /* C [m,n] = D + op(A) op(B).  d == NULL: no D (C = first block); d == c: C += ...; otherwise D [m,n] is
      * another matrix with ld ldc (a residual).  k == 0 gives D or zero. */

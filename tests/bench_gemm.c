@@ -1,11 +1,12 @@
 /* Matrix products on the shapes that matter, on the same matrices each time, as peers are measured; packing
- * is part of the call. */
+ * is part of the call.  Where few rows are multiplied by a weight, once more with the weight held, which the
+ * backend then packs once (hold in kernels/kernels.h). */
 #include <string.h>
 
 #include "launch/memory.h"
 #include "tests/bench.h"
 
-enum { EXPERTS = 16 };
+enum { EXPERTS = 16, FEW_ROWS = 64 };
 
 typedef struct shape {
     int64_t m, n, k;
@@ -37,6 +38,7 @@ typedef struct product {
     shape s;
     const segment *segments; /* NULL for a dense product */
     float *a, *b, *c;
+    int held;
 } product;
 
 static void multiply(void *what) {
@@ -51,8 +53,29 @@ static void multiply(void *what) {
     else p->kernel->grouped_gemm(ctx, p->form, EXPERTS, p->segments, s.n, s.k, p->c, p->a, p->b, s.n * s.k);
 }
 
-static void bench_product(bench *b, const char *op, product *p) {
+/* A line for each dtype and number of threads. */
+static void bench_lines(bench *b, const char *op, product *p) {
     static const char *form[] = {"nt", "nn", "tn"};
+    const shape s = p->s;
+    for (int run = 0; run < b->dtypes * b->variants; run++) {
+        const kernels_dtype dtype = (kernels_dtype)(run / b->variants);
+        const int v = run % b->variants;
+        bench_limits(b);
+        p->kernel = bench_kernels(b, dtype, v);
+        char name[32];
+        strcpy(name, op);
+        strcat(name, form[p->form]);
+        json_t *entry = json_pack("{ss ss sI sI sI}", "op", name, "dtype", bench_dtype[dtype], "m",
+                                  (json_int_t)s.m, "n", (json_int_t)s.n, "k", (json_int_t)s.k);
+        if (p->held) json_object_set_new(entry, "held", json_true());
+        if (p->held) p->kernel->hold(p->kernel->ctx, s.n * s.k, p->b);
+        bench_add(b, "gemm", entry, v, 2.0 * (double)s.m * (double)s.n * (double)s.k,
+                  bench_median(b, v, multiply, p));
+        p->kernel->hold(p->kernel->ctx, 0, NULL);
+    }
+}
+
+static void bench_product(bench *b, const char *op, product *p) {
     const shape s = p->s;
     const int is_grouped = p->segments != NULL, gradient = p->form == GEMM_TN;
     const int64_t experts = is_grouped ? EXPERTS : 1, wider = s.k > s.n ? s.k : s.n;
@@ -65,19 +88,9 @@ static void bench_product(bench *b, const char *op, product *p) {
     p->a = bench_buffer(&memory, a_size);
     p->b = bench_buffer(&memory, b_size);
     p->c = bench_buffer(&memory, c_size);
-    for (int run = 0; run < b->dtypes * b->variants; run++) {
-        const kernels_dtype dtype = (kernels_dtype)(run / b->variants);
-        const int v = run % b->variants;
-        bench_limits(b);
-        p->kernel = bench_kernels(b, dtype, v);
-        char name[32];
-        strcpy(name, op);
-        strcat(name, form[p->form]);
-        bench_add(b, "gemm",
-                  json_pack("{ss ss sI sI sI}", "op", name, "dtype", bench_dtype[dtype], "m", (json_int_t)s.m,
-                            "n", (json_int_t)s.n, "k", (json_int_t)s.k),
-                  v, 2.0 * (double)s.m * (double)s.n * (double)s.k, bench_median(b, v, multiply, p));
-    }
+    bench_lines(b, op, p);
+    p->held = !is_grouped && p->form == GEMM_NT && s.m <= FEW_ROWS;
+    if (p->held) bench_lines(b, op, p);
     arena_destroy(&memory);
 }
 

@@ -159,6 +159,7 @@ static void print_entry(const json_t *entry) {
         if (json_is_real(value)) continue;
         size_t n = strlen(text);
         if (json_is_string(value)) snprintf(text + n, sizeof text - n, "%s ", json_string_value(value));
+        else if (json_is_true(value)) snprintf(text + n, sizeof text - n, "  %s", key);
         else snprintf(text + n, sizeof text - n, " %s %lld", key, (long long)json_integer_value(value));
     }
     printf("%-78s", text);

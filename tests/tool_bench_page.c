@@ -22,6 +22,7 @@ static void describe(const json_t *entry, char *text, size_t size) {
         if (json_is_real(value) || !strcmp(key, "threads")) continue;
         if (json_is_string(value))
             snprintf(text + n, size - n, "%s%s", n ? " " : "", json_string_value(value));
+        else if (json_is_true(value)) snprintf(text + n, size - n, ", %s", key);
         else snprintf(text + n, size - n, ", %s %lld", key, (long long)json_integer_value(value));
     }
 }

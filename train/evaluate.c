@@ -127,6 +127,7 @@ static int run(session *x, const char *path, int64_t samples, const char *questi
     ckpt_close(k);
     if (code) return code;
     state_enter(&x->s, step > 0 ? step - 1 : 0);
+    x->s.k.hold(x->s.k.ctx, x->s.model.p.weights, x->s.model.weights); /* for good */
     if (questions) return choices_evaluate(&x->s, x->tokenizer, questions, e);
     evaluate_held_out(x, step, samples);
     return 0;

@@ -77,6 +77,7 @@ static int run(generation *g, const char *path, int prompts, const char *const *
     ckpt_close(k);
     if (code) return code;
     state_enter(&x->s, step > 0 ? step - 1 : 0);
+    x->s.k.hold(x->s.k.ctx, x->s.model.p.weights, x->s.model.weights); /* for good */
     g->logits = mem_alloc((size_t)x->c.model.vocab_size * sizeof *g->logits, "logits");
     g->candidates = mem_alloc((size_t)x->c.model.vocab_size * sizeof *g->candidates, "candidates");
     for (int i = 0; i < prompts && !code; i++) code = answer(g, prompt[i], (uint64_t)i, e);

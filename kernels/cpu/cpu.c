@@ -20,6 +20,7 @@ static void destroy(kernels *k) {
 }
 
 /* Both forms of every weight in bf16 (held.h). */
+/* In float32, copies of weights are made where there is room (held.c). */
 static size_t own_bytes(kernel_context *ctx, int64_t held, int64_t operand, attention_shape s) {
     (void)operand, (void)s;
     return ctx->dtype == DTYPE_BF16 ? (size_t)held * sizeof(float) : 0;

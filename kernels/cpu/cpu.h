@@ -27,7 +27,7 @@ struct kernel_context {
     kernels_dtype dtype; /* how products and attention read their operands */
     char *scratch;       /* [threads][THREAD_SCRATCH], 64-byte aligned; dirty between operations */
     char *shared;        /* [SHARED_SCRATCH], likewise */
-    struct held *held;   /* weights in bf16: held.h */
+    struct held *held;   /* packed weights: held.h */
     claims *claims;      /* [threads], of the operation under way */
 };
 

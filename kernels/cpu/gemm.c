@@ -50,7 +50,7 @@ typedef struct panel_work {
 
 static tiling tiling_for(const gemm_problem *g) {
     tiling t = {0};
-    if (g->form == GEMM_NT && g->k % 8 == 0) t.head = min64(FUSED_ROWS, g->m);
+    if (g->form == GEMM_NT && g->k % 8 == 0 && !g->held) t.head = min64(FUSED_ROWS, g->m);
     t.heads = t.head > 0;
     const int64_t most = g->form == GEMM_TN || g->lda % ALIASED ? TILE_ROWS : TILE_ROWS_ALIASED;
     const int64_t rows = g->m - t.head, tiles = (rows + most - 1) / most;
@@ -69,10 +69,16 @@ static inline int64_t tile_row(const tiling *t, int64_t tile) {
     return t->head + tile * t->height + min64(tile, t->taller);
 }
 
+/* Of a held B, the block of k at p of the panel at j. */
+static const float *held_panel(const gemm_problem *g, int64_t p, int64_t j) {
+    return g->held + (g->held_column + j) * g->k + p * PANEL;
+}
+
 /* What the panel at p, j reads from main memory: C where it is added to too soon to be asked for then, B
  * otherwise. */
 static region panel_region(const gemm_problem *g, int64_t p, int64_t j) {
     const int64_t k = min64(GEMM_K_BLOCK, g->k - p), columns = min64(PANEL, g->n - j);
+    if (g->held) return (region){held_panel(g, p, j), k * PANEL / CACHE_LINE, CACHE_LINE, 1, 0};
     if (g->form == GEMM_NT) {
         if (g->ldb == k) return (region){g->b + j * k, columns * k / CACHE_LINE, CACHE_LINE, 1, 0};
         return (region){g->b + j * g->ldb + p, columns, g->ldb, (k + CACHE_LINE - 1) / CACHE_LINE,
@@ -108,6 +114,11 @@ static const float *panel_in_place(const gemm_problem *g, const panel_work *w) {
 static int take_panel(const gemm_problem *g, const panel_work *w, gemm_tile *t, float *panel, int packed) {
     const int width = w->columns > GEMM_LANES ? PANEL : GEMM_LANES, whole = w->columns == width;
     const int64_t pack_rows = g->ldb % ALIASED ? PACK_ROWS : PACK_ROWS_ALIASED;
+    if (g->held) {
+        t->b = held_panel(g, w->p, w->j);
+        t->b_step = PANEL;
+        return 0;
+    }
     t->b = panel;
     t->b_step = width;
     if (g->form != GEMM_NT && g->m <= pack_rows && whole) {

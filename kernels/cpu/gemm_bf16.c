@@ -57,10 +57,10 @@ static place place_after(place at, const gemm_problem *next) {
     return (place){.g = more ? next : NULL};
 }
 
-/* The packed panel of a held B, or NULL: a part may begin within a panel. */
+/* The packed panel of a held B, or NULL. */
 static const float *held_panel(place at, int64_t j) {
     const gemm_problem *g = at.g;
-    if (!g->held || g->held_column % PANEL) return NULL;
+    if (!g->held) return NULL;
     return g->held + (g->held_column + j) * ((g->k + 1) / 2) + at.p / 2 * PANEL;
 }
 

@@ -58,6 +58,7 @@ gemm_problem CPU_(gemm_part)(const gemm_problem *whole, gemm_grid grid, int part
     if (g.d) g.d += i * g.ldc + j;
     g.a += g.form == GEMM_TN ? i : i * g.lda;
     g.b += g.form == GEMM_NT ? j * g.ldb : j;
+    if (j % PANEL) g.held = NULL; /* it begins within a panel */
     g.held_column = j;
     return g;
 }

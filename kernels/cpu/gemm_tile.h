@@ -101,7 +101,7 @@ typedef struct gemm_problem {
     int64_t lda;
     const float *b;
     int64_t ldb;
-    /* In bf16, B as held.h has it, or NULL; and which of its columns is this problem's first. */
+    /* B as held.h has it, or NULL; and which of its columns is this problem's first. */
     const float *held;
     int64_t held_column;
 } gemm_problem;

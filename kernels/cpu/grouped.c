@@ -23,7 +23,7 @@ static gemm_problem segment_problem(const kernel_context *ctx, const grouped_pro
         g.m = s->rows;
         g.b += s->expert * q->stride;
         g.c += s->row * g.ldc;
-        g.held = CPU_(held_pairs)(ctx, &g);
+        g.held = CPU_(held_find)(ctx, &g);
     }
     return g;
 }
