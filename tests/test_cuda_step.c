@@ -17,7 +17,7 @@
 #include "tests/emulate/emulate.h"
 #include "tests/small_model.h"
 
-enum { VOCAB = 64, BATCH = 2, SEQ = 20, MICRO_BATCHES = 2, MOST_LAUNCHES = 130, CHUNKS = 2 };
+enum { VOCAB = 64, BATCH = 2, SEQ = 20, MICRO_BATCHES = 2, MOST_LAUNCHES = 128, CHUNKS = 2 };
 
 static model_config_all config_of(int64_t layers, int sequential, int recompute) {
     model_config_all c = small_model();

@@ -91,6 +91,7 @@ static void test_faults(void **state) {
     expect_fault(TOO_MUCH_SHARED, "bytes of shared memory");
     expect_fault(UNASKED_SHARED, "50176 bytes of shared memory");
     expect_fault(OUTSIDE_COPY, "an asynchronous copy");
+    expect_fault(NEVER_WAITS, "has not waited for the kernels before this one");
 }
 
 static void test_conflicts(void **state) {

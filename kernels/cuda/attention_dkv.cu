@@ -35,6 +35,7 @@ static __device__ __forceinline__ void weights(float (&score)[QUERIES / 8][4],
 template <int QK, int V>
 static __global__ void __launch_bounds__(THREADS, 1)
     dkv_kernel(attention_call p, float *dkv, float *dk_rope_part, const float *lse, const float *delta) {
+    kernel_begins();
     constexpr int Q_BYTES = tile_bytes(QUERIES, QK), PLACE = Q_BYTES + tile_bytes(QUERIES, V);
     constexpr int QK_PANELS = (QK + PANEL - 1) / PANEL, V_PANELS = (V + PANEL - 1) / PANEL;
     DYNAMIC_SHARED(char, shared);
@@ -133,7 +134,7 @@ static void run(kernel_context *ctx, const attention_call *p, float *dkv, float 
                                  PLACES * (tile_bytes(QUERIES, QK) + tile_bytes(QUERIES, V));
     LAUNCH((dkv_kernel<QK, V>),
            dim3((unsigned)divide_up(p->s.seq, ROWS), (unsigned)p->s.heads, (unsigned)p->s.batch), THREADS,
-           SHARED_BYTES, ctx->stream, *p, dkv, dk_rope_part, lse, delta);
+           SHARED_BYTES, ctx, *p, dkv, dk_rope_part, lse, delta);
 }
 
 void attention_dkv_bf16(kernel_context *ctx, const attention_call *p, float *dkv, float *dk_rope_part,

@@ -32,6 +32,7 @@ static __device__ __forceinline__ void gradients(float (&score)[KEYS / 8][4],
 template <int QK, int V>
 static __global__ void __launch_bounds__(THREADS, 1)
     dq_kernel(attention_call p, float *dq, const float *lse, const float *delta) {
+    kernel_begins();
     constexpr int K_BYTES = tile_bytes(KEYS, QK), PLACE = K_BYTES + tile_bytes(KEYS, V),
                   PANELS = (QK + PANEL - 1) / PANEL;
     DYNAMIC_SHARED(char, shared);
@@ -116,7 +117,7 @@ static void run(kernel_context *ctx, const attention_call *p, float *dq, const f
                                  PLACES * (tile_bytes(KEYS, QK) + tile_bytes(KEYS, V));
     LAUNCH((dq_kernel<QK, V>),
            dim3((unsigned)divide_up(p->s.seq, QUERIES), (unsigned)p->s.heads, (unsigned)p->s.batch), THREADS,
-           SHARED_BYTES, ctx->stream, *p, dq, lse, delta);
+           SHARED_BYTES, ctx, *p, dq, lse, delta);
 }
 
 void attention_dq_bf16(kernel_context *ctx, const attention_call *p, float *dq, const float *lse,

@@ -72,6 +72,7 @@ static __device__ __forceinline__ void add_rows(float *sum, const float *weights
 }
 
 static __global__ void __launch_bounds__(THREADS) forward_kernel(attention_floats p, float *o, float *lse) {
+    kernel_begins();
     DYNAMIC_SHARED(float, q);
     SHARED(float, weight, [SIDE * SIDE]);
     const attention_shape s = p.s;
@@ -124,6 +125,7 @@ static __device__ __forceinline__ float weight_of(const attention_floats &p, con
 
 static __global__ void __launch_bounds__(THREADS)
     dq_kernel(attention_floats p, float *dq, const float *lse, const float *delta) {
+    kernel_begins();
     DYNAMIC_SHARED(float, q);
     SHARED(float, d_score, [SIDE * SIDE]);
     const attention_shape s = p.s;
@@ -152,6 +154,7 @@ static __global__ void __launch_bounds__(THREADS)
 /* Here a row is a key. */
 static __global__ void __launch_bounds__(THREADS)
     dkv_kernel(attention_floats p, float *dkv, float *dk_rope_part, const float *lse, const float *delta) {
+    kernel_begins();
     DYNAMIC_SHARED(float, k);
     SHARED(float, weight, [SIDE * SIDE]);
     SHARED(float, d_score, [SIDE * SIDE]);
@@ -194,16 +197,15 @@ static int64_t tiles(attention_shape s, int64_t qk, int64_t v) {
 }
 
 void attention_forward_float(kernel_context *ctx, const attention_floats *p, float *o, float *lse) {
-    LAUNCH(forward_kernel, grid_of(p->s), THREADS, tiles(p->s, 2, 2), ctx->stream, *p, o, lse);
+    LAUNCH(forward_kernel, grid_of(p->s), THREADS, tiles(p->s, 2, 2), ctx, *p, o, lse);
 }
 
 void attention_dq_float(kernel_context *ctx, const attention_floats *p, float *dq, const float *lse,
                         const float *delta) {
-    LAUNCH(dq_kernel, grid_of(p->s), THREADS, tiles(p->s, 3, 2), ctx->stream, *p, dq, lse, delta);
+    LAUNCH(dq_kernel, grid_of(p->s), THREADS, tiles(p->s, 3, 2), ctx, *p, dq, lse, delta);
 }
 
 void attention_dkv_float(kernel_context *ctx, const attention_floats *p, float *dkv, float *dk_rope_part,
                          const float *lse, const float *delta) {
-    LAUNCH(dkv_kernel, grid_of(p->s), THREADS, tiles(p->s, 3, 3), ctx->stream, *p, dkv, dk_rope_part, lse,
-           delta);
+    LAUNCH(dkv_kernel, grid_of(p->s), THREADS, tiles(p->s, 3, 3), ctx, *p, dkv, dk_rope_part, lse, delta);
 }

@@ -81,6 +81,7 @@ static __device__ __forceinline__ void copy_scores(float (&to)[KEYS / 8][4],
 template <int QK, int V, int AHEAD>
 static __global__ void __launch_bounds__(THREADS, AHEAD ? 1 : 2)
     forward_kernel(attention_call p, float *o, float *lse) {
+    kernel_begins();
     constexpr int K_BYTES = tile_bytes(KEYS, QK), V_BYTES = tile_bytes(KEYS, V);
     DYNAMIC_SHARED(char, shared);
     char *q_tile = tile_memory(shared), *k_places = q_tile + tile_bytes(QUERIES, QK),
@@ -189,7 +190,7 @@ template <int QK, int V> static void run(kernel_context *ctx, const attention_ca
         TILE_ALIGNMENT + tile_bytes(QUERIES, QK) + PLACES * (tile_bytes(KEYS, QK) + tile_bytes(KEYS, V));
     LAUNCH((forward_kernel<QK, V, (QK > 96)>),
            dim3((unsigned)divide_up(p->s.seq, QUERIES), (unsigned)p->s.heads, (unsigned)p->s.batch), THREADS,
-           SHARED_BYTES, ctx->stream, *p, o, lse);
+           SHARED_BYTES, ctx, *p, o, lse);
 }
 
 void attention_forward_bf16(kernel_context *ctx, const attention_call *p, float *o, float *lse) {

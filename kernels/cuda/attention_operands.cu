@@ -31,6 +31,7 @@ typedef struct gathered_list {
 /* A thread rounds a chunk. */
 static __global__ void __launch_bounds__(THREADS)
     gather_kernel(const __grid_constant__ gathered_list list, int64_t heads) {
+    kernel_begins();
     const gathered &g = list.operand[blockIdx.y];
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= g.total) return;
@@ -86,8 +87,8 @@ attention_operands attention_round(kernel_context *ctx, attention_shape s, char 
         list.operand[operands++] = gather(d_o16, s, s.seq, strip_of(d_o, s.heads * s.v, s.v, s.v), nothing);
     int64_t most = 0;
     for (int i = 0; i < operands; i++) most = max(most, list.operand[i].total);
-    LAUNCH(gather_kernel, dim3((unsigned)divide_up(most, THREADS), (unsigned)operands), THREADS, 0,
-           ctx->stream, list, s.heads);
+    LAUNCH(gather_kernel, dim3((unsigned)divide_up(most, THREADS), (unsigned)operands), THREADS, 0, ctx, list,
+           s.heads);
     return attention_operands{q16, k16, v16, d_o16, whole_chunks(qk), whole_chunks(s.v)};
 }
 
@@ -97,19 +98,21 @@ static __device__ __forceinline__ float rounded(float x) {
 
 static __global__ void __launch_bounds__(THREADS)
     round_floats_kernel(float *y, const float *x, int64_t cols, int64_t ld, int64_t total) {
+    kernel_begins();
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i < total) y[i] = rounded(x[i / cols * ld + i % cols]);
 }
 
 void attention_round_floats(kernel_context *ctx, float *y, const float *x, int64_t rows, int64_t cols,
                             int64_t ld) {
-    LAUNCH(round_floats_kernel, dim3((unsigned)divide_up(rows * cols, THREADS)), THREADS, 0, ctx->stream, y,
-           x, cols, ld, rows * cols);
+    LAUNCH(round_floats_kernel, dim3((unsigned)divide_up(rows * cols, THREADS)), THREADS, 0, ctx, y, x, cols,
+           ld, rows * cols);
 }
 
 /* A warp for each row of a head. */
 static __global__ void __launch_bounds__(THREADS)
     delta_kernel(float *delta, const float *d_o, const float *o, int64_t rows, int64_t v, bool round) {
+    kernel_begins();
     int64_t row = (int64_t)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP;
     float sum = 0;
     for (int64_t c = threadIdx.x % WARP; row < rows && c < v; c += WARP) {
@@ -123,13 +126,14 @@ static __global__ void __launch_bounds__(THREADS)
 void attention_delta(kernel_context *ctx, attention_shape s, float *delta, const float *d_o, const float *o,
                      bool round) {
     int64_t rows = s.batch * s.seq * s.heads;
-    LAUNCH(delta_kernel, dim3((unsigned)divide_up(rows, THREADS / WARP)), THREADS, 0, ctx->stream, delta, d_o,
-           o, rows, s.v, round);
+    LAUNCH(delta_kernel, dim3((unsigned)divide_up(rows, THREADS / WARP)), THREADS, 0, ctx, delta, d_o, o,
+           rows, s.v, round);
 }
 
 static __global__ void __launch_bounds__(THREADS)
     fold_rope_kernel(float *dk_rope, int64_t ld, const float *part, int64_t heads, int64_t rope,
                      int64_t total) {
+    kernel_begins();
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, row = i / rope, c = i % rope;
     if (i >= total) return;
     float sum = part[row * heads * rope + c];
@@ -141,6 +145,6 @@ void attention_fold_rope(kernel_context *ctx, attention_shape s, float *dk_rope,
                          const float *part) {
     int64_t total = s.batch * s.seq * s.rope;
     if (!total) return;
-    LAUNCH(fold_rope_kernel, dim3((unsigned)divide_up(total, THREADS)), THREADS, 0, ctx->stream, dk_rope, ld,
-           part, s.heads, s.rope, total);
+    LAUNCH(fold_rope_kernel, dim3((unsigned)divide_up(total, THREADS)), THREADS, 0, ctx, dk_rope, ld, part,
+           s.heads, s.rope, total);
 }

@@ -30,6 +30,7 @@ static __device__ __forceinline__ float4 sum_of_slots(int64_t topk, int64_t h, i
 static __global__ void __launch_bounds__(THREADS)
     forward_kernel(int64_t h, int64_t topk, unsigned blocks_per_row, float *out, const float *rows,
                    const int32_t *row_of, const float *weight, const float *y, bool whole) {
+    kernel_begins();
     int64_t t = blockIdx.x / blocks_per_row,
             c = 4 * (int64_t)(blockIdx.x % blocks_per_row * THREADS + threadIdx.x);
     if (c >= h) return;
@@ -44,9 +45,8 @@ extern "C" void cuda_combine_forward(kernel_context *ctx, int64_t tokens, int64_
     if (!tokens) return;
     int64_t per_row = divide_up(h, 4 * THREADS);
     wrote(ctx, out, floats(tokens, h, h));
-    LAUNCH(forward_kernel, dim3((unsigned)(tokens * per_row)), THREADS, 0, ctx->stream, h, topk,
-           (unsigned)per_row, out, rows, row_of, weight, y,
-           aligned16(out, h) && aligned16(rows, h) && aligned16(y, h));
+    LAUNCH(forward_kernel, dim3((unsigned)(tokens * per_row)), THREADS, 0, ctx, h, topk, (unsigned)per_row,
+           out, rows, row_of, weight, y, aligned16(out, h) && aligned16(rows, h) && aligned16(y, h));
 }
 
 /* A team for each token: <dout, y>, where an identity expert wants it, is a sum over the whole row. */
@@ -55,6 +55,7 @@ static __global__ void ROW_BOUNDS(TEAM)
     backward_kernel(int64_t tokens, int64_t h, int64_t topk, float *dy, float *dweight, const float *dout,
                     const float *drows, const float *dw_rows, const int32_t *row_of, const float *weight,
                     const float *y, bool whole) {
+    kernel_begins();
     int64_t token = team_row<TEAM>(), t = token < tokens ? token : 0, end = token < tokens ? h : 0;
     const int32_t *row = row_of + t * topk;
     const float *w = weight + t * topk, *dout_t = dout + t * h;
@@ -81,9 +82,9 @@ extern "C" void cuda_combine_backward(kernel_context *ctx, int64_t tokens, int64
     wrote(ctx, dweight, floats(tokens, topk, topk));
     bool whole = aligned16(dy, h) && aligned16(dout, h) && aligned16(drows, h) && aligned16(y, h);
     if (h <= 1024)
-        LAUNCH_TEAMS((backward_kernel<64>), 64, tokens, ctx->stream, tokens, h, topk, dy, dweight, dout,
-                     drows, dw_rows, row_of, weight, y, whole);
+        LAUNCH_TEAMS((backward_kernel<64>), 64, tokens, ctx, tokens, h, topk, dy, dweight, dout, drows,
+                     dw_rows, row_of, weight, y, whole);
     else
-        LAUNCH_TEAMS((backward_kernel<256>), 256, tokens, ctx->stream, tokens, h, topk, dy, dweight, dout,
-                     drows, dw_rows, row_of, weight, y, whole);
+        LAUNCH_TEAMS((backward_kernel<256>), 256, tokens, ctx, tokens, h, topk, dy, dweight, dout, drows,
+                     dw_rows, row_of, weight, y, whole);
 }

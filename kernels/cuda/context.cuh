@@ -31,8 +31,9 @@ struct kernel_context {
     char name[64]; /* "cuda (NVIDIA H100 80GB HBM3)" */
     int device;
     cudaStream_t stream;
-    bool host_reaches; /* device "check:cuda": alloc's memory is the host's, which the GPU reads too */
-    allocation *owned; /* what alloc has given and is in use */
+    unsigned sets_up_early; /* 1: a kernel may be set up while another ends (LAUNCH); 0: the GPU cannot */
+    bool host_reaches;      /* device "check:cuda": alloc's memory is the host's, which the GPU reads too */
+    allocation *owned;      /* what alloc has given and is in use */
     int owned_count, owned_room;
     char *scratch;               /* [CUDA_SCRATCH] on the device, dirty between operations */
     struct matrix_state *matrix; /* of matrix products and attention: matrix.cuh */

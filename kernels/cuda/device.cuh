@@ -6,6 +6,7 @@
  * barrier;
  *   - floats are never added atomically; which thread adds what in which order is a function of the sizes
  * alone, and not of how pointers are aligned;
+ *   - a kernel begins with kernel_begins(), and before that touches no memory but its parameters;
  *   - fma only where it is written (--fmad=false), no approximate functions but
  *     exp2_approximate, whose results attention rounds to bf16.
  */
@@ -23,14 +24,20 @@ enum { SHARED_UNASKED = 32 << 10 }; /* of a launch: 16 KiB are left for the kern
 #include "kernels/cuda/ptx.cuh"
 
 /* Starts a kernel.  A template's instance stands in parentheses.  A block gets more than 48 KiB of shared
- * memory only if that was asked for, and a kernel's own arrays (SHARED) are counted with the launch's. */
-#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                               \
+ * memory only if that was asked for, and a kernel's own arrays (SHARED) are counted with the launch's.
+ * From Hopper on it may be set up, and its blocks take free places, while the kernel before it comes to its
+ * end: the microsecond between two kernels is hidden so; kernel_begins() waits. */
+#define LAUNCH(kernel, grid, block, shared_bytes, ctx, ...)                                                  \
     do {                                                                                                     \
         if ((shared_bytes) > SHARED_UNASKED)                                                                 \
             CUDA_OK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,                \
                                          (int)(shared_bytes)));                                              \
-        kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__);                                  \
-        CUDA_OK(cudaGetLastError());                                                                         \
+        cudaLaunchAttribute launch_early = {};                                                               \
+        launch_early.id = cudaLaunchAttributeProgrammaticStreamSerialization;                                \
+        launch_early.val.programmaticStreamSerializationAllowed = 1;                                         \
+        cudaLaunchConfig_t launch_config = {(grid),        (block),       (size_t)(shared_bytes),            \
+                                            (ctx)->stream, &launch_early, (ctx)->sets_up_early};             \
+        CUDA_OK(cudaLaunchKernelEx(&launch_config, kernel, __VA_ARGS__));                                    \
     } while (0)
 /* An array in shared memory: SHARED(float, tile, [32][33]). */
 #define SHARED(type, name, dimensions) __shared__ __align__(16) type name dimensions
@@ -43,9 +50,9 @@ enum { SHARED_UNASKED = 32 << 10 }; /* of a launch: 16 KiB are left for the kern
 
 #include <ptx.h> /* tests/emulate */
 
-#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                               \
-    ((void)(stream), emulate_launch(__FILE__ " " #kernel, grid, block, shared_bytes,                         \
-                                    (shared_bytes) > SHARED_UNASKED, kernel, __VA_ARGS__))
+#define LAUNCH(kernel, grid, block, shared_bytes, ctx, ...)                                                  \
+    ((void)(ctx), emulate_launch(__FILE__ " " #kernel, grid, block, shared_bytes,                            \
+                                 (shared_bytes) > SHARED_UNASKED, kernel, __VA_ARGS__))
 #define SHARED(type, name, dimensions)                                                                       \
     typedef type name##_array dimensions;                                                                    \
     name##_array &name = *(name##_array *)emulate_shared(sizeof(name##_array), __FILE__, __LINE__)

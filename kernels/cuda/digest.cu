@@ -46,6 +46,7 @@ static __device__ __forceinline__ uint64_t read64(const float *p, bool whole) {
 /* Eight lanes to a block of more than SHORT bytes; lanes whose block is shorter go along. */
 static __global__ void __launch_bounds__(THREADS)
     digest_kernel(int64_t n, int64_t blocks, uint64_t *out, const float *x, digest_keys keys, bool whole) {
+    kernel_begins();
     int64_t block = ((int64_t)blockIdx.x * THREADS + threadIdx.x) / ACCUMULATORS,
             left = n - block * SUM_BLOCK;
     int i = (int)threadIdx.x % ACCUMULATORS, full = STRIPE * STRIPES;
@@ -89,7 +90,7 @@ extern "C" void cuda_digest(kernel_context *ctx, int64_t n, uint64_t *out, const
     read_words(keys.merge, ACCUMULATORS, 11);
     if (blocks - is_short > 0)
         LAUNCH(digest_kernel, dim3((unsigned)divide_up((blocks - is_short) * ACCUMULATORS, THREADS)), THREADS,
-               0, ctx->stream, n, blocks - is_short, out, x, keys, (uintptr_t)x % 8 == 0);
+               0, ctx, n, blocks - is_short, out, x, keys, (uintptr_t)x % 8 == 0);
     if (is_short) {
         float copy[SHORT / sizeof(float)];
         size_t bytes = (size_t)tail * sizeof *copy;

@@ -24,6 +24,7 @@ static __device__ __forceinline__ bool any_of_block(bool mine) {
  * their order; the others see that they are not the first and leave. */
 static __global__ void __launch_bounds__(THREADS)
     backward_kernel(int64_t rows, int64_t h, float *dw, const float *dx, const int32_t *ids, bool whole) {
+    kernel_begins();
     SHARED(unsigned, votes, [THREADS / WARP]);
     int64_t first = blockIdx.x, c = (int64_t)blockIdx.y * COLUMNS + 4 * threadIdx.x, left = h - c;
     int32_t id = ids[first];
@@ -51,6 +52,6 @@ extern "C" void cuda_embedding_backward(kernel_context *ctx, int64_t rows, int64
                                         const float *dx, const int32_t *ids) {
     if (!rows) return;
     wrote(ctx, dw, cuda_owned_from(ctx, dw)); /* ids say which rows */
-    LAUNCH(backward_kernel, dim3((unsigned)rows, (unsigned)divide_up(h, COLUMNS)), THREADS, 0, ctx->stream,
-           rows, h, dw, dx, ids, aligned16(dw, h) && aligned16(dx, h));
+    LAUNCH(backward_kernel, dim3((unsigned)rows, (unsigned)divide_up(h, COLUMNS)), THREADS, 0, ctx, rows, h,
+           dw, dx, ids, aligned16(dw, h) && aligned16(dx, h));
 }

@@ -57,6 +57,7 @@ static __device__ __forceinline__ float4 sigmoid4(float4 x) {
 static __global__ void __launch_bounds__(THREADS)
     forward_kernel(const __grid_constant__ row_list l, int64_t f, unsigned blocks_per_row, float *h,
                    const float *gu, uint16_t *rounded, bool whole) {
+    kernel_begins();
     int64_t i = blockIdx.x / blocks_per_row, r = listed_row(l, i),
             c = 4 * (int64_t)(blockIdx.x % blocks_per_row * THREADS + threadIdx.x);
     if (c >= f) return;
@@ -73,8 +74,8 @@ extern "C" void cuda_swiglu_forward(kernel_context *ctx, int64_t segments, const
         row_list l = list_rows(segments, s, &next);
         if (!l.rows) return;
         uint16_t *rounded = wrote_rows(ctx, h, f, &l, !first && next == segments, true);
-        LAUNCH(forward_kernel, dim3((unsigned)(l.rows * per_row)), THREADS, 0, ctx->stream, l, f,
-               (unsigned)per_row, h, gu, rounded, aligned16(h, f) && aligned16(gu, f));
+        LAUNCH(forward_kernel, dim3((unsigned)(l.rows * per_row)), THREADS, 0, ctx, l, f, (unsigned)per_row,
+               h, gu, rounded, aligned16(h, f) && aligned16(gu, f));
     }
 }
 
@@ -89,6 +90,7 @@ static __global__ void ROW_BOUNDS(TEAM)
     backward_kernel(const __grid_constant__ row_list l, int64_t f, float *dgu, float *h, float *dweight,
                     const float *dh, const float *gu, const float *weight, uint16_t *dgu_rounded,
                     uint16_t *h_rounded, bool whole) {
+    kernel_begins();
     int64_t i = team_row<TEAM>(), r = listed_row(l, i), end = i < l.rows ? f : 0;
     float w = weight && end ? weight[r] : 1, dot = 0;
     const float *gate = gu + r * 2 * f, *up = gate + f;
@@ -128,10 +130,10 @@ extern "C" void cuda_swiglu_backward(kernel_context *ctx, int64_t segments, cons
                  *dgu_rounded = wrote_rows(ctx, dgu, 2 * f, &l, all, f % 4 == 0);
         if (dweight) wrote_rows(ctx, dweight, 1, &l, all, false);
         if (f <= 1024)
-            LAUNCH_TEAMS((backward_kernel<32>), 32, l.rows, ctx->stream, l, f, dgu, h, dweight, dh, gu,
-                         weight, dgu_rounded, h_rounded, whole);
+            LAUNCH_TEAMS((backward_kernel<32>), 32, l.rows, ctx, l, f, dgu, h, dweight, dh, gu, weight,
+                         dgu_rounded, h_rounded, whole);
         else
-            LAUNCH_TEAMS((backward_kernel<256>), 256, l.rows, ctx->stream, l, f, dgu, h, dweight, dh, gu,
-                         weight, dgu_rounded, h_rounded, whole);
+            LAUNCH_TEAMS((backward_kernel<256>), 256, l.rows, ctx, l, f, dgu, h, dweight, dh, gu, weight,
+                         dgu_rounded, h_rounded, whole);
     }
 }

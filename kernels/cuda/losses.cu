@@ -37,6 +37,7 @@ template <int TEAM>
 static __global__ void __launch_bounds__(TEAM)
     cross_entropy_kernel(int vocab, double scale, float *loss, int32_t *best, float *logits,
                          const int32_t *targets, uint16_t *rounded, bool whole) {
+    kernel_begins();
     int64_t row = blockIdx.x;
     float *z = logits + row * vocab;
     if (rounded) rounded += row * vocab;
@@ -94,11 +95,11 @@ extern "C" void cuda_cross_entropy(kernel_context *ctx, int64_t rows, int64_t vo
     uint16_t *rounded = scale != 0 ? wrote_operand(ctx, logits, rows, vocab) : NULL;
     dim3 grid((unsigned)rows);
     if (vocab <= 4096)
-        LAUNCH((cross_entropy_kernel<256>), grid, 256, 0, ctx->stream, (int)vocab, scale, loss, best, logits,
-               targets, rounded, whole);
+        LAUNCH((cross_entropy_kernel<256>), grid, 256, 0, ctx, (int)vocab, scale, loss, best, logits, targets,
+               rounded, whole);
     else
-        LAUNCH((cross_entropy_kernel<1024>), grid, 1024, 0, ctx->stream, (int)vocab, scale, loss, best,
-               logits, targets, rounded, whole);
+        LAUNCH((cross_entropy_kernel<1024>), grid, 1024, 0, ctx, (int)vocab, scale, loss, best, logits,
+               targets, rounded, whole);
 }
 
 static __device__ __forceinline__ float4 abs4(float4 v) {
@@ -113,6 +114,7 @@ template <int TEAM, int CHUNKS>
 static __global__ void ROW_BOUNDS(TEAM)
     hidden_z_kernel(int64_t rows, int64_t h, double scale, float *loss, float *sum_sq, float *max_abs,
                     float *dx, const float *x, bool whole) {
+    kernel_begins();
     int64_t r = team_row<TEAM>(), end = r < rows ? h : 0;
     int t = team_thread<TEAM>();
     float4 v[CHUNKS];
@@ -163,6 +165,6 @@ extern "C" void cuda_hidden_z(kernel_context *ctx, int64_t rows, int64_t h, doub
     wrote(ctx, sum_sq, floats(1, rows, rows));
     wrote(ctx, max_abs, floats(1, rows, rows));
     if (dx) wrote(ctx, dx, floats(rows, h, h));
-    LAUNCH_ROWS(hidden_z_kernel, rows, h, ctx->stream, rows, h, scale, loss, sum_sq, max_abs, dx, x,
+    LAUNCH_ROWS(hidden_z_kernel, rows, h, ctx, rows, h, scale, loss, sum_sq, max_abs, dx, x,
                 aligned16(x, h) && aligned16(dx, h));
 }

@@ -89,6 +89,7 @@ struct addends {
 };
 
 static __global__ void __launch_bounds__(THREADS) add_kernel(int64_t n, float *y, addends a) {
+    kernel_begins();
     int64_t i = 4 * ((int64_t)blockIdx.x * THREADS + threadIdx.x);
     if (i >= n) return;
     float4 sum = load4(a.first + i, n - i, a.whole);
@@ -109,7 +110,7 @@ extern "C" void cuda_add(kernel_context *ctx, int64_t n, float *y, const float *
             a.part[a.parts] = part[p];
             a.whole = a.whole && aligned16(part[p], 0);
         }
-        LAUNCH(add_kernel, grid_for(n), THREADS, 0, ctx->stream, n, y, a);
+        LAUNCH(add_kernel, grid_for(n), THREADS, 0, ctx, n, y, a);
     }
 }
 
@@ -117,6 +118,7 @@ extern "C" void cuda_add(kernel_context *ctx, int64_t n, float *y, const float *
 static __global__ void __launch_bounds__(THREADS)
     copy_rows_kernel(int64_t cols, unsigned blocks_per_row, float *dst, const int32_t *dst_row,
                      const float *src, const int32_t *src_row, uint16_t *rounded, bool whole) {
+    kernel_begins();
     int64_t i = blockIdx.x / blocks_per_row,
             c = 4 * (int64_t)(blockIdx.x % blocks_per_row * THREADS + threadIdx.x);
     int64_t to = dst_row ? dst_row[i] : i, from = src_row ? src_row[i] : i;
@@ -133,8 +135,8 @@ extern "C" void cuda_copy_rows(kernel_context *ctx, int64_t n, int64_t cols, flo
     uint16_t *rounded = NULL;
     if (dst_row) wrote(ctx, dst, cuda_owned_from(ctx, dst));
     else rounded = wrote_operand(ctx, dst, n, cols);
-    LAUNCH(copy_rows_kernel, dim3((unsigned)(n * per_row)), THREADS, 0, ctx->stream, cols, (unsigned)per_row,
-           dst, dst_row, src, src_row, rounded, aligned16(dst, cols) && aligned16(src, cols));
+    LAUNCH(copy_rows_kernel, dim3((unsigned)(n * per_row)), THREADS, 0, ctx, cols, (unsigned)per_row, dst,
+           dst_row, src, src_row, rounded, aligned16(dst, cols) && aligned16(src, cols));
 }
 
 extern "C" void cuda_to_host(kernel_context *ctx, void *host, const void *device, size_t bytes) {

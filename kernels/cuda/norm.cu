@@ -5,6 +5,7 @@ template <int TEAM, int CHUNKS>
 static __global__ void ROW_BOUNDS(TEAM)
     forward_kernel(int64_t rows, int64_t cols, double eps, double scale, float *y, int64_t ldy, float *rstd,
                    const float *x, int64_t ldx, const float *w, uint16_t *rounded, bool whole) {
+    kernel_begins();
     int64_t r = team_row<TEAM>();
     int t = team_thread<TEAM>();
     int64_t left = r < rows ? cols : 0; /* a team without a row takes part in the sums */
@@ -39,8 +40,8 @@ extern "C" void cuda_rms_norm_forward(kernel_context *ctx, int64_t rows, int64_t
     wrote(ctx, y, floats(rows, cols, ldy));
     wrote(ctx, rstd, floats(1, rows, rows));
     uint16_t *rounded = ldy == cols ? wrote_operand(ctx, y, rows, cols) : NULL;
-    LAUNCH_ROWS(forward_kernel, rows, cols, ctx->stream, rows, cols, eps, scale, y, ldy, rstd, x, ldx, w,
-                rounded, whole);
+    LAUNCH_ROWS(forward_kernel, rows, cols, ctx, rows, cols, eps, scale, y, ldy, rstd, x, ldx, w, rounded,
+                whole);
 }
 
 /* A team takes `each` consecutive rows, and leaves its part of dw in part [teams, cols].  For a row:
@@ -50,6 +51,7 @@ static __global__ void ROW_BOUNDS(TEAM)
     backward_kernel(int64_t rows, int64_t each, int64_t cols, float scale, float *dx, int64_t lddx,
                     const float *d, float *part, const float *dy, int64_t lddy, const float *x, int64_t ldx,
                     const float *rstd, const float *w, uint16_t *rounded, bool whole) {
+    kernel_begins();
     int64_t team = team_row<TEAM>();
     int t = team_thread<TEAM>();
     float4 dw[CHUNKS] = {};
@@ -112,7 +114,7 @@ extern "C" void cuda_rms_norm_backward(kernel_context *ctx, int64_t rows, int64_
     wrote(ctx, dw, floats(1, cols, cols));
     uint16_t *rounded = lddx == cols && rows ? wrote_operand(ctx, dx, rows, cols) : NULL;
     if (rows)
-        LAUNCH_ROWS(backward_kernel, teams, cols, ctx->stream, rows, each, cols, (float)scale, dx, lddx, d,
-                    part, dy, lddy, x, ldx, rstd, w, rounded, whole);
+        LAUNCH_ROWS(backward_kernel, teams, cols, ctx, rows, each, cols, (float)scale, dx, lddx, d, part, dy,
+                    lddy, x, ldx, rstd, w, rounded, whole);
     sum_of_rows(ctx, teams, cols, dw, adds, part);
 }

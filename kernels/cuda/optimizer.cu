@@ -23,6 +23,7 @@ static __device__ __forceinline__ void adamw_one(const adamw_factors &s, float &
 
 static __global__ void __launch_bounds__(THREADS)
     adamw_kernel(int64_t n, adamw_factors s, float *p, float *m, float *v, const float *g, bool whole) {
+    kernel_begins();
     int64_t i = 4 * ((int64_t)blockIdx.x * THREADS + threadIdx.x), left = n - i;
     if (left <= 0) return;
     float4 p4 = load4(p + i, left, whole), m4 = load4(m + i, left, whole), v4 = load4(v + i, left, whole);
@@ -55,13 +56,13 @@ extern "C" void cuda_adamw(kernel_context *ctx, int64_t n, adamw_step s, float *
     wrote(ctx, m, floats(1, n, n));
     wrote(ctx, v, floats(1, n, n));
     bool whole = aligned16(p, 0) && aligned16(m, 0) && aligned16(v, 0) && aligned16(g, 0);
-    LAUNCH(adamw_kernel, dim3((unsigned)divide_up(n, 4 * THREADS)), THREADS, 0, ctx->stream, n, f, p, m, v, g,
-           whole);
+    LAUNCH(adamw_kernel, dim3((unsigned)divide_up(n, 4 * THREADS)), THREADS, 0, ctx, n, f, p, m, v, g, whole);
 }
 
 /* A block of threads for each SUM_BLOCK. */
 static __global__ void __launch_bounds__(THREADS)
     sum_squares_kernel(int64_t n, double *out, const float *x, bool whole) {
+    kernel_begins();
     int64_t start = (int64_t)blockIdx.x * SUM_BLOCK, left = min(n - start, (int64_t)SUM_BLOCK);
     double sum = 0;
 #pragma unroll
@@ -77,6 +78,6 @@ static __global__ void __launch_bounds__(THREADS)
 extern "C" void cuda_sum_squares(kernel_context *ctx, int64_t n, double *out, const float *x) {
     if (!n) return;
     wrote(ctx, out, (size_t)divide_up(n, SUM_BLOCK) * sizeof *out);
-    LAUNCH(sum_squares_kernel, dim3((unsigned)divide_up(n, SUM_BLOCK)), THREADS, 0, ctx->stream, n, out, x,
+    LAUNCH(sum_squares_kernel, dim3((unsigned)divide_up(n, SUM_BLOCK)), THREADS, 0, ctx, n, out, x,
            aligned16(x, 0));
 }

@@ -43,6 +43,7 @@ template <class F> static __device__ __forceinline__ void each_pair(int64_t rows
 template <int TILE_M, int TILE_N, tile_order A, tile_order B, bool CHAINED, int STAGES>
 static __global__ void __launch_bounds__(TILE_M / GROUP_ROWS * (TILE_N / GROUP_COLUMNS) * GROUP, 1)
     product_bf16_kernel(const __grid_constant__ product_call p, const __grid_constant__ device_list l) {
+    kernel_begins();
     constexpr int GROUPS_N = TILE_N / GROUP_COLUMNS, THREADS = TILE_M / GROUP_ROWS * GROUPS_N * GROUP;
     constexpr int A_BYTES = tile_bytes(TILE_M, DEPTH), STAGE = A_BYTES + tile_bytes(TILE_N, DEPTH);
     constexpr int A_PANEL = panel_bytes(A == ALONG_K ? TILE_M : DEPTH),
@@ -132,7 +133,7 @@ static void launch(kernel_context *ctx, const product_call *p, const product_lis
     constexpr int SHARED_BYTES =
         STAGES * (tile_bytes(TALL, DEPTH) + tile_bytes(TILE_N, DEPTH)) + TILE_ALIGNMENT;
     LAUNCH((product_bf16_kernel<TALL, TILE_N, A, B, CHAINED, STAGES>), dim3((unsigned)l->tiles),
-           TALL / GROUP_ROWS * (TILE_N / GROUP_COLUMNS) * GROUP, SHARED_BYTES, ctx->stream, *p,
+           TALL / GROUP_ROWS * (TILE_N / GROUP_COLUMNS) * GROUP, SHARED_BYTES, ctx, *p,
            list_upload(ctx, l, room));
 }
 

@@ -29,6 +29,7 @@ static __device__ __forceinline__ void load(float (*tile)[SIDE + 1], const float
 
 static __global__ void __launch_bounds__(THREADS)
     product_float_kernel(const __grid_constant__ product_call p, const __grid_constant__ device_list l) {
+    kernel_begins();
     SHARED(float, left, [DEPTH][SIDE + 1]);
     SHARED(float, right, [DEPTH][SIDE + 1]);
     const product_job job = *job_of_tile(l, blockIdx.x);
@@ -81,6 +82,5 @@ static __global__ void __launch_bounds__(THREADS)
 
 void product_float(kernel_context *ctx, const product_call *p, const product_list *l, char *room) {
     if (!l->tiles) return;
-    LAUNCH(product_float_kernel, dim3((unsigned)l->tiles), THREADS, 0, ctx->stream, *p,
-           list_upload(ctx, l, room));
+    LAUNCH(product_float_kernel, dim3((unsigned)l->tiles), THREADS, 0, ctx, *p, list_upload(ctx, l, room));
 }

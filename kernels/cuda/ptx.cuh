@@ -8,6 +8,16 @@ static __device__ __forceinline__ unsigned shared_address(const void *p) {
     return (unsigned)__cvta_generic_to_shared(p);
 }
 
+/* ---- griddepcontrol: what a kernel begins with.  Waits until all that the stream had before it is done and
+ * can be seen, which every kernel here does, so that the one that is waited for has waited in its turn; from
+ * then on the next kernel may be set up.  A100: nothing is early, nothing waits. ---- */
+static __device__ __forceinline__ void kernel_begins() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;\n" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
+}
+
 /* ---- cp.async: 16 bytes from device to shared memory while the thread goes on; the bytes after the first
  * `bytes` become zero, and with 0 src is not read.  Both addresses are multiples of 16. ---- */
 static __device__ __forceinline__ void copy_async16(void *dst, const void *src, int bytes = 16) {

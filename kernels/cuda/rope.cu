@@ -8,6 +8,7 @@ enum { THREADS = 256 };
 static __global__ void __launch_bounds__(THREADS)
     rope_kernel(int64_t seq, unsigned blocks_per_row, unsigned heads, unsigned pairs, float sign, float *x,
                 int64_t ld, int64_t head_stride, const float *cosine, const float *sine, bool whole) {
+    kernel_begins();
     int64_t r = blockIdx.x / blocks_per_row;
     unsigned i = blockIdx.x % blocks_per_row * THREADS + threadIdx.x, head = i / pairs, p = i % pairs;
     if (head >= heads) return;
@@ -31,7 +32,7 @@ extern "C" void cuda_rope(kernel_context *ctx, int64_t rows, int64_t seq, int64_
     int64_t per_row = divide_up(heads * pairs, THREADS);
     wrote(ctx, x, floats(rows, (heads - 1) * head_stride + 2 * pairs, ld));
     bool whole = (uintptr_t)x % 8 == 0 && ld % 2 == 0 && head_stride % 2 == 0;
-    LAUNCH(rope_kernel, dim3((unsigned)(rows * per_row)), THREADS, 0, ctx->stream, seq, (unsigned)per_row,
+    LAUNCH(rope_kernel, dim3((unsigned)(rows * per_row)), THREADS, 0, ctx, seq, (unsigned)per_row,
            (unsigned)heads, (unsigned)pairs, backward ? -1.0f : 1.0f, x, ld, head_stride, cosine, sine,
            whole);
 }

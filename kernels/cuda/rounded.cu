@@ -15,6 +15,7 @@ enum { THREADS = 256 };
 static __global__ void __launch_bounds__(THREADS)
     round_kernel(bf16 *dst, const float *src, int64_t rows, int64_t chunks, int64_t cols, int64_t ld,
                  int64_t stride, int64_t total, bool whole) {
+    kernel_begins();
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= total) return;
     int64_t row = i / chunks, at = i % chunks * CHUNK, left = cols - at;
@@ -28,8 +29,8 @@ static __global__ void __launch_bounds__(THREADS)
 static void round_all(kernel_context *ctx, bf16 *dst, const matrices *m) {
     int64_t chunks = whole_chunks(m->cols) / CHUNK, total = m->count * m->rows * chunks;
     if (!total) return;
-    LAUNCH(round_kernel, dim3((unsigned)divide_up(total, THREADS)), THREADS, 0, ctx->stream, dst, m->x,
-           m->rows, chunks, m->cols, m->ld, m->stride, total,
+    LAUNCH(round_kernel, dim3((unsigned)divide_up(total, THREADS)), THREADS, 0, ctx, dst, m->x, m->rows,
+           chunks, m->cols, m->ld, m->stride, total,
            aligned16(m->x, m->ld) && (m->count == 1 || m->stride % 4 == 0));
 }
 

@@ -60,6 +60,7 @@ static __global__ void __launch_bounds__(WARPS *WARP)
     forward_kernel(int64_t tokens, int64_t experts, int topk, double scaling, float *prob, int32_t *index,
                    float *weight, unsigned long long *count, float *part, const float *logits,
                    const float *bias) {
+    kernel_begins();
     DYNAMIC_SHARED(float, shared);
     int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
     float *work = shared + 2 * warp * experts, *sum = work + experts;
@@ -120,15 +121,15 @@ extern "C" void cuda_router_forward(kernel_context *ctx, router_shape s, float *
     wrote(ctx, prob_sum, floats(1, experts, experts));
     CUDA_OK(cudaMemsetAsync(count, 0, (size_t)experts * sizeof *count, ctx->stream));
     if (s.tokens)
-        LAUNCH(forward_kernel, grid_of(s.tokens), WARPS * WARP, shared_bytes(experts), ctx->stream, s.tokens,
-               experts, (int)s.topk, s.scaling, prob, index, weight, (unsigned long long *)count, part,
-               logits, bias);
+        LAUNCH(forward_kernel, grid_of(s.tokens), WARPS * WARP, shared_bytes(experts), ctx, s.tokens, experts,
+               (int)s.topk, s.scaling, prob, index, weight, (unsigned long long *)count, part, logits, bias);
     sum_of_rows(ctx, divide_up(s.tokens, WARPS * TOKENS), experts, prob_sum, false, part);
 }
 
 static __global__ void __launch_bounds__(WARPS *WARP)
     backward_kernel(int64_t tokens, int64_t experts, int topk, double scaling, float *dlogits, float *part,
                     const float *dweight, const float *prob, const int32_t *index, const float *lb_grad) {
+    kernel_begins();
     DYNAMIC_SHARED(float, shared);
     int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
     float *work = shared + 2 * warp * experts, *sum = work + experts;
@@ -163,7 +164,7 @@ extern "C" void cuda_router_backward(kernel_context *ctx, router_shape s, float 
     wrote(ctx, dlogits, floats(s.tokens, experts, experts));
     wrote(ctx, dprob_sum, floats(1, experts, experts));
     if (s.tokens)
-        LAUNCH(backward_kernel, grid_of(s.tokens), WARPS * WARP, shared_bytes(experts), ctx->stream, s.tokens,
+        LAUNCH(backward_kernel, grid_of(s.tokens), WARPS * WARP, shared_bytes(experts), ctx, s.tokens,
                experts, (int)s.topk, s.scaling, dlogits, part, dweight, prob, index, lb_grad);
     sum_of_rows(ctx, divide_up(s.tokens, WARPS * TOKENS), experts, dprob_sum, false, part);
 }

@@ -6,6 +6,7 @@ enum { WARPS = 8 };
 /* A block sums 32 columns: warp w the rows w, w + 8, ..., then the warps' sums in order. */
 static __global__ void __launch_bounds__(WARPS *WARP)
     sum_of_rows_kernel(int64_t rows, int64_t cols, float *out, bool adds, const float *part) {
+    kernel_begins();
     SHARED(float, sums, [WARPS][WARP]);
     int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
     int64_t c = (int64_t)blockIdx.x * WARP + lane;
@@ -20,6 +21,6 @@ static __global__ void __launch_bounds__(WARPS *WARP)
 }
 
 void sum_of_rows(kernel_context *ctx, int64_t rows, int64_t cols, float *out, bool adds, const float *part) {
-    LAUNCH(sum_of_rows_kernel, dim3((unsigned)divide_up(cols, WARP)), WARPS * WARP, 0, ctx->stream, rows,
-           cols, out, adds, part);
+    LAUNCH(sum_of_rows_kernel, dim3((unsigned)divide_up(cols, WARP)), WARPS * WARP, 0, ctx, rows, cols, out,
+           adds, part);
 }

@@ -57,35 +57,35 @@ template <int TEAM> static __device__ __forceinline__ float team_max(float v) {
 
 /* Launches KERNEL with a team for each of `teams`, by threads of a team and what more its template asks for.
  */
-#define LAUNCH_TEAMS(kernel, team, teams, stream, ...)                                                       \
-    LAUNCH(kernel, dim3((unsigned)divide_up(teams, row_block(team) / (team))), row_block(team), 0, stream,   \
+#define LAUNCH_TEAMS(kernel, team, teams, ctx, ...)                                                          \
+    LAUNCH(kernel, dim3((unsigned)divide_up(teams, row_block(team) / (team))), row_block(team), 0, ctx,      \
            __VA_ARGS__)
 /* Launches KERNEL<TEAM, CHUNKS> with the smallest team that holds a row of `cols`, and no more chunks than it
  * needs. */
-#define LAUNCH_ROWS_OF(team, KERNEL, teams, cols, stream, ...)                                               \
-    if ((cols) <= 12 * (team)) LAUNCH_TEAMS((KERNEL<team, 3>), team, teams, stream, __VA_ARGS__);            \
-    else LAUNCH_TEAMS((KERNEL<team, 4>), team, teams, stream, __VA_ARGS__)
-#define LAUNCH_ROWS(KERNEL, teams, cols, stream, ...)                                                        \
+#define LAUNCH_ROWS_OF(team, KERNEL, teams, cols, ctx, ...)                                                  \
+    if ((cols) <= 12 * (team)) LAUNCH_TEAMS((KERNEL<team, 3>), team, teams, ctx, __VA_ARGS__);               \
+    else LAUNCH_TEAMS((KERNEL<team, 4>), team, teams, ctx, __VA_ARGS__)
+#define LAUNCH_ROWS(KERNEL, teams, cols, ctx, ...)                                                           \
     do {                                                                                                     \
         switch (divide_up(cols, 4 * ROW_CHUNKS * WARP)) { /* warps */                                        \
         case 0:                                                                                              \
         case 1:                                                                                              \
-            LAUNCH_ROWS_OF(32, KERNEL, teams, cols, stream, __VA_ARGS__);                                    \
+            LAUNCH_ROWS_OF(32, KERNEL, teams, cols, ctx, __VA_ARGS__);                                       \
             break;                                                                                           \
         case 2:                                                                                              \
-            LAUNCH_ROWS_OF(64, KERNEL, teams, cols, stream, __VA_ARGS__);                                    \
+            LAUNCH_ROWS_OF(64, KERNEL, teams, cols, ctx, __VA_ARGS__);                                       \
             break;                                                                                           \
         case 3 ... 4:                                                                                        \
-            LAUNCH_ROWS_OF(128, KERNEL, teams, cols, stream, __VA_ARGS__);                                   \
+            LAUNCH_ROWS_OF(128, KERNEL, teams, cols, ctx, __VA_ARGS__);                                      \
             break;                                                                                           \
         case 5 ... 8:                                                                                        \
-            LAUNCH_ROWS_OF(256, KERNEL, teams, cols, stream, __VA_ARGS__);                                   \
+            LAUNCH_ROWS_OF(256, KERNEL, teams, cols, ctx, __VA_ARGS__);                                      \
             break;                                                                                           \
         case 9 ... 16:                                                                                       \
-            LAUNCH_ROWS_OF(512, KERNEL, teams, cols, stream, __VA_ARGS__);                                   \
+            LAUNCH_ROWS_OF(512, KERNEL, teams, cols, ctx, __VA_ARGS__);                                      \
             break;                                                                                           \
         default:                                                                                             \
-            LAUNCH_ROWS_OF(1024, KERNEL, teams, cols, stream, __VA_ARGS__);                                  \
+            LAUNCH_ROWS_OF(1024, KERNEL, teams, cols, ctx, __VA_ARGS__);                                     \
         }                                                                                                    \
     } while (0)
 

@@ -42,6 +42,7 @@ typedef struct late_product {
 typedef struct fiber {
     void *stack_pointer, *stack;
     fiber_state state;
+    int begun;        /* has waited for the kernels before this one */
     const char *file; /* where it waits */
     int line;
     async_copy copy[COPIES];
@@ -134,7 +135,9 @@ __attribute__((no_sanitize_address)) static void fiber_main(void) {
 #endif
     for (;;) {
         fiber *f = &machine.fiber[machine.current];
+        f->begun = 0;
         machine.body(machine.argument);
+        if (!f->begun) BAD("thread %d does not wait for the kernels before this one", machine.current);
         if (f->copies) BAD("thread %d returns with %d copies under way", machine.current, f->copies);
         if (f->products) BAD("thread %d returns with %d products under way", machine.current, f->products);
         f->state = RETURNED;
@@ -216,6 +219,8 @@ static void resume(int thread) {
 
 static void wait_for(fiber_state state, const char *file, int line) {
     fiber *f = &machine.fiber[machine.current];
+    if (!f->begun)
+        BAD("thread %d has not waited for the kernels before this one (%s:%d)", machine.current, file, line);
     f->state = state;
     f->file = file;
     f->line = line;
@@ -313,6 +318,10 @@ void emulate_run(const char *kernel, emulate_index grid, emulate_index block, si
 
 void emulate_bad(const char *what) {
     BAD("thread %d: %s", machine.current, what);
+}
+
+void emulate_begin(void) {
+    machine.fiber[machine.current].begun = 1;
 }
 
 void emulate_barrier(const char *file, int line) {

@@ -54,6 +54,8 @@ void emulate_run(const char *kernel, emulate_index grid, emulate_index block, si
 /* Ends the program: what the running kernel does would go wrong on a device. */
 __attribute__((noreturn)) void emulate_bad(const char *what);
 
+/* The thread waits for the kernels before its own: no thread may come to a barrier or return without. */
+void emulate_begin(void);
 void emulate_barrier(const char *file, int line);
 
 enum { EMULATE_SLOT = 64 };

@@ -5,6 +5,7 @@
 enum { THREADS = 64 };
 
 static __global__ void wrong_kernel_of(wrong_kernel which, float *out, const float *in) {
+    if (which != NEVER_WAITS) kernel_begins();
     SHARED(float, x, [THREADS + 4]);
     int t = (int)threadIdx.x, lane = t % WARP;
     bool lower = t < THREADS / 2;
@@ -47,11 +48,13 @@ static __global__ void wrong_kernel_of(wrong_kernel which, float *out, const flo
 }
 
 static __global__ void large_kernel(float *out) {
+    kernel_begins();
     DYNAMIC_SHARED(float, x);
     x[0] = out[0];
 }
 
 static __global__ void own_kernel(float *out) {
+    kernel_begins();
     DYNAMIC_SHARED(float, x);
     SHARED(float, own, [17 << 8]);
     x[0] = own[0] = out[0];

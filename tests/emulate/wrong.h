@@ -21,6 +21,7 @@ typedef enum {
     OUTSIDE_COPY,     /* an asynchronous copy to an address that is not aligned */
     BANKS_SHARED,     /* ldmatrix of rows that lie in the same banks */
     BANKS_APART,      /* not wrong: of rows that do not */
+    NEVER_WAITS,      /* for the kernels before it */
     WRONGS
 } wrong_kernel;
 
