@@ -3,7 +3,7 @@
  * The loops, outside in: COLUMN_BLOCK columns of B, a block of k, ROW_BLOCK tiles of rows, a panel of B, a
  * tile. So a panel of B stays in L1 while the row block, whose part of A fits into L2, goes by.  A cache line
  * is asked for with each k: first the tile's own part of C, then the next panel of B, which a step finds in
- * main memory, then the next row block's A, if it lies by rows; columns are found by the hardware.  Threads
+ * main memory, then the next row block's A, if it lies by rows, or by columns a tile's own.  Threads
  * have parts of C, and one that has done its own helps with the last block of another's (claims.h): parts are
  * equal, but cores are not.  None of this decides bits: an element of C is always its block sums added in
  * order.
@@ -16,7 +16,6 @@
 enum {
     COLUMN_BLOCK = 8 * PANEL, /* columns of B that are packed at one time */
     ROW_BLOCK = 16,           /* tiles */
-    SMALL_BY_COLUMN = 20,     /* so many tiles are one row block where A lies by columns */
     PACK_ROWS = 256, /* with more rows than this a B whose panels can be read in place is packed too */
     /* Rows a multiple of 4 KiB apart share the sets of L1, which hold some 12 lines each: B is packed sooner,
      * and fewer rows of A are read side by side. */
@@ -46,6 +45,7 @@ typedef struct panel_work {
     int64_t begin, end; /* tiles */
     int fused;          /* the first tile packs */
     region soon, rows;  /* what is asked for: of B and of A */
+    int new_columns;    /* of A, which no panel before has read */
 } panel_work;
 
 static tiling tiling_for(const gemm_problem *g) {
@@ -166,6 +166,7 @@ static void panel_tiles(gemm_scratch *scratch, const gemm_problem *g, const tili
         fetch_begin(&f, t.k);
         if (fused) fetch_result_now(&t, rows); /* it has steps for one run of lines */
         else fetch_result(&f, &t, rows);
+        if (w->new_columns) fetch_columns(&f, &t, rows, tile + 1 < tiles->tiles);
         if (!fused || w->soon.rows >= t.k) fetch_region(&f, &w->soon, &of_panel);
         if (!fused) fetch_region(&f, &w->rows, &of_rows);
         fetch_end(&f, &t);
@@ -193,13 +194,6 @@ static void copy_or_zero(const gemm_problem *g) {
     }
 }
 
-/* In how many row blocks the tiles go by.  By columns, a tile of A is spread over as many pages as there are
- * k: where there are many tiles, each rather stays for all panels. */
-static int64_t row_blocks(const gemm_problem *g, const tiling *t) {
-    if (g->form == GEMM_TN) return t->tiles > SMALL_BY_COLUMN ? t->tiles : 1;
-    return (t->tiles + ROW_BLOCK - 1) / ROW_BLOCK;
-}
-
 /* One block of columns, one block of k.  Its units are the panels of each row block, row block by row block.
  */
 typedef struct block_work {
@@ -217,7 +211,7 @@ static block_work block_at(const gemm_problem *g, const gemm_problem *next, int6
                     .j = j,
                     .columns = min64(COLUMN_BLOCK, g->n - j),
                     .p = p};
-    b.blocks = row_blocks(g, &b.tiles);
+    b.blocks = (b.tiles.tiles + ROW_BLOCK - 1) / ROW_BLOCK;
     b.panels = (b.columns + PANEL - 1) / PANEL;
     return b;
 }
@@ -229,6 +223,7 @@ static void block_unit(gemm_scratch *scratch, block_work *b, int64_t unit) {
     panel_work w = {.p = b->p, .k = k, .j = j, .columns = min64(PANEL, g->n - j)};
     w.begin = block * b->tiles.tiles / blocks;
     w.end = (block + 1) * b->tiles.tiles / blocks;
+    w.new_columns = panel == 0 && g->form == GEMM_TN;
     w.fused = block == 0 && b->tiles.heads && w.columns == PANEL;
     if (block == 0 || (panel == b->panels - 1 && block == blocks - 1)) /* later row blocks find B in L2 */
         w.soon = next_region(g, b->next, b->p, j);

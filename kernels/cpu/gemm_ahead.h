@@ -9,6 +9,7 @@ enum {
     CACHE_LINE = 16, /* floats */
     /* With so many k there is time to ask for the tile's own part of C line by line, and to spare. */
     LONG_TILE = 6 * TILE_ROWS,
+    COLUMNS_AHEAD = 32, /* k */
 };
 
 /* Memory that will be needed soon: `columns` times `rows` cache lines. */
@@ -61,6 +62,17 @@ static inline void fetch_result(fetches *f, const gemm_tile *t, int64_t height) 
     if (f->k < LONG_TILE) fetch_result_now(t, height);
     for (int64_t line = 0; line < PANEL && f->k >= LONG_TILE; line += CACHE_LINE)
         fetch_lines(f, t->c + line, t->ldc, height);
+}
+
+/* Asks for A by columns, each k some time before its turn: they lie on a page each, where the hardware looks
+ * for nothing, and share so few sets of the caches that all at once would not stay.  It is the line of the
+ * tile's last row, for that of its first the tile before has read.  Then for the first k of the next tile. */
+static inline void fetch_columns(fetches *f, const gemm_tile *t, int64_t rows, int next) {
+    const float *last = t->a + rows - 1;
+    const int64_t p = f->asking + COLUMNS_AHEAD;
+    if (p >= f->k) return;
+    fetch_lines(f, last + p * t->a_step, t->a_step, f->k - p);
+    if (next) fetch_lines(f, last + rows, t->a_step, COLUMNS_AHEAD);
 }
 
 /* Hands the tile what it is to ask for; with the steps that are left, for what is at hand. */
