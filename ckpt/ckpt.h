@@ -120,6 +120,9 @@ void ckpt_close(ckpt *k);
 /* What a path given by a user means: one checkpoint (it has a manifest), or, in a string of its own
  * (mem_free), the directory of checkpoints that a run directory has or that the path itself is. */
 int ckpt_is_one(const char *path);
+/* EXIT_USAGE, with what is wanted, unless the path is a step-N (whole or not), a directory of them or a run
+ * directory with one. */
+int ckpt_expected(const char *path, error *e);
 char *ckpt_directory_of(const char *path);
 /* The steps of `directory`'s checkpoints, ascending, damaged ones too (*steps: mem_free). */
 int ckpt_steps(const char *directory, int64_t **steps, int64_t *n, error *e);

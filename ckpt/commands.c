@@ -77,6 +77,7 @@ int ckpt_inspect_command(int argc, char **argv) {
     int64_t stored = 0, raw = 0;
     options o;
     if (!read_line(&o, "usage: caracal inspect " CKPT_HELP, argc, argv)) return o.code;
+    if (ckpt_expected(o.word[0], &e)) return error_print(&e);
     char *path = checkpoint_meant(o.word[0]);
     if (manifest_load(&m, path, &e)) {
         mem_free(path);
@@ -117,6 +118,7 @@ int ckpt_verify_command(int argc, char **argv) {
     int code = 0;
     options o;
     if (!read_line(&o, "usage: caracal verify " CKPT_HELP, argc, argv)) return o.code;
+    if (ckpt_expected(o.word[0], &e)) return error_print(&e);
     char *path = checkpoint_meant(o.word[0]);
     if (manifest_load(&m, path, &e)) {
         mem_free(path);

@@ -42,7 +42,7 @@ static int failed(error *e, const char *path, const char *what) {
 int step_below(const char *directory, const char *suffix, int64_t bound, int64_t *step, error *e) {
     *step = -1;
     DIR *d = opendir(directory);
-    if (!d) return errno == ENOENT ? 0 : failed(e, directory, "cannot be read");
+    if (!d) return errno == ENOENT || errno == ENOTDIR ? 0 : failed(e, directory, "cannot be read");
     for (struct dirent *entry = readdir(d); entry; entry = readdir(d)) {
         const char *rest = "";
         int64_t n = numbered(entry->d_name, "step-", 8, &rest);

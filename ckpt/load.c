@@ -1,6 +1,8 @@
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "ckpt/chunk.h"
 #include "ckpt/commit.h"
@@ -126,6 +128,22 @@ int ckpt_newest(comm *c, const char *directory, ckpt **out, error *e) {
 
 int ckpt_is_one(const char *path) {
     return path_has(path, MANIFEST_NAME);
+}
+
+int ckpt_expected(const char *path, error *e) {
+    static const char wanted[] =
+        "a checkpoint is wanted: a run directory that has one, or a step-N in its checkpoints/";
+    const char *slash = strrchr(path, '/');
+    struct stat s;
+    if (stat(path, &s)) return error_set(e, EXIT_USAGE, "%s: %s; %s", path, strerror(errno), wanted);
+    if (!S_ISDIR(s.st_mode)) return error_set(e, EXIT_USAGE, "%s: is a file; %s", path, wanted);
+    if (ckpt_is_one(path) || !strncmp(slash ? slash + 1 : path, "step-", 5)) return 0;
+    char *directory = ckpt_directory_of(path);
+    int64_t step = -1;
+    if (!step_below(directory, "", INT64_MAX, &step, e) && step < 0)
+        error_set(e, EXIT_USAGE, "%s: there is no checkpoint here; %s", path, wanted);
+    mem_free(directory);
+    return step < 0 ? e->code : 0;
 }
 
 char *ckpt_directory_of(const char *path) {

@@ -112,7 +112,12 @@ int weights_open(weights *w, const char *directory, error *e) {
          *index = text_of("%s/model.safetensors.index.json", directory);
     *w = (weights){0};
     *e = (error){0};
-    if (!path_exists(index)) open_single(w, single, e);
+    if (!path_exists(index) && !path_exists(single))
+        error_set(e, EXIT_USAGE,
+                  "%s: has neither model.safetensors nor model.safetensors.index.json; a directory with a "
+                  "published model is wanted",
+                  directory);
+    else if (!path_exists(index)) open_single(w, single, e);
     else if (!path_exists(single)) open_sharded(w, directory, index, e);
     else
         error_set(e, EXIT_CORRUPT, "%s: has both a model.safetensors and an index of other files", directory);

@@ -56,11 +56,15 @@ int path_has(const char *directory, const char *name) {
     return has;
 }
 
+static int not_a_directory(const char *path, error *e) {
+    return error_set(e, EXIT_IO, "%s: Not a directory; remove that file, or give another path", path);
+}
+
 int make_directories(const char *path, error *e) {
     struct stat s;
     if (stat(path, &s) == 0) {
         if (S_ISDIR(s.st_mode)) return 0;
-        return error_set(e, EXIT_IO, "%s: Not a directory; remove that file, or give another path", path);
+        return not_a_directory(path, e);
     }
     char *parent = parent_of(path);
     int code = make_directories(parent, e);
@@ -119,12 +123,16 @@ int probe_directory(const char *path, error *e) {
     int code = write_file(name, "", 0, e);
     if (!code && unlink(name)) code = failed(e, name, "cannot be removed");
     mem_free(name);
-    return code;
+    return code
+               ? error_within(
+                     e, "nothing can be written in %s; make room or rights there, or give another path", path)
+               : 0;
 }
 
 int hold_directory(const char *path, double seconds, int *fd, error *e) {
     const struct timespec pause = {.tv_nsec = 100000000};
     *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*fd < 0 && errno == ENOTDIR) return not_a_directory(path, e);
     if (*fd < 0) return failed(e, path, "cannot be opened");
     int held = flock(*fd, LOCK_EX | LOCK_NB);
     for (double waited = 0; held && errno == EWOULDBLOCK && waited < seconds; waited += 0.1) {

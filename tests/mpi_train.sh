@@ -59,11 +59,36 @@ sed 's/code.train/cut.train/' tiny.yaml >cut.yaml
 refuses "a truncated token file" 3 "cut.train.idx" "$caracal" train cut.yaml --run.dir=bad
 mkdir crowded && echo mine >crowded/checkpoints
 refuses "no place for checkpoints" 6 "crowded/checkpoints" train 2 crowded --resume=none
-refuses "a run directory that is a file" 6 "tiny.yaml: cannot be opened: Not a directory" train 1 tiny.yaml --resume=none
+refuses "a run directory that is a file" 6 "tiny.yaml: Not a directory; remove" train 1 tiny.yaml --resume=none
+refuses "a run directory in a file" 6 "tiny.yaml: Not a directory; remove" train 1 tiny.yaml/run
+# a path of the wrong kind: what is given, and what is wanted
+mkdir bare
+for command in evaluate generate inspect verify export grow; do
+    case $command in
+    generate) more=--prompt=a ;;
+    export | grow) more=nothing ;;
+    *) more= ;;
+    esac
+    for given in "tiny.yaml: is a file" "nowhere: No such file" "bare: there is no checkpoint here"; do
+        refuses "$command ${given%%:*}" 2 "caracal: $given" "$caracal" $command "${given%%:*}" $more
+    done
+done
+refuses "resume from a config" 2 "tiny.yaml: is a file; a checkpoint is wanted" train 1 bad --resume=tiny.yaml
+refuses "a start from nowhere, by two ranks" 2 "nowhere: No such file or directory; a checkpoint is wanted" \
+    train 2 bad --init-from=nowhere
+refuses "import of a run" 2 "base: has neither model.safetensors nor" "$caracal" import base nothing
+refuses "a report of no run" 2 "bare: is not a run directory: it has neither" "$caracal" report bare
+refuses "curves of no run" 2 "bare: is not a run directory: it has neither" "$caracal" curves x=bare
+refuses "choices that are a directory" 2 "bare: cannot be read: Is a directory" "$caracal" evaluate base --choices=bare
+check "which leaves nothing behind" test ! -e nothing -a ! -e tiny.yaml/run -a -z "$(ls bare)"
 # a file system of 1 MiB, where this user may have one
 if unshare -rm mount -t tmpfs none /mnt 2>/dev/null; then
     mkdir small
     small() { unshare -rm sh -c 'mount -t tmpfs -o size=1m none small && "$0" train tiny.yaml --run.dir=small' "$caracal"; }
+    read_only() {
+        unshare -rm sh -c 'mount -t tmpfs none small && mount -o remount,ro small && "$0" train tiny.yaml --run.dir=small' "$caracal"
+    }
+    refuses "a run directory that is read-only" 6 "nothing can be written in small; make room or rights there" read_only
     refuses "no room for checkpoints" 6 "small/checkpoints: too little room for checkpoints: 2 more of up to" small
 fi
 

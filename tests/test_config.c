@@ -132,7 +132,7 @@ static void names_what_is_missing_or_double(void **state) {
     expect_refusal(*state, edited("name: b, ", ""), NULL, "FILE:24: data.sources: an entry has no name");
     expect_refusal(*state, edited("name: b", "name: a"), NULL,
                    "FILE:24: data.sources: two entries are named a");
-    expect_refusal(*state, "", NULL, "FILE: is empty");
+    expect_refusal(*state, "", NULL, "FILE: is empty; a config is YAML, as in configs/nano.yaml");
 }
 
 static void refuses_wrong_types_and_ranges(void **state) {

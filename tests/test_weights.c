@@ -105,7 +105,7 @@ static void test_refused(void **state) {
     scratch *s = *state;
     const char *index = "model.safetensors.index.json";
     const char *second = "model-00002-of-00003.safetensors";
-    expect(s, EXIT_IO, "model.safetensors: cannot be opened: No such file");
+    expect(s, EXIT_USAGE, "has neither model.safetensors nor model.safetensors.index.json");
     edited(s, index, "00002-of", "00009-of");
     expect(s, EXIT_IO, "model-00009-of-00003.safetensors: cannot be opened: No such file");
     edited(s, index, "\"b.large\": \"model-00002", "\"b.large\": \"model-00001");

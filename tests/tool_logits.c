@@ -33,12 +33,11 @@ int main(int argc, char **argv) {
     session x;
     error e = {0};
     ckpt *k;
-    char path[4096], *tokens;
+    char *tokens;
     size_t bytes;
     safetensors_writer *w;
     if (argc != 4) FAULT(EXIT_USAGE, "usage: logits CKPT TOKENS OUT");
-    session_config_of(argv[1], path, sizeof path);
-    if (session_open(&x, path, 0, NULL, 0, &e)) return e.code;
+    if (session_open(&x, argv[1], 0, NULL, 0, &e)) return e.code;
     if (session_checkpoint(&x, argv[1], &k, &e) || checkpoint_init_from(&x.s, k, &e) ||
         read_file(argv[2], &tokens, &bytes, &e))
         FAULT(e.code, "%s", e.text);

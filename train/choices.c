@@ -95,6 +95,8 @@ static int ask_all(exam *x, FILE *f, error *e) {
         json_decref(row);
     }
     mem_free(line);
+    if (!code && ferror(f))
+        code = error_set(e, EXIT_USAGE, "--choices=%s: cannot be read: %s", x->path, strerror(errno));
     if (code) return code;
     return x->questions ? 0 : error_set(e, EXIT_USAGE, "%s: has no question", x->path);
 }

@@ -27,12 +27,9 @@ static double seconds_until(const series *timing, double at) {
 
 static int read_run(compared_run *x, const char *path, error *e) {
     x->path = path;
-    if (run_read(&x->run, path, "lm_loss", e)) return e->code;
+    if (run_expected(path, e) || run_read(&x->run, path, "lm_loss", e)) return e->code;
     const series *s = &x->run.metrics;
     const column *loss = series_find(s, "lm_loss"), *tokens = series_find(s, "tokens");
-    if (!s->rows && !path_has(path, "config.yaml") && !path_has(path, "metrics.jsonl"))
-        return error_set(e, EXIT_USAGE,
-                         "%s: is not a run directory: it has neither config.yaml nor metrics.jsonl", path);
     if (!loss || loss->width != 1)
         return error_set(e, EXIT_USAGE, "%s: has no metrics.jsonl with a step in it yet", path);
     series_smooth(s->bins, x->smooth, loss->mean, s->bins / 60);

@@ -145,7 +145,9 @@ static int read_pair(reader *r, const char *section, yaml_node_t *key, yaml_node
 
 static int read_tree(reader *r) {
     yaml_node_t *root = yaml_document_get_root_node(&r->tree);
-    if (!root) return error_set(r->e, EXIT_USAGE, "%s: is empty", r->o->file);
+    if (!root)
+        return error_set(r->e, EXIT_USAGE, "%s: is empty; a config is YAML, as in configs/nano.yaml",
+                         r->o->file);
     if (root->type != YAML_MAPPING_NODE)
         return error_set(r->e, EXIT_USAGE, "%s:%d: must be a mapping of sections", r->o->file,
                          (int)root->start_mark.line + 1);

@@ -26,6 +26,7 @@ static int read_part(arm_run *r, const curves *c, const char *path, error *e) {
     for (int k = 0; k < c->keys; k++) key[k] = c->key[k];
     key[c->keys] = "tokens";
     snprintf(log, sizeof log, "%s/metrics.jsonl", path);
+    if (run_expected(path, e)) return e->code;
     if (run_read(&r->part[r->parts++], path, NULL, e) || series_read(s, log, c->keys + 1, key, e))
         return e->code;
     for (int k = 0; k < c->keys; k++) {

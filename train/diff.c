@@ -35,7 +35,8 @@ static int side_open(side *s, char *path, error *e) {
     for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--) path[n - 1] = 0;
     s->path = path;
     if (stat(path, &info) || !S_ISDIR(info.st_mode))
-        return error_set(e, EXIT_USAGE, "%s: there is no such directory", path);
+        return error_set(e, EXIT_USAGE, "%s: there is no such directory; a run or a checkpoint is wanted",
+                         path);
     if (ckpt_is_one(path) || named_step(path)) return open_checkpoint(s, e);
     int run =
         path_has(path, "config.yaml") || path_has(path, "metrics.jsonl") || path_has(path, "checkpoints");

@@ -137,7 +137,7 @@ int evaluate_command(int argc, char **argv) {
     int64_t samples = INT64_MAX;
     const char *questions = NULL;
     const option known[] = {
-        {"samples", .integer = &samples, .min = 1, .max = INT64_MAX}, {"choices", .text = &questions}, {0}};
+        {"samples", .integer = &samples, .min = 1, .max = 1e15}, {"choices", .text = &questions}, {0}};
     options o = {
         .usage =
             "usage: caracal evaluate CKPT [--samples=N | --choices=FILE.jsonl] [--section.key=value ...]\n",
@@ -146,11 +146,9 @@ int evaluate_command(int argc, char **argv) {
         .max_words = 1,
         .config = 1};
     if (!options_read(&o, argc, argv)) return o.code;
-    char config_path[4096];
     session x;
     error e;
-    session_config_of(o.word[0], config_path, sizeof config_path);
-    int code = session_open(&x, config_path, o.overrides, o.override, SESSION_VALID, &e);
+    int code = session_open(&x, o.word[0], o.overrides, o.override, SESSION_VALID, &e);
     if (code) return code;
     code = run(&x, o.word[0], samples, questions, &e);
     session_report(&x, &e);

@@ -110,10 +110,8 @@ int generate_command(int argc, char **argv) {
     if (!options_read(&o, argc, argv)) return o.code;
     if (!prompts) return options_refuse(&o, "generate: --prompt=TEXT is missing");
     g.how.seed = (uint64_t)seed;
-    char config_path[4096];
     error e;
-    session_config_of(o.word[0], config_path, sizeof config_path);
-    int code = session_open(&g.x, config_path, o.overrides, o.override, 0, &e);
+    int code = session_open(&g.x, o.word[0], o.overrides, o.override, 0, &e);
     if (code) return code;
     code = run(&g, o.word[0], prompts, prompt, &e);
     session_report(&g.x, &e);

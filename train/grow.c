@@ -18,8 +18,9 @@ typedef struct grower {
 
 static int load_smaller(grower *g, const char *path, error *e) {
     char config_path[4096];
-    session_config_of(path, config_path, sizeof config_path);
-    if (config_load(&g->x.c, config_path, 0, NULL, e)) return e->code;
+    if (session_config_of(path, config_path, sizeof config_path, e) ||
+        config_load(&g->x.c, config_path, 0, NULL, e))
+        return e->code;
     g->has_smaller = 1;
     if (session_checkpoint(&g->x, path, &g->k, e)) return e->code;
     if (config_compare(&g->x.c, json_object_get(ckpt_state(g->k), "config"), ckpt_step(g->k), e))
@@ -34,8 +35,8 @@ static int load_larger(grower *g, const char *path, const char *out, int64_t tim
     char config_path[4096];
     int n = o->overrides;
     int64_t n_layers = g->x.c.model.num_layers * times;
+    if (session_config_of(path, config_path, sizeof config_path, e)) return e->code;
     char **override = mem_alloc((size_t)(n + 2) * sizeof *override, "options");
-    session_config_of(path, config_path, sizeof config_path);
     override[0] = text_of("--run.dir=%s", out);
     override[1] = text_of("--model.num_layers=%lld", (long long)n_layers);
     if (n) memcpy(override + 2, o->override, (size_t)n * sizeof *override);

@@ -78,6 +78,7 @@ int report_command(int argc, char **argv) {
     report_marks marks = {0};
     error e = {0};
     for (int i = 0; i < n && !e.code; i++) parse_mark(&marks, mark[i], &e);
-    if (!e.code && !report_write(o.word[0], &marks, &e)) printf("%s/report.html\n", o.word[0]);
+    if (!e.code && !run_expected(o.word[0], &e) && !report_write(o.word[0], &marks, &e))
+        printf("%s/report.html\n", o.word[0]);
     return error_print(&e);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "launch/files.h"
 #include "launch/memory.h"
 #include "train/json_number.h"
 
@@ -169,6 +170,15 @@ void run_update(run_data *r) {
     const column *loss = series_find(&r->metrics, "loss");
     for (int64_t b = 0; b < r->metrics.bins; b++) r->smooth[b] = NAN;
     if (loss) series_smooth(r->metrics.bins, r->smooth, loss->mean, r->metrics.bins / 60);
+}
+
+int run_expected(const char *run_dir, error *e) {
+    struct stat info;
+    if (stat(run_dir, &info) || !S_ISDIR(info.st_mode))
+        return error_set(e, EXIT_USAGE, "%s: is not a run directory", run_dir);
+    if (path_has(run_dir, "config.yaml") || path_has(run_dir, "metrics.jsonl")) return 0;
+    return error_set(e, EXIT_USAGE,
+                     "%s: is not a run directory: it has neither config.yaml nor metrics.jsonl", run_dir);
 }
 
 int run_read(run_data *r, const char *run_dir, const char *whole, error *e) {

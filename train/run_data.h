@@ -48,6 +48,8 @@ typedef struct run_data {
     double smooth[SERIES_BINS]; /* the training loss, smoothed [metrics.bins] */
 } run_data;
 
+/* EXIT_USAGE unless a run has begun there. */
+int run_expected(const char *run_dir, error *e);
 /* Reads what is there of a run directory; whole: a value of metrics.jsonl of which every step is kept, or
  * NULL.  run_free also after an error. */
 int run_read(run_data *r, const char *run_dir, const char *whole, error *e);

@@ -62,11 +62,14 @@ failed:
     return e->code;
 }
 
-int session_open(session *x, const char *config_path, int overrides, char **override, int files, error *e) {
+int session_open(session *x, const char *ckpt, int overrides, char **override, int files, error *e) {
+    char config_path[4096];
     comm *world;
     *e = (error){0};
     if (comm_open(&world, 600, e)) return e->code;
-    if (session_open_on(x, world, config_path, overrides, override, files, e)) {
+    *x = (session){.world = world};
+    session_config_of(ckpt, config_path, sizeof config_path, e);
+    if (comm_agree(world, e) || session_open_on(x, world, config_path, overrides, override, files, e)) {
         session_report(x, e);
         comm_close(world);
     }
@@ -92,15 +95,19 @@ int session_report(const session *x, const error *e) {
 
 int session_checkpoint(session *x, const char *path, ckpt **out, error *e) {
     *out = NULL;
+    ckpt_expected(path, e);
+    if (comm_agree(x->world, e)) return e->code;
     if (ckpt_is_one(path)) return ckpt_open(x->world, path, out, e);
     char *directory = ckpt_directory_of(path);
     int code = ckpt_newest(x->world, directory, out, e);
     mem_free(directory);
     if (code) return code;
-    return *out ? 0 : error_set(e, EXIT_USAGE, "%s: there is no checkpoint here", path);
+    return *out ? 0 : error_set(e, EXIT_USAGE, "%s: its checkpoints have gone meanwhile", path);
 }
 
-void session_config_of(const char *ckpt, char *path, size_t size) {
+int session_config_of(const char *ckpt, char *path, size_t size, error *e) {
+    if (ckpt_expected(ckpt, e)) return e->code;
     const char *run = ckpt_is_one(ckpt) ? "/../.." : path_has(ckpt, "checkpoints") ? "" : "/..";
     snprintf(path, size, "%s%s/config.yaml", ckpt, run);
+    return 0;
 }
