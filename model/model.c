@@ -81,6 +81,7 @@ static void lay_out(model *m, const model_config_all *c, const places *a) {
         if (mc->recompute && l + 1 < mc->num_layers) shared->used = mark; /* all layers use the same memory */
     }
     if (c->loss.mtp_coef > 0) mtp_saved_create(&m->mtp_saved, a, x);
+    embedding_gradient_create(&m->dembedding, a, x);
     m->hidden_TH = arena_alloc(kept, t * h);
     m->final_TH = arena_alloc(shared, t * h);
     m->dhidden_TH = arena_alloc(shared, t * h);
@@ -361,7 +362,7 @@ void model_evaluate(model *m, real *loss) {
               r->target_T, 0, m->logits);
     if (m->mtp_on)
         mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, r->next_T,
-                 r->target2_T, 0, m->logits, r->best2_T, NULL, NULL, NULL, NULL);
+                 r->target2_T, 0, m->logits, r->best2_T, NULL, NULL, NULL, NULL, NULL);
     watch_output(m, x->c.num_layers - 1, 0, NULL);
     read_stats(m);
     if (m->mtp_on) {
@@ -373,17 +374,18 @@ void model_evaluate(model *m, real *loss) {
 
 void model_head_backward(model *m, real *embedding, real *head, real *mtp) {
     context *x = &m->x;
-    const kernels *k = x->k;
     real *dfinal = m->d_TH[0];
     head_tensors g = params_head(&m->p, head);
     head_loss(x, m->rows.loss_T, NULL, dfinal, g.lm_head, x->accumulate, m->final_TH, m->head.lm_head,
               m->rows.target_T, share(m->loss_scale, m->counted), m->logits);
-    if (!x->accumulate) k->zero(k->ctx, x->c.vocab_size * x->c.hidden_size, embedding);
+    embedding_gradient_begin(x, &m->dembedding, embedding,
+                             (const int32_t *[]){m->rows.ids_T, m->mtp_on ? m->rows.next_T : NULL},
+                             (const int32_t *[]){m->host_rows.ids_T, m->mtp_on ? m->host_rows.next_T : NULL});
     if (m->mtp_on) {
         mtp_tensors gm = params_mtp(&m->p, mtp);
         mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->rows.next_T,
                  m->rows.target2_T, share(m->loss_scale * x->loss.mtp_coef, m->counted2), m->logits, NULL,
-                 dfinal, embedding, g.lm_head, &gm);
+                 dfinal, m->dembedding.sum, m->dembedding.row_T[EMBED_NEXT], g.lm_head, &gm);
     }
     norm_backward(x, m->dhidden_TH, NULL, g.norm, dfinal, m->hidden_TH, m->rstd_final_T, m->head.norm);
     watch_output(m, x->c.num_layers - 1, share(m->loss_scale * x->loss.hidden_z_coef, x->tokens),
@@ -403,7 +405,10 @@ void model_layer_backward(model *m, int64_t l, real *dense, real *const *class_g
 void model_embedding_backward(model *m, real *embedding) {
     const kernels *k = m->x.k;
     context_enter_layer(&m->x, -1);
-    k->embedding_backward(k->ctx, m->x.tokens, m->x.c.hidden_size, embedding, m->dhidden_TH, m->rows.ids_T);
+    const embedding_gradient *e = &m->dembedding;
+    k->embedding_backward(k->ctx, m->x.tokens, m->x.c.hidden_size, e->sum, m->dhidden_TH,
+                          e->row_T[EMBED_TOKENS]);
+    embedding_gradient_end(&m->x, e, embedding);
     for (int64_t l = 0; l < m->x.c.num_layers; l++) {
         layer_saved *s = &m->saved[l];
         moe_read_stats(&m->x, &s->moe);

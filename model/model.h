@@ -6,6 +6,7 @@
 #ifndef CARACAL_MODEL_MODEL_H
 #define CARACAL_MODEL_MODEL_H
 
+#include "model/embedding.h"
 #include "model/mtp.h"
 #include "model/params.h"
 #include "model/scmoe.h"
@@ -51,6 +52,7 @@ typedef struct model {
     arena host;               /* and their twins */
     layer_saved *saved;
     mtp_saved mtp_saved;
+    embedding_gradient dembedding;
     real *hidden_TH, *final_TH, *rstd_final_T, *dhidden_TH, *d_TH[2], *logits;
     token_rows rows, host_rows; /* for kernels, and their twins */
     int32_t document_start;     /* of the last token read */
@@ -91,16 +93,16 @@ void model_extend(model *m, const int32_t *ids, int64_t n);
 void model_evaluate(model *m, real *loss_T);
 
 /* The backward of a micro-batch.  Where m->x.accumulate is set, dense gradients are added to what their
- * arrays hold; "overwritten" and "zeroed" below hold without it.
+ * arrays hold; "overwritten" below holds without it.  The embedding's is always added to (+=), once for each
+ * row of it, so that it may be the sum over micro-batches itself.
  *
  * Losses, and their gradients back to m->dhidden_TH.  head, mtp: gradient arrays of those buckets
- * (overwritten; mtp only with m->mtp_on); embedding: zeroed, then the MTP head's part added. */
+ * (overwritten; mtp only with m->mtp_on). */
 void model_head_backward(model *m, real *embedding, real *head, real *mtp);
 /* One layer's backward, last layer first.  dense: gradient array of its bucket (overwritten); class_grad and
  * class_of as in model/moe.h (+=). */
 void model_layer_backward(model *m, int64_t layer, real *dense, real *const *class_grad, const int *class_of);
-/* The trunk's part of the embedding's gradient (+=), and the end of a micro-batch: figures of the layers are
- * the host's now. */
+/* The embedding's gradient (+=), and the end of a micro-batch: figures of the layers are the host's now. */
 void model_embedding_backward(model *m, real *embedding);
 /* After it: the largest |element| of a layer's output, NaN if one is. */
 double model_layer_max(const model *m, int64_t layer);

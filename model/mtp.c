@@ -37,7 +37,7 @@ static void forward(const context *x, mtp_saved *s, const mtp_tensors *w, const 
 
 /* On entry s->dfinal_TH is the gradient of the branch's own final norm. */
 static void backward(const context *x, mtp_saved *s, const mtp_tensors *w, mtp_tensors *g, const real *final,
-                     const int32_t *next, real *dfinal, real *dembedding) {
+                     real *dfinal, real *dembedding, const int32_t *dembedding_row) {
     const kernels *k = x->k;
     int64_t t = x->tokens, h = x->c.hidden_size;
     real *dm = s->dm_TH, *d = s->dfinal_TH;
@@ -49,17 +49,17 @@ static void backward(const context *x, mtp_saved *s, const mtp_tensors *w, mtp_t
     linear_backward(x, h, 2 * h, s->dpair_T2H, NULL, g->eh_proj, dm, s->pair_T2H, w->eh_proj);
     norm_backward_strided(x, h, 1, d, h, NULL, g->embedding_norm, s->dpair_T2H, 2 * h, s->next_TH, h,
                           s->rstd_next_T, w->embedding_norm);
-    k->embedding_backward(k->ctx, t, h, dembedding, d, next);
+    k->embedding_backward(k->ctx, t, h, dembedding, d, dembedding_row);
     norm_backward_strided(x, h, 1, dfinal, h, dfinal, g->hidden_norm, s->dpair_T2H + h, 2 * h, final, h,
                           s->rstd_h_T, w->hidden_norm);
 }
 
 void mtp_loss(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding,
               const real *lm_head, const real *final, const int32_t *next, const int32_t *targets,
-              double scale, real *logits, int32_t *best, real *dfinal, real *dembedding, real *dlm_head,
-              mtp_tensors *g) {
+              double scale, real *logits, int32_t *best, real *dfinal, real *dembedding,
+              const int32_t *dembedding_row, real *dlm_head, mtp_tensors *g) {
     forward(x, s, w, embedding, final, next);
     head_loss(x, s->loss_T, best, dfinal ? s->dfinal_TH : NULL, dlm_head, 1, s->final_TH, lm_head, targets,
               scale, logits);
-    if (dfinal) backward(x, s, w, g, final, next, dfinal, dembedding);
+    if (dfinal) backward(x, s, w, g, final, dfinal, dembedding, dembedding_row);
 }

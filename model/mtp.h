@@ -21,10 +21,10 @@ void mtp_saved_create(mtp_saved *s, const places *a, const context *x);
 
 /* s->loss_T = cross-entropy of tokens t+2; best_T (may be NULL) = the most likely of them.  With dfinal_TH
  * not NULL also the gradients of scale * sum(loss):
- * += to dfinal_TH, dembedding and dlm_head, overwriting g. */
+ * += to dfinal_TH, dlm_head and, in rows dembedding_row_T of it, dembedding, overwriting g. */
 void mtp_loss(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding_VH,
               const real *lm_head_VH, const real *final_TH, const int32_t *next_T, const int32_t *targets_T,
-              double scale, real *logits, int32_t *best_T, real *dfinal_TH, real *dembedding_VH,
-              real *dlm_head_VH, mtp_tensors *g);
+              double scale, real *logits, int32_t *best_T, real *dfinal_TH, real *dembedding,
+              const int32_t *dembedding_row_T, real *dlm_head_VH, mtp_tensors *g);
 
 #endif

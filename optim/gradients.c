@@ -26,13 +26,19 @@ static int64_t largest(const int64_t *cut, int64_t parts) {
     return most;
 }
 
+/* Is a bucket's buffer in this turn the sum itself? */
+static int in_place(const gradients *g, int64_t bucket, int64_t turn) {
+    return g->mesh->ranks == 1 && !g->local && (turn == 0 || bucket == BUCKET_EMBEDDING);
+}
+
 /* Room for the gradient of a bucket's dense part while it fills and travels. */
 static void slot_create(gradients *g, gradient_slot *s, int64_t bucket) {
     int64_t ranks = g->mesh->ranks;
     s->bucket = -1;
     if (s->part || !g->p->bucket[bucket].dense_count) return; /* all layers are alike */
     s->part = largest(g->dense_cut + bucket * (ranks + 1), ranks);
-    if (!g->local) s->buffer = sent_room(g->world, g->p->bucket[bucket].dense_count, "a gradient buffer");
+    if (!g->local && !in_place(g, bucket, 1))
+        s->buffer = sent_room(g->world, g->p->bucket[bucket].dense_count, "a gradient buffer");
 }
 
 /* So many elements that what follows begins on a cache line. */
@@ -164,15 +170,24 @@ int gradients_accumulate(const gradients *g, int64_t turn) {
     return g->local && turn > 0;
 }
 
-real *gradients_buffer(gradients *g, int64_t bucket) {
+real *gradients_buffer(gradients *g, int64_t bucket, int64_t turn) {
+    if (in_place(g, bucket, turn)) return g->owned + g->dense_at[bucket];
     gradient_slot *s = &g->slot[slot_of(g, bucket)];
     release(g, s);
     return g->local ? g->local + g->local_at[bucket] : s->buffer;
 }
 
+real *gradients_embedding(gradients *g, int64_t turn) {
+    real *sum = gradients_buffer(g, BUCKET_EMBEDDING, turn);
+    int keeps = g->local || in_place(g, BUCKET_EMBEDDING, turn);
+    if (turn == 0 || !keeps) g->k->zero(g->k->ctx, g->p->bucket[BUCKET_EMBEDDING].dense_count, sum);
+    return sum;
+}
+
 void gradients_fold(gradients *g, int64_t bucket, int64_t turn) {
     const mesh *m = g->mesh;
     if (g->local && turn + 1 < m->turns) return; /* more is to be added */
+    if (in_place(g, bucket, turn)) return;
     gradient_slot *s = &g->slot[slot_of(g, bucket)];
     const int64_t *cut = g->dense_cut + bucket * (m->ranks + 1);
     int64_t mine = cut[m->rank + 1] - cut[m->rank];

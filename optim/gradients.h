@@ -3,6 +3,7 @@
  * Dense parameters: every micro-batch's gradient is computed from zero into a buffer of its bucket, and
  * ((g0 + g1) + g2) + ... is summed by the parameter's owner: each rank owns one part of each bucket
  * (params_cut), gets that part from all ranks of the turn, and adds them in the order of v.
+ * A rank alone needs no buffer for the first of them, g0, which is the sum so far.
  * Experts: weight gradients are summed on the holder, one accumulator per class (micro-batch mod R); at the
  * step's end each owner among the replicas folds the classes in order.  A class alone has its sum with the
  * owner.
@@ -67,8 +68,12 @@ size_t gradients_bytes(const gradients *g);
 void gradients_begin(gradients *g);
 /* Whether the model adds a turn's dense gradients to what the buffers hold, or overwrites it. */
 int gradients_accumulate(const gradients *g, int64_t turn);
-/* The buffer to put a bucket's dense gradient into; waits until an earlier use has been folded. */
-real *gradients_buffer(gradients *g, int64_t bucket);
+/* The buffer to put a bucket's dense gradient of this turn into; waits until an earlier use has been folded.
+ */
+real *gradients_buffer(gradients *g, int64_t bucket, int64_t turn);
+/* The embedding's, to add a micro-batch's gradient to, once for each row: zeros, or on a rank alone the sum
+ * itself, of whose rows few are touched. */
+real *gradients_embedding(gradients *g, int64_t turn);
 /* A bucket's buffer is complete for this turn (from 0) of the step: starts its fold, which may last into the
  * next turn. */
 void gradients_fold(gradients *g, int64_t bucket, int64_t turn);

@@ -106,13 +106,13 @@ static void backward(subject *s) {
     int class_of = 0;
     gradients_begin(g);
     model_forward(m, s->tokens, s->c.batch, s->c.seq, 1);
-    real *embedding = gradients_buffer(g, BUCKET_EMBEDDING), *head = gradients_buffer(g, bucket_head(&m->p));
-    real *mtp = m->p.mtp ? gradients_buffer(g, bucket_mtp(&m->p)) : NULL;
+    real *embedding = gradients_embedding(g, 0), *head = gradients_buffer(g, bucket_head(&m->p), 0);
+    real *mtp = m->p.mtp ? gradients_buffer(g, bucket_mtp(&m->p), 0) : NULL;
     model_head_backward(m, embedding, head, mtp);
     gradients_fold(g, bucket_head(&m->p), 0);
     if (mtp) gradients_fold(g, bucket_mtp(&m->p), 0);
     for (int64_t l = s->c.model.num_layers - 1; l >= 0; l--) {
-        model_layer_backward(m, l, gradients_buffer(g, BUCKET_LAYER_0 + l), gradients_classes(g, l),
+        model_layer_backward(m, l, gradients_buffer(g, BUCKET_LAYER_0 + l, 0), gradients_classes(g, l),
                              &class_of);
         gradients_fold(g, BUCKET_LAYER_0 + l, 0);
     }

@@ -29,13 +29,13 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
     trace *spans = comm_trace(s->mesh.world);
     double began = trace_begin(spans);
     s->sdc.recheck.layer = sdc_layer(s, turn); /* its backward is computed twice and compared */
-    real *embedding = gradients_buffer(g, BUCKET_EMBEDDING), *head = gradients_buffer(g, bucket_head(&m->p));
-    real *mtp = m->mtp_on ? gradients_buffer(g, bucket_mtp(&m->p)) : NULL;
+    real *embedding = gradients_embedding(g, turn), *head = gradients_buffer(g, bucket_head(&m->p), turn);
+    real *mtp = m->mtp_on ? gradients_buffer(g, bucket_mtp(&m->p), turn) : NULL;
     TRACED(x, "head", model_head_backward(m, embedding, head, mtp));
     gradients_fold(g, bucket_head(&m->p), turn);
     if (mtp) gradients_fold(g, bucket_mtp(&m->p), turn);
     for (int64_t l = layers - 1; l >= 0; l--) {
-        real *dense = gradients_buffer(g, BUCKET_LAYER_0 + l);
+        real *dense = gradients_buffer(g, BUCKET_LAYER_0 + l, turn);
         model_layer_backward(m, l, dense, gradients_classes(g, l), class_of);
         gradients_fold(g, BUCKET_LAYER_0 + l, turn);
     }
