@@ -60,6 +60,23 @@ for script in "${scripts[@]}"; do
     bash -n "$script" 2>&1
 done | rule "shell syntax"
 
+# ---- documents ----
+mapfile -t pages < <(list 'README.md' 'docs/*.md')
+for page in "${pages[@]}"; do
+    grep -noE '\]\([^)# ]+' "$page" | grep -v '](https\?:' | while IFS=: read -r line target; do
+        [ -e "$(dirname "$page")/${target#*(}" ] || echo "$page:$line: ${target#*(} is not there"
+    done
+done | rule "a link leads somewhere"
+for page in "${pages[@]}"; do
+    for other in "${pages[@]}"; do
+        [ "$page" != "$other" ] && grep -qF "](${page#docs/}" <(sed 's:](docs/:](:g' "$other") && continue 2
+    done
+    [ "$page" = README.md ] || echo "$page"
+done | rule "every document is linked from another"
+grep -oE '^ +\{"[a-z]+",( "|$)' train/main.c | tr -dc 'a-z\n' | while read -r command; do
+    grep -q "caracal $command" README.md || echo "caracal $command"
+done | rule "every command is in README.md"
+
 # ---- words that must not appear ----
 grep -nE '_MM_SET_FLUS[H]|_MM_SET_DENORMAL[S]|TO[D]O|FIX[M]E' "${sources[@]}" "${scripts[@]}" Makefile |
     rule "no flush to zero, nothing left for later"

@@ -7,7 +7,8 @@ set -um # -m: background jobs that do not ignore INT
 endless="--train.steps=1000000 --checkpoint.every=0 --train.eval_every=0 --train.log_every=1000000"
 processes() { # run: the pids of its ranks
     for p in /proc/[0-9]*; do
-        tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -q "caracal train .*--run.dir=$1 " && [ "$(cat "$p/comm")" = caracal ] && echo "${p#/proc/}"
+        tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -q "caracal train .*--run.dir=$1 " && [ "$(cat "$p/comm")" = caracal ] &&
+            [ "$p/cwd" -ef . ] && echo "${p#/proc/}"
     done
 }
 starts() { # run, options...: two ranks in the background; returns when they train, with $run

@@ -136,7 +136,7 @@ killed() { # one of two ranks dies: the run ends within 10 s with exit code 9
     local run=$! victim began
     under_way killed.log
     victim=$(for p in /proc/[0-9]*; do
-        tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -q "^$caracal train .*--run.dir=killed" && echo "${p#/proc/}"
+        tr '\0' ' ' 2>/dev/null <"$p/cmdline" | grep -q "^$caracal train .*--run.dir=killed" && [ "$p/cwd" -ef . ] && echo "${p#/proc/}"
     done | tail -n 1)
     kill -9 "$victim"
     began=$SECONDS
