@@ -69,9 +69,8 @@ static int print_memory(const config *c, int64_t ranks, error *e) {
     else printf("  the backend's own         not known here: %s\n", why.text);
     printf("  together                  %s\n", console_bytes(a, plan.all));
     if (opened && strstr(k.name, "cpu") && k.dtype == DTYPE_FLOAT32)
-        printf("  packed weights            %s more, if there is room, where few rows are multiplied by a "
-               "weight "
-               "many times a step\n",
+        printf("  packed weights            %s more, if there is room, where a step has many products of few "
+               "rows by a weight\n",
                console_bytes(a, plan.dense + plan.experts));
     printf("  snapshot                  %s, to save from, on the rank with most of the %lld files of a "
            "checkpoint\n",

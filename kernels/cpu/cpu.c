@@ -19,8 +19,7 @@ static void destroy(kernels *k) {
     mem_free(k->ctx);
 }
 
-/* Both forms of every weight in bf16 (held.h). */
-/* In float32, copies of weights are made where there is room (held.c). */
+/* Both forms of every weight in bf16 (held.h); in float32 copies are made only where there is room. */
 static size_t own_bytes(kernel_context *ctx, int64_t held, int64_t operand, attention_shape s) {
     (void)operand, (void)s;
     return ctx->dtype == DTYPE_BF16 ? (size_t)held * sizeof(float) : 0;
