@@ -14,8 +14,9 @@
 #include "kernels/cpu/held.h"
 
 enum {
-    COLUMN_BLOCK = 8 * PANEL, /* columns of B that are packed at one time */
-    ROW_BLOCK = 16,           /* tiles */
+    COLUMN_BLOCK = 8 * PANEL,   /* columns of B that are packed at one time */
+    ROW_BLOCK = 16,             /* tiles */
+    BALANCED_PRODUCT = 1 << 22, /* multiply-adds below which it is over before help would pay */
     PACK_ROWS = 256, /* with more rows than this a B whose panels can be read in place is packed too */
     /* Rows a multiple of 4 KiB apart share the sets of L1, which hold some 12 lines each: B is packed sooner,
      * and fewer rows of A are read side by side. */
@@ -281,7 +282,8 @@ static void open_part(const gemm_problem *g, claims *c) {
 
 static void on_threads(kernel_context *ctx, gemm_on_thread *product, const gemm_problem *g) {
     const int threads = CPU_(gemm_threads)(ctx, g->m, g->n, g->k);
-    const int balanced = product == CPU_(gemm_float);
+    const int balanced =
+        product == CPU_(gemm_float) && (double)g->m * (double)g->n * (double)g->k >= BALANCED_PRODUCT;
     if (threads == 1) {
         product(thread_scratch(ctx), g, NULL);
         return;
