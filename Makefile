@@ -251,6 +251,7 @@ bundle-emulated: all $B/tests/caracal_cuda
 	@for t in golden timeline transport test_cuda_kernels test_cuda_matrix test_cuda_rounded test_cuda_step; do \
 	    ln -sf $(abspath $B)/tests/$$t $B/emulated/bundled/tests/$$t; done
 	@launch/bundle.sh $B/emulated/bundled $B/bundle-emulated
+	@touch $B/bundle-emulated/EMULATED
 
 # on a machine with a GPU
 test-gpu: bundle

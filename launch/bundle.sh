@@ -29,7 +29,7 @@ for program in "$build"/tests/{golden,replay,timeline,transport,bench_cuda} "$bu
     [ ! -x "$program" ] || cp "$program" "$to/bin/"
 done
 strip --strip-debug "$to"/bin/* # of the processor's code; what kernels say of their lines stays
-cp -r "$top"/tests/{golden,tiny.yaml,gpu.sh,gpu_libraries.sh,gpu_speed.sh,bench_cuda_peer.py} "$top"/tests/peers/longcat_{step,cuda}.py "$to/tests/"
+cp -r "$top"/tests/{golden,tiny.yaml,gpu.sh,gpu_libraries.sh,gpu_speed.sh,gpu_session.sh,bench_cuda_peer.py} "$top"/tests/peers/longcat_{step,cuda}.py "$to/tests/"
 mkdir "$to/tests/text" # to train on in tests/gpu.sh
 cp "$top"/model/*.[ch] "$top"/launch/*.[ch] "$to/tests/text/"
 

@@ -7,6 +7,8 @@
 #   step     CARACAL_GPU_STEPS (12) steps of configs/proxy-768.yaml in bf16, 4 micro-batches each, and a timeline of two
 #            more (OUT/trace.json); text of 512 tokens stands for one of 131,072, which costs the same
 #   peer     transformers' LongcatFlash on that shape
+#
+# OUT/run.log: which algorithms cublasLt took, and what the steps said.
 set -u
 bundle=$(cd "${1:?the bundle}" && pwd)
 mkdir -p "${2:?the folder for results}"
@@ -22,7 +24,7 @@ cd "$work" || exit 2
 caracal=$bundle/bin/caracal
 
 matrix() {
-    "$bundle/bin/bench_cuda" "$out/bench-cuda.json" bf16 "${CARACAL_GPU_SECONDS:-0.05}" 2>"$out/bench-cuda.log" || return
+    "$bundle/bin/bench_cuda" "$out/bench-cuda.json" bf16 "${CARACAL_GPU_SECONDS:-0.05}" 2>>"$out/run.log" || return
     command -v python3 >/dev/null || return 0
     python3 "$bundle/tests/bench_cuda_peer.py" "$out/bench-cuda.json" "$out/bench-cuda-peer.json"
 }
@@ -39,13 +41,14 @@ data:
 END
     "$caracal" train step.yaml --run.dir=run --device=cuda --dtype=bf16 --train.micro_batches=4 --train.eval_every=0 \
         --train.log_every=1 --train.steps=$((steps + 1000)) --trace=$((steps + 1))-$((steps + 2)) "${options[@]}" \
-        >"$out/step.log" 2>&1 &
+        >step.log 2>&1 &
     local run=$!
     while kill -0 $run 2>/dev/null && ! grep -q "\"step\": *$((steps + 3))\>" run/timing.jsonl 2>/dev/null; do sleep 0.5; done
     kill -9 $run 2>/dev/null
     wait $run 2>/dev/null
-    cp run/timing.jsonl "$out/" && cp run/trace-*.json "$out/trace.json" || { tail -n 25 "$out/step.log"; return 1; }
-    grep -v "^cublasLt" "$out/step.log" | tail -n 25
+    cat step.log >>"$out/run.log"
+    cp run/timing.jsonl "$out/" && cp run/trace-*.json "$out/trace.json" || { tail -n 25 step.log; return 1; }
+    grep -v "^cublasLt" step.log | tail -n 25
     awk -v last="$steps" -F'"tokens_per_second": *' 'NR > last / 2 && NR <= last { split($2, x, /[,}]/); print x[1] }' \
         run/timing.jsonl | sort -g | awk '{ x[NR] = $1 } END { print "median of the second half:", x[int((NR + 1) / 2)], "tokens/s" }'
 }
