@@ -279,7 +279,7 @@ static void test_gradients_in_rounds(void **state) {
 /* An expert's rows do not depend on how many come with them, nor on what other experts get. */
 static void test_rows_stand_alone(void **state) {
     (void)state;
-    enum { ROWS = 150, N = 140, K = 300 };
+    enum { ROWS = 150, N = 140, K = 300, SHORT = 40 };
     for (kernels_dtype dtype = DTYPE_FLOAT32; dtype <= DTYPE_BF16; dtype++) {
         kernels k = open_cuda(dtype);
         bench b = new_bench();
@@ -292,10 +292,11 @@ static void test_rows_stand_alone(void **state) {
         for (int i = 0; i < 4; i++) k.grouped_gemm(k.ctx, GEMM_NT, 1, &cut[i], N, K, again, a, w, N * K);
         settle(&k);
         expect_equal("c", ROWS * N, again, c);
-        segment each[ROWS]; /* a list that no launch has room for */
+        segment each[ROWS]; /* a list that no launch has room for: of short rows, each costs a tile */
         for (int i = 0; i < ROWS; i++) each[i] = (segment){i, 1, i >= 10};
         for (int i = 0; i < ROWS * N; i++) again[i] = 0;
-        k.grouped_gemm(k.ctx, GEMM_NT, ROWS, each, N, K, again, a, w, N * K);
+        k.grouped_gemm(k.ctx, GEMM_NT, 2, all, N, SHORT, c, a, w, N * SHORT);
+        k.grouped_gemm(k.ctx, GEMM_NT, ROWS, each, N, SHORT, again, a, w, N * SHORT);
         settle(&k);
         expect_equal("c", ROWS * N, again, c);
         kernels_close(&k);
