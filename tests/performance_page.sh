@@ -28,8 +28,9 @@ step is not, so that those on two cores vary by a tenth between runs, upwards fr
 
 ## Matrix products
 
-Sums in the fixed order of [docs/determinism.md](determinism.md), packing included. Peers in float32 on all cores, on the
-same matrices (`make peers`).
+Sums in the fixed order of [docs/determinism.md](determinism.md), packing included. Lines that say held
+multiply by a weight that is packed already, as in a generation (`kernels/cpu/held.h`), and as oneDNN's are. Peers in float32 on
+all cores, on the same matrices (`make peers`).
 END
     table gemm
     cat <<'END'
