@@ -1,11 +1,13 @@
 #include "train/memory_plan.h"
 
 /* Dense gradients on their way (optim/gradients.h), elements: slots of one layer each, two where ranks send
- * them, and as many for what comes.  Without promise 3 a rank has all of its own in one piece. */
+ * them, and as many for what comes; a rank alone adds the embedding's to the sum.  Without promise 3 a rank
+ * has all of its own in one piece. */
 static double moving_gradients(const params *p, const mesh *m) {
     double slots = 0, dense = 0;
     for (int64_t b = 0; b < p->buckets; b++) {
         dense += (double)p->bucket[b].dense_count;
+        if (b == BUCKET_EMBEDDING && m->ranks == 1) continue;
         if (b <= BUCKET_LAYER_0 || b >= bucket_head(p)) slots += (double)p->bucket[b].dense_count;
     }
     if (m->ranks > 1) slots += (double)p->bucket[BUCKET_LAYER_0].dense_count;
