@@ -35,11 +35,27 @@ END
     table gemm
     cat <<'END'
 Where it stands against what we want of it on all cores: large products reach 92% to 95% in NT and NN, and 81%, 86% and 93% in TN (we want
-92% of 1024^3 and 4096 x 768 x 768, 90% of 4096 x 32768 x 256): where tiles are shared out one by one, the first of each panel waits
-for what it packs. With 64 rows NN and TN reach 92% and NT 89% (90%); with 8 rows 74%, 77%, and 65% in NT, where transposing the
-weight takes as long as the products (75%). Grouped products reach 88% to 93%, but gradients of 512 columns 82% (85%). Every shape is faster than
+92% of 1024^3 and 4096 x 768 x 768, 90% of 4096 x 32768 x 256). With 64 rows NN and TN reach 92% and NT 89% (90%); with 8 rows 74%,
+77%, and 65% in NT (75%), where transposing the weight takes nearly as long as the products. Grouped products reach 88% to 93%, but gradients of 512 columns 82% (85%). Every shape is faster than
 OpenBLAS, and within 7% of oneDNN's packed weights or ahead of it. In bf16 products of few rows suffer most: here both operands are
 packed anew each time. In a training step weights are packed once, for all its micro-batches (`kernels/cpu/held.h`).
+
+Since then row blocks in TN are like the others' (they were of one tile, and the first of each panel waited for what it packed), small products
+are not balanced between threads, and a weight that few rows are multiplied by again and again is kept packed in float32, too. The program
+of then and the one of now in turns, three runs each, on a busier day (2026-11-23, 513 to 528 GFLOP/s), medians on all cores (`docs/results/products-2026-11-23.json`):
+
+| float32 | GFLOP/s then | now | best now, of its run's limit |
+| --- | --: | --: | --: |
+| tn, m 1024, n 1024, k 1024 | 433 | **452** | 92% |
+| tn, m 4096, n 768, k 768 | 453 | **467** | 91% |
+| tn, m 4096, n 32768, k 256 | 449 | **474** | 91% |
+| tn, m 512, n 256, k 512 | 461 | **470** | 93% |
+| nt, m 64, n 512, k 256 | 463 | 462 | 89% |
+| nt, m 64, n 512, k 256, held | | **481** | 94% |
+| nt, m 8, n 512, k 256 | 293 | **354** | 69% |
+| nt, m 8, n 512, k 256, held | | **368** | 80% |
+| nn, m 8, n 512, k 256 | 396 | **417** | 80% |
+| tn, m 8, n 512, k 256 | 379 | **410** | 80% |
 
 ## Attention
 
@@ -62,7 +78,17 @@ copying right before and right after the line, for in some minutes memory is nea
   `router_forward` moves 8 bytes for each expert of each token and looks K times at each of them: it is bound by its
   comparisons, and is 0.15% of a step.
 - Below the 85% that we want on all cores, apart from it: `copy_rows` (84%) and `combine_forward` (75%) at 256 columns, which read
-  rows of 1 KB in no order, and `rms_norm_backward` (76% and 84%; 92% and 90% in another hour).
+  rows of 1 KB in no order, and `rms_norm_backward` (76% and 84%).
+- Reading rows in no order has a limit of its own. A loop that only adds up rows of 1 KB in registers, in the order of
+  `combine_forward` and twelve rows ahead, moved 74% to 76% of what copying did in turns with it, and 53% in minutes in which copying
+  had 80 GB/s; rows of 3 KB 78% to 85%, and 59%. Four sevenths of the bytes of `combine_forward` are such rows: beside that loop
+  it had 82% to 86%, and 103% to 105% with 3 KB; `copy_rows` had 93%, and 97%. Asking up to six tokens or 13 rows ahead, for whole rows,
+  for every second line first, or for `out` and `y` too gained no more than a repetition did; into the second-level cache it lost.
+- `rms_norm_backward` is not bound by its arithmetic: out of the second-level cache a core does its rows at 73 to 76 GB/s. In
+  turns with copying among the same buffers it had 95% to 101% at 256 columns and 91% to 95% at 768; in turns with the
+  limit's own copying 76% to 84%, where the operation `copy` had 85% to 91%. Copying went from 14 to 85 GB/s within one
+  minute, and in the same seconds had 46 GB/s between two buffers and 52 between two others (why is not known: what the caches
+  keep, and where pages lie, differ). A fraction here is good to about a tenth.
 END
     table memory_bound
     cat <<'END'
@@ -87,8 +113,11 @@ whichever of the two takes longer. `build/tests/bench OUT.json --only=none --roo
 END
     table roofline
     cat <<'END'
-Products and attention take about 89% of the time. Of the rest SwiGLU, the norms, and adding up gradients (`add`) are the largest. A
-micro-batch has 512 rows: an operation on its 512 KB is over in 10 to 50 microseconds, of which gathering the threads is a part, and
+Products and attention take about 89% of the time. Of the rest SwiGLU, the norms, and adding up gradients (`add`) are the largest.
+The embedding's gradient is made of the ids that occur in a micro-batch alone (`model/embedding.h`), and on a rank alone it is added to
+the step's sum in place, as the first micro-batch's gradients of all weights are written there: the table above is from before
+that, and then `add`, `zero`, `copy` and `embedding_backward` of a step took 8.4 ms instead of 12.7 in the same (busier) minutes,
+over 331 MB less. A micro-batch has 512 rows: an operation on its 512 KB is over in 10 to 50 microseconds, of which gathering the threads is a part, and
 some of what it reads lies in the other core's cache. That is why RoPE and the hidden z-loss stand far below the limit here, and at it
 with large buffers.
 
