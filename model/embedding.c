@@ -29,11 +29,16 @@ void embedding_gradient_begin(const context *x, embedding_gradient *e, real *dem
                               const int32_t *const ids[EMBED_LISTS], const int32_t *const host[EMBED_LISTS]) {
     const kernels *k = x->k;
     const int64_t t = x->tokens;
-    e->sum = x->accumulate ? dembedding : e->sum_UH;
+    if (x->accumulate) { /* every id has a row of the table */
+        e->sum = dembedding;
+        for (int64_t i = 0; i < EMBED_LISTS; i++) e->row_T[i] = ids[i];
+        return;
+    }
+    e->sum = e->sum_UH;
     e->rows = 0;
     for (int64_t i = 0; i < EMBED_LISTS && host[i]; i++) {
-        e->row_T[i] = x->accumulate ? ids[i] : e->row + i * t;
-        if (!x->accumulate) number_rows(e, t, e->row_host + i * t, host[i]);
+        e->row_T[i] = e->row + i * t;
+        number_rows(e, t, e->row_host + i * t, host[i]);
         twin_write(k, e->row + i * t, e->row_host + i * t, (size_t)t * sizeof *e->row);
     }
     for (int64_t u = 0; u < e->rows; u++) e->row_of_V[e->id_host[u]] = 0;
