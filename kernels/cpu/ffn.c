@@ -1,27 +1,8 @@
 /* SwiGLU, forward and backward. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/row_share.h"
 #include "kernels/cpu/stream.h"
 #include "kernels/cpu/vmath.h"
-
-/* A thread's share of the rows of all segments: [from, to) of them, counted one segment after another. */
-typedef struct share {
-    int64_t from, to;
-} share;
-
-static int64_t all_rows(int64_t segments, const segment *s) {
-    int64_t rows = 0;
-    for (int64_t i = 0; i < segments; i++) rows += s[i].rows;
-    return rows;
-}
-static share share_of(int64_t rows) {
-    const int64_t i = omp_get_thread_num(), n = omp_get_num_threads();
-    return (share){rows * i / n, rows * (i + 1) / n};
-}
-/* The share's rows of one segment, before which there are `before`. */
-static share rows_of(segment s, share mine, int64_t before) {
-    const int64_t from = mine.from - before, to = mine.to - before;
-    return (share){s.row + (from > 0 ? from : 0), s.row + (to < s.rows ? to : s.rows)};
-}
 
 /* Rows of gate and up are one stream of which each vector of the result takes two. */
 VEC void fetch_pair(const float *gu, int64_t c) {
@@ -39,14 +20,14 @@ VEC void forward_row(int64_t f, float *h, const float *gate, const float *up, in
 
 void CPU_(swiglu_forward)(kernel_context *ctx, int64_t segments, const segment *s, int64_t f, float *h,
                           const float *gu) {
-    const int64_t rows = all_rows(segments, s);
+    const int64_t rows = total_rows(segments, s);
     const int stream = stream_wanted(3 * rows * f * (int64_t)sizeof *h, h, f);
 #pragma omp parallel num_threads(threads_for(ctx, rows *f))
     {
-        const share mine = share_of(rows);
+        const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
         for (int64_t i = 0, before = 0; i < segments; before += s[i++].rows) {
-            const share at = rows_of(s[i], mine, before);
-            for (int64_t r = at.from; r < at.to; r++)
+            const row_share mine = row_share_of(rows, thread, threads, before, s[i].rows);
+            for (int64_t r = s[i].row + mine.from; r < s[i].row + mine.to; r++)
                 forward_row(f, h + r * f, gu + r * 2 * f, gu + r * 2 * f + f, stream);
         }
         stream_end(stream);
@@ -75,14 +56,14 @@ VEC float backward_row(int64_t f, float weight, float *dgu, float *h, const floa
 
 void CPU_(swiglu_backward)(kernel_context *ctx, int64_t segments, const segment *s, int64_t f, float *dgu,
                            float *h, float *dweight, const float *dh, const float *gu, const float *weight) {
-    const int64_t rows = all_rows(segments, s), bytes = 6 * rows * f * (int64_t)sizeof *h;
+    const int64_t rows = total_rows(segments, s), bytes = 6 * rows * f * (int64_t)sizeof *h;
     const int stream = stream_wanted(bytes, h, f) && stream_wanted(bytes, dgu, f);
 #pragma omp parallel num_threads(threads_for(ctx, rows *f))
     {
-        const share mine = share_of(rows);
+        const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
         for (int64_t i = 0, before = 0; i < segments; before += s[i++].rows) {
-            const share at = rows_of(s[i], mine, before);
-            for (int64_t r = at.from; r < at.to; r++) {
+            const row_share mine = row_share_of(rows, thread, threads, before, s[i].rows);
+            for (int64_t r = s[i].row + mine.from; r < s[i].row + mine.to; r++) {
                 const float *gate = gu + r * 2 * f;
                 float dot = backward_row(f, weight ? weight[r] : 1, dgu + r * 2 * f, h + r * f, dh + r * f,
                                          gate, gate + f, stream);

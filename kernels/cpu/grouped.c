@@ -3,6 +3,7 @@
  * element; one that is early does parts of the others'. */
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/held.h"
+#include "kernels/cpu/row_share.h"
 
 typedef struct grouped_problem {
     int64_t segments;
@@ -47,19 +48,15 @@ static gemm_problem segment_part(const kernel_context *ctx, const grouped_proble
                                  int part, int64_t i, int64_t before) {
     gemm_problem g = segment_problem(ctx, q, &q->s[i]);
     if (!w->rows) return CPU_(gemm_part)(&g, w->grid, part);
-    const int64_t begin = part * w->rows / w->threads - before,
-                  end = (part + 1) * w->rows / w->threads - before;
-    const int64_t first = begin > 0 ? min64(begin, g.m) : 0;
-    g.m = end > first ? min64(end, g.m) - first : 0;
-    g.a += first * g.lda;
-    g.c += first * g.ldc;
+    const row_share mine = row_share_of(w->rows, part, w->threads, before, g.m);
+    g.m = mine.to - mine.from;
+    g.a += mine.from * g.lda;
+    g.c += mine.from * g.ldc;
     return g;
 }
 
 static int64_t rows_before(const grouped_problem *q, const sharing *w, int64_t i) {
-    int64_t rows = 0;
-    for (int64_t before = 0; w->rows && before < i; before++) rows += q->s[before].rows;
-    return rows;
+    return w->rows ? total_rows(i, q->s) : 0;
 }
 
 /* A part of segment i's product, after which the next segment's memory is asked for. */
@@ -130,12 +127,6 @@ static void grouped_run(kernel_context *ctx, const grouped_problem *q, int64_t r
                 run_unit(ctx, q, &w, part, unit);
         }
     }
-}
-
-static int64_t total_rows(int64_t segments, const segment *s) {
-    int64_t rows = 0;
-    for (int64_t i = 0; i < segments; i++) rows += s[i].rows;
-    return rows;
 }
 
 void CPU_(grouped_gemm)(kernel_context *ctx, gemm_form form, int64_t segments, const segment *s, int64_t n,
