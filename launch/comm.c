@@ -129,11 +129,9 @@ error *comm_corruption(comm *c) {
     return &c->shared->corruption;
 }
 
-comm *comm_split(comm *c, int color, int key) {
-    if (c->mpi == MPI_COMM_NULL) return comm_new(MPI_COMM_NULL, 0, 1, c->shared);
-    MPI_Comm part;
+/* The group of a part of c, which it takes. */
+static comm *group_of(comm *c, MPI_Comm part) {
     int rank, size;
-    comm_check(c, MPI_Comm_split(c->mpi, color, key, &part), "split");
     MPI_Comm_rank(part, &rank);
     MPI_Comm_size(part, &size);
     if (size == 1) MPI_Comm_free(&part), part = MPI_COMM_NULL;
@@ -141,4 +139,18 @@ comm *comm_split(comm *c, int color, int key) {
     int mine = c->shared->world_rank;
     comm_all_gather(group, "ranks", group->world_rank, &mine, sizeof mine);
     return group;
+}
+
+comm *comm_split(comm *c, int color, int key) {
+    MPI_Comm part;
+    if (c->mpi == MPI_COMM_NULL) return comm_new(MPI_COMM_NULL, 0, 1, c->shared);
+    comm_check(c, MPI_Comm_split(c->mpi, color, key, &part), "split");
+    return group_of(c, part);
+}
+
+comm *comm_host(comm *c) {
+    MPI_Comm part;
+    if (c->mpi == MPI_COMM_NULL) return comm_new(MPI_COMM_NULL, 0, 1, c->shared);
+    comm_check(c, MPI_Comm_split_type(c->mpi, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &part), "split");
+    return group_of(c, part);
 }

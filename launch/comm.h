@@ -36,6 +36,8 @@ void comm_set_overlap(comm *c, int on);
 
 /* The ranks with the same colour, ordered by key; shares the parent's clock and deadline. */
 comm *comm_split(comm *c, int color, int key);
+/* The ranks that share this host's memory, in the order that they have in c. */
+comm *comm_host(comm *c);
 void comm_free(comm *c);
 
 int comm_rank(const comm *c);

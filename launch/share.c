@@ -143,12 +143,9 @@ static int window_open(window *w, comm *group, size_t bytes, error *why) {
 }
 
 static int one_host(comm *group) {
-    MPI_Comm host;
-    int size;
-    comm_check(group, MPI_Comm_split_type(group->mpi, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host),
-               "split");
-    MPI_Comm_size(host, &size);
-    MPI_Comm_free(&host);
+    comm *host = comm_host(group);
+    int size = comm_size(host);
+    comm_free(host);
     return size == group->size;
 }
 

@@ -1,11 +1,10 @@
 #include "train/sdc.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "ckpt/commit.h"
+#include "launch/host.h"
 #include "launch/memory.h"
 #include "train/replicas.h"
 
@@ -144,15 +143,6 @@ static error *finding(state *s) {
     return NULL;
 }
 
-/* "rank 1", and its host where there are several. */
-static void name_rank(const state *s, char *text, size_t size) {
-    const char *local = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-    char host[256] = "";
-    int alone = !local || atoi(local) == s->mesh.ranks;
-    if (alone || gethostname(host, sizeof host - 1)) snprintf(text, size, "rank %d", s->mesh.rank);
-    else snprintf(text, size, "rank %d on %s", s->mesh.rank, host);
-}
-
 int sdc_verdict(state *s, int64_t *passed, error *e) {
     sdc *x = &s->sdc;
     error *corruption = comm_corruption(s->mesh.world), *found = finding(s);
@@ -160,8 +150,8 @@ int sdc_verdict(state *s, int64_t *passed, error *e) {
     if (!interval) return 0;
     *e = (error){0};
     if (found) {
-        char rank[300];
-        name_rank(s, rank, sizeof rank);
+        char rank[HOST_TEXT];
+        host_name_rank(s->mesh.world, s->host, rank);
         *e = *found;
         error_within(e, "silent data corruption found in step %lld: %s", (long long)s->step, rank);
         /* memory is looked at in every step, arithmetic and messages in some */

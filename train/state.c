@@ -1,9 +1,8 @@
 #include "train/state.h"
 
-#include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "launch/host.h"
 #include "launch/memory.h"
 #include "model/init.h"
 #include "train/memory_plan.h"
@@ -20,18 +19,6 @@ model_config_all state_model_config(const config *c, int64_t eos) {
                               .chunks = c->parallel.chunks,
                               .eos = eos,
                               .slack = c->parallel.expert_capacity};
-}
-
-int state_threads(const config *c, const comm *world) {
-    if (c->parallel.threads) return (int)c->parallel.threads;
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set)) return 1;
-    int cores = CPU_COUNT(&set);
-    const char *local = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-    int ranks = local ? atoi(local) : comm_size(world);
-    /* a rank that mpirun bound sees its own cores only; an unbound one shares the host's */
-    if (cores > 1 && ranks > 1) cores = cores / ranks;
-    return cores > 0 ? cores : 1;
 }
 
 static void history_create(state *s) {
@@ -65,14 +52,6 @@ static void training_create(state *s) {
     s->figure_all = mem_alloc((size_t)(s->figures * s->mesh.ranks) * sizeof(double), "figures");
 }
 
-/* Which of this host's ranks this is: as Open MPI, Slurm or PMI launchers say it. */
-static int local_rank(void) {
-    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "MPI_LOCALRANKID"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (getenv(names[i])) return atoi(getenv(names[i]));
-    return 0;
-}
-
 /* Before anything is allocated: a device that has too little memory says so at once, and how much is missing.
  */
 static int enough_memory(state *s, int64_t eos, int training, error *e) {
@@ -89,6 +68,11 @@ static int enough_memory(state *s, int64_t eos, int training, error *e) {
         s->mesh.rank, s->k.name, left / 0x1p30, need / 0x1p30, (need - left) / 0x1p30);
 }
 
+static void close_ranks(state *s) {
+    comm_free(s->host);
+    mesh_close(&s->mesh);
+}
+
 int state_create(state *s, const config *c, comm *world, int64_t eos, int training, error *e) {
     *s = (state){.run = c, .c = *c};
     int code = stages_check(c, comm_size(world), e);
@@ -96,12 +80,14 @@ int state_create(state *s, const config *c, comm *world, int64_t eos, int traini
         code = mesh_open(&s->mesh, world, &c->parallel, stages_largest(c).micro_batches,
                          c->model.n_routed_experts, e);
     if (code) return code;
-    s->c.kernels.threads = state_threads(c, world);
-    s->c.kernels.local_rank = local_rank();
+    s->host = comm_host(world);
+    s->c.kernels.threads = host_processors(s->host);
+    if (c->parallel.threads) s->c.kernels.threads = (int)c->parallel.threads;
+    s->c.kernels.local_rank = comm_rank(s->host);
     code = kernels_open(&s->k, &s->c.kernels, e);
     if (comm_agree(world, e)) {
         if (!code) kernels_close(&s->k);
-        mesh_close(&s->mesh);
+        close_ranks(s);
         return e->code;
     }
     if (!training) s->c.model.recompute = 1; /* no backward pass: layers may share one layer's memory */
@@ -110,7 +96,7 @@ int state_create(state *s, const config *c, comm *world, int64_t eos, int traini
     if (comm_agree(world, e)) {
         code = e->code;
         kernels_close(&s->k);
-        mesh_close(&s->mesh);
+        close_ranks(s);
         return code;
     }
     model_config_all m = state_model_config(&s->c, eos);
@@ -152,7 +138,7 @@ void state_destroy(state *s) {
     gradients_destroy(&s->gradients);
     model_destroy(&s->model);
     kernels_close(&s->k);
-    mesh_close(&s->mesh);
+    close_ranks(s);
 }
 
 void state_initialise(state *s) {

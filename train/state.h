@@ -14,6 +14,7 @@ typedef struct state {
     config c;          /* the same with the batch of the stage at hand (borrowed strings) */
     int64_t stage;
     mesh mesh;
+    comm *host; /* the ranks of this host */
     kernels k;
     char transport[TRANSPORT_TEXT]; /* how device memory travels between ranks, in words */
     model model;
@@ -53,7 +54,5 @@ void state_set_lb_alpha(state *s, double alpha);
 
 /* What model_create is given for this config. */
 model_config_all state_model_config(const config *c, int64_t eos);
-/* Threads of each rank: parallel.threads, or the host's cores divided by its ranks. */
-int state_threads(const config *c, const comm *world);
 
 #endif
