@@ -6,6 +6,7 @@
 
 #include "launch/files.h"
 #include "launch/memory.h"
+#include "train/hosts.h"
 
 enum { OPEN_CONFIG = 1, OPEN_TOKENIZER, OPEN_FILES, OPEN_STATE };
 
@@ -53,7 +54,7 @@ int session_open_on(session *x, comm *world, const char *config_path, int overri
     tokenizer_open(&x->tokenizer, x->c.data.tokenizer, e);
     if (agree(x, OPEN_TOKENIZER, e)) goto failed;
     open_files(x, config_path, files, e);
-    if (agree(x, OPEN_FILES, e)) goto failed;
+    if (agree(x, OPEN_FILES, e) || hosts_read_alike(world, &x->c, x->tokenizer, x->train, e)) goto failed;
     state_create(&x->s, &x->c, x->world, tokenizer_eos(x->tokenizer), (files & SESSION_TRAIN) != 0, e);
     if (agree(x, OPEN_STATE, e)) goto failed;
     return 0;

@@ -11,6 +11,7 @@
 #include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
+#include "train/hosts.h"
 #include "train/signals.h"
 #include "train/stages.h"
 #include "train/trainer_parts.h"
@@ -33,8 +34,9 @@ static int mend_checkpoints(const char *run_dir, error *e) {
 static int open_records(trainer *t, error *e) {
     const config *c = &t->x.c;
     const state *s = &t->x.s;
-    if (s->mesh.rank == 0 && !probe_directory(c->run_dir, e) && !hold_run(t, e) &&
-        !checkpoint_preflight(s, e) && !config_save(c, c->run_dir, e))
+    if (s->mesh.rank == 0 && !probe_directory(c->run_dir, e)) hold_run(t, e);
+    if (comm_agree(t->x.world, e) || hosts_share(t->x.world, c->run_dir, e)) return e->code;
+    if (s->mesh.rank == 0 && !checkpoint_preflight(s, e) && !config_save(c, c->run_dir, e))
         metrics_open(&t->out, c->run_dir, c->metrics.tensorboard, s->step, e);
     return comm_agree(t->x.world, e);
 }

@@ -1,0 +1,104 @@
+#include "train/hosts.h"
+
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "launch/files.h"
+#include "launch/host.h"
+#include "launch/memory.h"
+
+enum { SAMPLES = 16 };
+
+typedef struct inputs {
+    uint64_t config, tokenizer, tokens;
+} inputs;
+
+static uint64_t digest_of_config(const config *c) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (!out || config_write(c, out) || fclose(out)) FAULT(EXIT_NO_MEMORY, "no memory for a config's text");
+    uint64_t digest = XXH3_64bits(text, size);
+    mem_free(text);
+    return digest;
+}
+
+/* Of the first samples of the run: which they are depends on how many tokens there are, too. */
+static uint64_t digest_of_tokens(const config *c, const loader *train) {
+    size_t n = (size_t)c->train.seq_len + 2;
+    int32_t *tokens = mem_alloc(n * sizeof *tokens, "tokens");
+    uint64_t digest = 0;
+    for (int64_t i = 0; i < SAMPLES; i++) {
+        loader_sample(train, 0, i, tokens);
+        digest = XXH3_64bits_withSeed(tokens, n * sizeof *tokens, digest);
+    }
+    mem_free(tokens);
+    return digest;
+}
+
+/* "rank 3", and its host where there are several. */
+static void name_rank(comm *world, char text[HOST_TEXT]) {
+    comm *host = comm_host(world);
+    host_name_rank(world, host, text);
+    comm_free(host);
+}
+
+int hosts_read_alike(comm *world, const config *c, const tokenizer *t, const loader *train, error *e) {
+    const char *digest = tokenizer_digest(t), *other = NULL;
+    inputs mine = {digest_of_config(c), XXH3_64bits(digest, strlen(digest)),
+                   train ? digest_of_tokens(c, train) : 0},
+           first = mine;
+    char rank[HOST_TEXT];
+    comm_broadcast(world, "what rank 0 has read", &first, sizeof first, 0);
+    name_rank(world, rank);
+    if (mine.config != first.config) other = "another config";
+    else if (mine.tokenizer != first.tokenizer) other = "another tokenizer";
+    else if (mine.tokens != first.tokens) other = "other token files";
+    if (other)
+        error_set(e, EXIT_USAGE,
+                  "%s reads %s than rank 0 under the same name: config, data.tokenizer and data.sources must "
+                  "be the same on every host",
+                  rank, other);
+    return comm_agree(world, e);
+}
+
+/* Is there a file with this content?  A network's file system may take its time to show it. */
+static int comes_to_hold(const char *name, const void *content, size_t bytes) {
+    const struct timespec pause = {.tv_nsec = 100000000};
+    for (int look = 0; look < 50; look++) {
+        char *data = NULL;
+        size_t size = 0;
+        error ignored = {0};
+        int there = !read_file(name, &data, &size, &ignored) && size == bytes && !memcmp(data, content, size);
+        mem_free(data);
+        if (there) return 1;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
+int hosts_share(comm *world, const char *directory, error *e) {
+    comm *host = comm_host(world);
+    int several = comm_size(host) < comm_size(world), first = comm_rank(world) == 0;
+    char rank[HOST_TEXT], *name = text_of("%s/.common", directory);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now); /* what no earlier run left there */
+    int64_t content[] = {now.tv_sec, now.tv_nsec, getpid()};
+    host_name_rank(world, host, rank);
+    comm_free(host);
+    if (several) {
+        comm_broadcast(world, "what rank 0 writes", content, sizeof content, 0);
+        if (first) write_file(name, content, sizeof content, e);
+        if (!comm_agree(world, e) && !comes_to_hold(name, content, sizeof content))
+            error_set(e, EXIT_USAGE,
+                      "%s: %s does not see what rank 0 writes there: run.dir must be on a file system that "
+                      "all hosts have in common",
+                      directory, rank);
+        comm_agree(world, e);
+        if (first) unlink(name);
+    }
+    mem_free(name);
+    return e->code;
+}
