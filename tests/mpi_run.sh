@@ -16,6 +16,8 @@ check() { # name, wanted code, code
     fi
 }
 
+printf '#!/bin/sh\n' >"$directory/rank.sh"
+chmod +x "$directory/rank.sh"
 launch() { launch/run "$@" >"$directory/log" 2>&1; }
 
 # A rank that leaves with 75 soon after USR1, says so, and otherwise lives for a minute.
@@ -43,12 +45,30 @@ signals() { for s; do kill "-$s" "$run"; done; }
 
 launch -np 2 true
 check "all ranks done" 0 $?
-for n in 0 x -1 2x; do
-    launch -np $n true
-    check "-np $n" 2 $?
+refused() { # name, words of the only line, arguments
+    local name=$1 words=$2
+    shift 2
+    launch "$@"
+    check "$name" 2 $?
+    [ "$(wc -l <"$directory/log")" = 1 ] && grep -qF -- "$words" "$directory/log"
+    check "$name: in one line" 0 $?
+}
+for n in 0 x -1 2x 99999999999999999999; do
+    refused "-np $n" "-np $n: a number of ranks is wanted" -np $n true
 done
-launch
-check "no program" 2 $?
+refused "nothing" usage:
+refused "no program" usage: -np 2 --host localhost
+refused "-np alone" usage: -np
+refused "a program that is not there" "$directory/nowhere: there is no such program" -np 2 --mca btl self,vader "$directory/nowhere" -np x
+refused "a program that is not in PATH" "nowhere: there is no such program in PATH" nowhere
+refused "a directory" "$directory: is no program that can be run" -np 2 -x HOME --oversubscribe "$directory"
+refused "a file that cannot be run" "./README.md: is no program" -np 2 ./README.md
+PATH=$directory:/nowhere /bin/bash launch/run -np 2 true >"$directory/log" 2>&1 # in this shell's own words
+check "no mpirun" 2 $?
+launch --no-such-option nowhere -np 1 true
+check "what an unknown option takes is mpirun's to say" 1 $?
+launch --wdir "$directory" -np 2 ./rank.sh
+check "another directory" 0 $?
 launch -np 2 sh -c 'exit 3'
 check "the program's own code passes through" 3 $?
 launch -np 2 sh -c '[ $OMPI_COMM_WORLD_RANK = 1 ] && kill -9 $$; exec sleep 20'
