@@ -89,8 +89,43 @@ int commit_clean(const char *directory, int tell, error *e) {
     }
 }
 
+/* The k-th name for what is put out of a step's way: step-N.why, step-N.why-2, ... */
+static char *aside_path(const char *directory, int64_t step, const char *why, int64_t k) {
+    char suffix[48];
+    if (k == 1) snprintf(suffix, sizeof suffix, ".%s", why);
+    else snprintf(suffix, sizeof suffix, ".%s-%lld", why, (long long)k);
+    return step_path(directory, step, suffix);
+}
+
+/* The k of such a suffix, 0 if it is another. */
+static int64_t aside_number(const char *suffix) {
+    const char *rest = "";
+    if (!strcmp(suffix, ".replaced")) return 1;
+    int64_t k = numbered(suffix, ".replaced-", 1, &rest);
+    return k > 1 && !*rest ? k : 0;
+}
+
+/* The last step-N.replaced-K before *step and *k, in their order; *step = -1 if there is none. */
+static int replaced_before(const char *directory, int64_t *step, int64_t *k, error *e) {
+    int64_t last = -1, last_k = 0;
+    DIR *d = opendir(directory);
+    if (!d && errno != ENOENT && errno != ENOTDIR) return failed(e, directory, "cannot be read");
+    for (struct dirent *entry = d ? readdir(d) : NULL; entry; entry = readdir(d)) {
+        const char *rest = "";
+        int64_t n = numbered(entry->d_name, "step-", 8, &rest), m = n < 0 ? 0 : aside_number(rest);
+        if (!m || n > *step || (n == *step && m >= *k)) continue;
+        if (n > last || (n == last && m > last_k)) last = n, last_k = m;
+    }
+    if (d) closedir(d);
+    *step = last;
+    *k = last_k;
+    return 0;
+}
+
+/* What was put aside without a manifest is what was left of a removal. */
 static int mend(const char *final, const char *replaced, error *e) {
     if (!path_exists(final)) {
+        if (!ckpt_is_one(replaced)) return 0;
         if (move_into_place(replaced, final, e)) return e->code;
         fprintf(stderr, "caracal: %s is back: the save that was to replace it was cut off\n", final);
     } else if (ckpt_is_one(final)) {
@@ -103,10 +138,11 @@ static int mend(const char *final, const char *replaced, error *e) {
 }
 
 int commit_mend(const char *directory, error *e) {
-    for (int64_t step = INT64_MAX;;) {
-        if (step_below(directory, ".replaced", step, &step, e)) return e->code;
+    /* a name may be taken by what could not be removed: the last one is of the save that was cut off */
+    for (int64_t step = INT64_MAX, k = 0;;) {
+        if (replaced_before(directory, &step, &k, e)) return e->code;
         if (step < 0) return 0;
-        char *final = step_path(directory, step, ""), *replaced = step_path(directory, step, ".replaced");
+        char *final = step_path(directory, step, ""), *replaced = aside_path(directory, step, "replaced", k);
         int code = mend(final, replaced, e);
         mem_free(final);
         mem_free(replaced);
@@ -131,11 +167,8 @@ void commit_abandon(const char *directory, int64_t step) {
 
 /* A name of this step that nothing has yet. */
 static char *aside_name(const char *directory, int64_t step, const char *why) {
-    for (int k = 1;; k++) {
-        char suffix[32];
-        if (k == 1) snprintf(suffix, sizeof suffix, ".%s", why);
-        else snprintf(suffix, sizeof suffix, ".%s-%d", why, k);
-        char *path = step_path(directory, step, suffix);
+    for (int64_t k = 1;; k++) {
+        char *path = aside_path(directory, step, why, k);
         if (!path_exists(path)) return path;
         mem_free(path);
     }

@@ -20,8 +20,9 @@ char *step_path(const char *directory, int64_t step, const char *suffix);
 /* The newest step below `bound` that has such a directory, -1 if there is none (or no `directory`). */
 int step_below(const char *directory, const char *suffix, int64_t bound, int64_t *step, error *e);
 
-/* Brings back or removes what a save that was cut off between two renames left as step-N.replaced, and says
- * so on stderr: where there is no step-N, it was the intact checkpoint of that step.  Before checkpoints are
+/* Brings back or removes what a save that was cut off between two renames left as step-N.replaced (or
+ * step-N.replaced-2, ..., where that name was taken), and says so on stderr: where there is no step-N, it was
+ * the intact checkpoint of that step.  Before checkpoints are
  * read, by whoever will write here. */
 int commit_mend(const char *directory, error *e);
 /* Removes what saves and removals that were cut off left as step-N.tmp; tell: and says so on stderr. */

@@ -270,6 +270,51 @@ static void test_cut_off_between_renames(void **state) {
     content_free(&changed);
 }
 
+/* The same where step-7.replaced is taken: by what an earlier save put there and could not remove. */
+static void test_cut_off_beside_a_leftover(void **state) {
+    fixture *f = *state;
+    content old = few_new(1), c = few_new(2), changed = few_new(3);
+    error e = {0};
+    save_well(f, &old, 7, 2);
+    spill(step_file(f, 7, "notes.txt"), "mine", 4);
+    save_well(f, &c, 7, 2);
+    assert_true(exists(step_file(f, 7, ".replaced/notes.txt")));
+    assert_int_equal(rename(step_file(f, 7, ""), step_file(f, 7, ".replaced-2")), 0);
+    divert(f);
+    assert_int_equal(commit_mend(f->path, &e), 0);
+    restore(f);
+    assert_non_null(strstr(f->captured, "step-00000007 is back"));
+    assert_holds(f, 7, &c);
+    assert_true(exists(step_file(f, 7, ".replaced/notes.txt")));
+
+    /* a whole one, which could not be removed at all, is older than the last */
+    assert_int_equal(unlink(step_file(f, 7, ".replaced/notes.txt")), 0);
+    assert_int_equal(rmdir(step_file(f, 7, ".replaced")), 0);
+    assert_int_equal(rename(step_file(f, 7, ""), step_file(f, 7, ".replaced-2")), 0);
+    save_well(f, &old, 7, 2);
+    assert_int_equal(rename(step_file(f, 7, ""), step_file(f, 7, ".replaced")), 0);
+    save_well(f, &changed, 7, 2);
+    assert_int_equal(rename(step_file(f, 7, ""), step_file(f, 7, ".replaced-10")), 0);
+    assert_int_equal(mkdir(step_file(f, 7, ".replaced-1"), 0777), 0); /* no name of ours */
+    divert(f);
+    assert_int_equal(commit_mend(f->path, &e), 0);
+    restore(f);
+    assert_holds(f, 7, &changed);
+    assert_false(exists(step_file(f, 7, ".replaced")));
+    assert_false(exists(step_file(f, 7, ".replaced-2")));
+    assert_false(exists(step_file(f, 7, ".replaced-10")));
+    assert_int_equal(rmdir(step_file(f, 7, ".replaced-1")), 0);
+
+    /* the rest of a removal is no checkpoint */
+    assert_int_equal(rename(step_file(f, 7, ""), step_file(f, 7, ".replaced")), 0);
+    assert_int_equal(unlink(step_file(f, 7, ".replaced/manifest.json")), 0);
+    assert_int_equal(commit_mend(f->path, &e), 0);
+    assert_false(exists(step_file(f, 7, "")));
+    content_free(&old);
+    content_free(&c);
+    content_free(&changed);
+}
+
 /* What a killed save leaves is never loaded, and the next save clears it away. */
 static void test_leftovers(void **state) {
     fixture *f = *state;
@@ -293,9 +338,16 @@ static void test_leftovers(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(preflight),       TEST(retention), TEST(retention_of_others),
-        TEST(linked_leftover), TEST(full_disk), TEST(bad_places),
-        TEST(same_step_again), TEST(leftovers), TEST(cut_off_between_renames),
+        TEST(preflight),
+        TEST(retention),
+        TEST(retention_of_others),
+        TEST(linked_leftover),
+        TEST(full_disk),
+        TEST(bad_places),
+        TEST(same_step_again),
+        TEST(leftovers),
+        TEST(cut_off_between_renames),
+        TEST(cut_off_beside_a_leftover),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
