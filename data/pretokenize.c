@@ -84,6 +84,7 @@ int pretokenizer_open(pretokenizer **out, const char *pattern, error *e) {
     p->stack = pcre2_jit_stack_create(32 << 10, 8 << 20, NULL);
     if (!p->match || !p->context || !p->stack) FAULT(EXIT_NO_MEMORY, "out of memory for PCRE2");
     pcre2_jit_stack_assign(p->context, NULL, p->stack);
+    pcre2_set_match_limit(p->context, UINT32_MAX); /* a long run of spaces takes a step for each of them */
     *out = p;
     return 0;
 }

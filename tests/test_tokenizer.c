@@ -63,6 +63,13 @@ static void test_pieces(void **state) {
                  "ab\xFF\xFE"
                  "cd \xE4\xB8",
                  9, "ab|\xFF|\xFE|cd| |\xE4|\xB8"); /* bytes that are no UTF-8 */
+    enum { MANY = 12 << 20 };                       /* more steps than PCRE2 takes unless it is told */
+    piece_walk spaces = {.text = memset(mem_alloc(MANY, "text"), ' ', MANY), .bytes = MANY};
+    const char *piece;
+    size_t n;
+    assert_int_equal(pretokenize_next(p, &spaces, &piece, &n), 1);
+    assert_int_equal(n, MANY);
+    mem_free((char *)spaces.text);
     pretokenizer_close(p);
 
     assert_int_equal(pretokenizer_open(&p, "a(", &e), EXIT_CORRUPT);
