@@ -3,14 +3,14 @@
 void embedding_gradient_create(embedding_gradient *e, const places *a, const context *x) {
     const size_t lists = x->loss.mtp_coef > 0 ? EMBED_LISTS : 1;
     const size_t t = (size_t)(x->max_batch * x->max_seq);
-    /* next tokens are tokens, but for the last of each sequence */
-    const size_t most = t + (lists > 1 ? (size_t)x->max_batch : 0);
+    /* Next tokens are tokens, but for the last of each sequence; a stage may have many sequences of one. */
+    const size_t v = (size_t)x->c.vocab_size, most = lists * t < v ? lists * t : v;
     e->sum_UH = arena_alloc(a->shared, most * (size_t)x->c.hidden_size * sizeof(real));
     e->id_U = arena_alloc(a->shared, most * sizeof *e->id_U);
     e->id_host = twin_place(x->k, a->host, e->id_U, most * sizeof *e->id_U);
     e->row = arena_alloc(a->shared, lists * t * sizeof *e->row);
     e->row_host = twin_place(x->k, a->host, e->row, lists * t * sizeof *e->row);
-    e->row_of_V = arena_alloc(a->host, (size_t)x->c.vocab_size * sizeof *e->row_of_V);
+    e->row_of_V = arena_alloc(a->host, v * sizeof *e->row_of_V);
 }
 
 /* row [n] = of each id, a new one for an id that has none. */
