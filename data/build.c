@@ -32,11 +32,11 @@ static int write_tokens(const build_config *c, tokenizer *t, const uint8_t *held
         document d;
         int more;
         if ((code = documents_open(&r, c->file[f], e))) break;
-        while ((more = documents_next(r, &d, e)) > 0 && number < documents) {
+        while ((more = documents_next(r, &d, e)) > 0 && number++ < documents) {
             ids.count = 0;
             tokenizer_encode(t, d.text, d.bytes, &ids);
             id_list_add(&ids, tokenizer_eos(t));
-            indexed_add(held_out[number++] ? valid : train, ids.id, ids.count);
+            indexed_add(held_out[number - 1] ? valid : train, ids.id, ids.count);
         }
         documents_close(r);
         if (more < 0) code = e->code;

@@ -10,9 +10,9 @@ static void describe(const message *m, size_t begin, size_t bytes, uint64_t was,
     int64_t bit = digest_changed_bit(data, bytes, was);
     char what[128];
     if (bit >= 0) {
-        uint32_t came;
-        size_t at = (size_t)bit / 32 * 4;
-        memcpy(&came, data + at, sizeof came);
+        uint32_t came = 0;
+        size_t at = (size_t)bit / 32 * 4, left = bytes - at;
+        memcpy(&came, data + at, left < sizeof came ? left : sizeof came); /* a text may end in part of one */
         snprintf(what, sizeof what, "word %zu was sent as 0x%08x and came as 0x%08x", (begin + at) / 4,
                  came ^ 1u << bit % 32, came);
     } else {
