@@ -113,9 +113,9 @@ static void measure(model *m, const model_config_all *c, const kernels *k, const
     lay_out(m, c, &a);
 }
 
-size_t model_activation_bytes(const model_config_all *c, const kernels *k, const mesh *mesh) {
+size_t model_bytes_of(const model_config_all *room, const kernels *k, const mesh *mesh) {
     model m;
-    measure(&m, c, k, mesh);
+    measure(&m, room, k, mesh);
     return m.kept.used + m.shared.used + m.sent.used;
 }
 
@@ -150,7 +150,8 @@ static arena activations(const kernels *k, const char *name, size_t bytes) {
     return arena_over(name, k->alloc(k->ctx, bytes, advice(what, name)), bytes);
 }
 
-void model_create(model *m, const model_config_all *c, const kernels *k, const mesh *mesh) {
+void model_create(model *m, const model_config_all *config, const kernels *k, const mesh *mesh) {
+    const model_config_all room = model_room(config, k, mesh), *c = &room;
     model sizes;
     char what[160];
     measure(&sizes, c, k, mesh);

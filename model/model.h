@@ -64,9 +64,16 @@ typedef struct model {
 
 /* Of the exchange of a micro-batch of that size. */
 exchange_shape model_exchange_shape(const model_config_all *c, const mesh *mesh);
-/* Bytes of the backend's memory for activations and buffers for this many rows of slack; allocates nothing
- * that stays. */
+/* c with room for the most rows that can come, where that takes no more memory than c's slack and the buffers
+ * of further rounds; otherwise c as it is.  What model_create reserves, and the functions below count. */
+model_config_all model_room(const model_config_all *c, const kernels *k, const mesh *mesh);
+/* Bytes of the backend's memory for activations and buffers, for room as it is; allocates nothing that stays.
+ */
+size_t model_bytes_of(const model_config_all *room, const kernels *k, const mesh *mesh);
+/* The same for model_room. */
 size_t model_activation_bytes(const model_config_all *c, const kernels *k, const mesh *mesh);
+/* The same with room for every routing: never less. */
+size_t model_worst_bytes(const model_config_all *c, const kernels *k, const mesh *mesh);
 /* And of what the backend takes for itself beside those and so many weights (kernels.h: own_bytes). */
 size_t model_backend_bytes(const model_config_all *c, const kernels *k, const mesh *mesh, int64_t weights);
 

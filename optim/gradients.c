@@ -10,12 +10,14 @@ static int slot_of(const gradients *g, int64_t bucket) {
     return SLOT_LAYER_0 + (g->mesh->ranks > 1 ? (int)(bucket % g->layer_slots) : 0);
 }
 
-static real *room(const gradients *g, int64_t n, const char *what) {
+static real *room(gradients *g, int64_t n, const char *what) {
+    g->bytes += (size_t)n * sizeof(real);
     return g->k->alloc(g->k->ctx, (size_t)n * sizeof(real), what);
 }
 
 /* For what others get. */
-static real *sent_room(transport *t, int64_t n, const char *what) {
+static real *sent_room(gradients *g, transport *t, int64_t n, const char *what) {
+    g->bytes += (size_t)n * sizeof(real);
     return transport_alloc(t, (size_t)n * sizeof(real), what);
 }
 
@@ -38,7 +40,7 @@ static void slot_create(gradients *g, gradient_slot *s, int64_t bucket) {
     if (s->part || !g->p->bucket[bucket].dense_count) return; /* all layers are alike */
     s->part = largest(g->dense_cut + bucket * (ranks + 1), ranks);
     if (!g->local && !in_place(g, bucket, 1))
-        s->buffer = sent_room(g->world, g->p->bucket[bucket].dense_count, "a gradient buffer");
+        s->buffer = sent_room(g, g->world, g->p->bucket[bucket].dense_count, "a gradient buffer");
 }
 
 /* So many elements that what follows begins on a cache line. */
@@ -54,7 +56,7 @@ static void local_create(gradients *g) {
         n += whole_lines(g->p->bucket[b].dense_count);
     }
     g->local_count = n;
-    g->local = sent_room(g->world, n, "this rank's gradients");
+    g->local = sent_room(g, g->world, n, "this rank's gradients");
 }
 
 void gradients_create(gradients *g, const params *p, const kernels *k, const mesh *mesh) {
@@ -90,7 +92,8 @@ void gradients_create(gradients *g, const params *p, const kernels *k, const mes
         slot_create(g, &g->slot[slot_of(g, b)], b);
     }
     g->owned = room(g, g->owned_count, "gradients");
-    if (g->classes) g->class_grad = sent_room(g->replicas, g->classes * g->class_count, "expert gradients");
+    if (g->classes)
+        g->class_grad = sent_room(g, g->replicas, g->classes * g->class_count, "expert gradients");
     for (int i = 0; ranks > 1 && !transport_shares(g->world) && i < GRADIENT_SLOTS; i++)
         if (g->slot[i].part) g->slot[i].received = room(g, ranks * g->slot[i].part, "received gradients");
     if (groups > 1 && !transport_shares(g->replicas))
@@ -115,13 +118,6 @@ void gradients_destroy(gradients *g) {
     mem_free(g->class_at);
     mem_free(g->class_of_layer);
     *g = (gradients){0};
-}
-
-size_t gradients_bytes(const gradients *g) {
-    int64_t n = g->owned_count + g->classes * g->class_count + g->local_count;
-    for (int i = 0; i < GRADIENT_SLOTS; i++)
-        n += g->slot[i].part * g->mesh->ranks * (!!g->slot[i].buffer + !!g->slot[i].received);
-    return (size_t)n * sizeof(real);
 }
 
 void gradients_begin(gradients *g) {

@@ -57,12 +57,12 @@ typedef struct gradients {
     int64_t class_count;
     real *class_received;  /* [R][largest expert part] */
     real **class_of_layer; /* [R] the list given to model_layer_backward */
+    size_t bytes;          /* of the backend's memory, for all of these */
 } gradients;
 
 void gradients_create(gradients *g, const params *p, const kernels *k, const mesh *mesh);
 /* Nothing happens to one that was never created and is all zero. */
 void gradients_destroy(gradients *g);
-size_t gradients_bytes(const gradients *g);
 
 /* Before a step: the experts' accumulators are zeroed. */
 void gradients_begin(gradients *g);

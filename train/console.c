@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "train/checkpoint.h"
+#include "train/memory_plan.h"
 #include "train/stages.h"
 
 /* mpirun gives every rank a terminal of its own; whether there is a person behind it, launch/run says. */
@@ -66,14 +67,31 @@ void console_line(console *o, const char *format, ...) {
     fflush(stdout);
 }
 
+/* What this rank has reserved, and for checkpoints will reserve. */
+static void print_memory(const state *s) {
+    char text[9][32], own[64] = "";
+    const model_config_all all = state_model_config(s->run, -1);
+    const memory_plan m = memory_taken(
+        &s->model, &s->gradients, (double)model_backend_bytes(&all, &s->k, &s->mesh, s->model.p.weights));
+    const double worst = (double)model_worst_bytes(&all, &s->k, &s->mesh),
+                 snapshot =
+                     (double)checkpoint_saver_bytes(s->run, &s->model.p, s->mesh.ranks, s->c.kernels.threads);
+    if (m.own > 0) snprintf(own, sizeof own, ", the backend's own %s", console_bytes(text[8], m.own));
+    printf("memory    a rank: weights %s, moments %s, gradients %s and %s on their way, activations %s (at "
+           "%.2g x the expected expert load; worst case of dropless routing %s)%s: together %s; snapshot for "
+           "checkpoints %s\n",
+           console_bytes(text[0], m.dense + m.experts), console_bytes(text[1], m.moments),
+           console_bytes(text[2], m.gradients), console_bytes(text[3], m.moving),
+           console_bytes(text[4], m.activations), s->run->parallel.expert_capacity,
+           console_bytes(text[5], worst), own, console_bytes(text[6], m.all),
+           console_bytes(text[7], snapshot));
+}
+
 void console_header(const session *x) {
     const config *c = &x->c;
     const state *s = &x->s;
     const mesh *m = &s->mesh;
-    char a[32], b[32], d[32], f[32], g[32], h[32];
-    model_config_all all = state_model_config(c, -1), worst = all;
-    worst.slack = 1e9;
-    double weights = (double)s->model.p.weights * 4, moments = 2.0 * (double)s->gradients.owned_count * 4;
+    char a[32], b[32];
     printf("model     %s parameters, %s active per token; %lld layers, %s\n",
            console_count(a, params_total(&c->model)),
            console_count(b, params_active(&c->model, c->router.expected_ffn_experts)),
@@ -88,14 +106,7 @@ void console_header(const session *x) {
            (long long)c->train.seq_len,
            console_count(a, (double)(c->train.micro_batches * c->train.micro_batch_size * c->train.seq_len)));
     if (s->transport[0]) printf("exchange  %s\n", s->transport);
-    printf("memory    a rank: weights %s, moments %s, gradients %s, activations %s (room for %.2g x the "
-           "expected expert load; "
-           "worst case of dropless routing %s), snapshot for checkpoints %s\n",
-           console_bytes(a, weights), console_bytes(b, moments),
-           console_bytes(d, (double)gradients_bytes(&s->gradients)),
-           console_bytes(f, (double)(s->model.kept.size + s->model.shared.size)), c->parallel.expert_capacity,
-           console_bytes(g, (double)model_activation_bytes(&worst, &s->k, m)),
-           console_bytes(h, (double)checkpoint_saver_bytes(c, &s->model.p, m->ranks, s->c.kernels.threads)));
+    print_memory(s);
     fflush(stdout);
 }
 

@@ -40,8 +40,8 @@ static int open_backend(kernels *k, const config *c, error *e) {
     return 0;
 }
 
-/* A rank's memory: as state_create would lay it out on `ranks` ranks. */
-static int print_memory(const config *c, int64_t ranks, error *e) {
+/* A rank's memory: as state_create would lay it out on `ranks` ranks, rank 0's where they differ. */
+static int print_memory(const config *c, int64_t ranks, int64_t hosts, error *e) {
     mesh m;
     kernels k;
     error why;
@@ -50,21 +50,23 @@ static int print_memory(const config *c, int64_t ranks, error *e) {
         return e->code;
     int threads = c->parallel.threads ? (int)c->parallel.threads : 1, opened = open_backend(&k, c, &why);
     char a[32], b[32], d[32];
-    model_config_all all = state_model_config(c, -1), worst = all;
-    worst.slack = 1e9;
-    memory_plan plan = memory_planned(&all, &k, &m, 1);
+    model_config_all all = state_model_config(c, -1);
+    int shares = hosts == 1 && k.host_memory && c->parallel.transport != TRANSPORT_HOST;
+    memory_plan plan = memory_planned(&all, &k, &m, 1, shares);
     params p;
     params_create(&p, &c->model, c->loss.mtp_coef > 0, m.expert_parallel, 0);
-    printf("on %d ranks (experts over %d, %d groups), a rank:\n", m.ranks, m.expert_parallel, m.groups);
+    printf("on %d rank%s of %lld host%s (experts over %d, %d group%s), a rank:\n", m.ranks,
+           m.ranks == 1 ? "" : "s", (long long)hosts, hosts == 1 ? "" : "s", m.expert_parallel, m.groups,
+           m.groups == 1 ? "" : "s");
     printf("  weights                   %s (dense %s, experts %s)\n",
            console_bytes(a, plan.dense + plan.experts), console_bytes(b, plan.dense),
            console_bytes(d, plan.experts));
     printf("  moments                   %s\n", console_bytes(a, plan.moments));
-    printf("  gradients                 %s, and %s on their way\n", console_bytes(a, plan.gradients),
+    printf("  gradients                 %s and %s on their way\n", console_bytes(a, plan.gradients),
            console_bytes(b, plan.moving));
     printf("  activations               %s at %.2g x the expected expert load, %s in the worst case\n",
            console_bytes(a, plan.activations), c->parallel.expert_capacity,
-           console_bytes(b, (double)model_activation_bytes(&worst, &k, &m)));
+           console_bytes(b, (double)model_worst_bytes(&all, &k, &m)));
     if (opened) printf("  the backend's own         %s (%s)\n", console_bytes(a, plan.own), k.name);
     else printf("  the backend's own         not known here: %s\n", why.text);
     printf("  together                  %s\n", console_bytes(a, plan.all));
@@ -82,9 +84,11 @@ static int print_memory(const config *c, int64_t ranks, error *e) {
 }
 
 int plan_command(int argc, char **argv) {
-    int64_t ranks = 0;
-    const option known[] = {{"ranks", .integer = &ranks, .min = 1, .max = 1 << 20}, {0}};
-    options o = {.usage = "usage: caracal plan CONFIG [--ranks=N] [--section.key=value ...]\n",
+    int64_t ranks = 0, hosts = 1;
+    const option known[] = {{"ranks", .integer = &ranks, .min = 1, .max = 1 << 20},
+                            {"hosts", .integer = &hosts, .min = 1, .max = 1 << 20},
+                            {0}};
+    options o = {.usage = "usage: caracal plan CONFIG [--ranks=N] [--hosts=N] [--section.key=value ...]\n",
                  .known = known,
                  .min_words = 1,
                  .max_words = 1,
@@ -97,7 +101,7 @@ int plan_command(int argc, char **argv) {
         print_counts(&c);
         if (!ranks)
             ranks = c.parallel.expert_parallel ? c.parallel.expert_parallel * c.parallel.expert_replicas : 1;
-        code = print_memory(&c, ranks, &e);
+        code = print_memory(&c, ranks, hosts, &e);
         config_free(&c);
     }
     error_print(&e);

@@ -57,7 +57,7 @@ static void training_create(state *s) {
 static int enough_memory(state *s, int64_t eos, int training, error *e) {
     if (!s->k.left) return 0;
     model_config_all all = state_model_config(&s->c, eos);
-    double need = memory_planned(&all, &s->k, &s->mesh, training).all;
+    double need = memory_planned(&all, &s->k, &s->mesh, training, 0).all;
     double left = (double)s->k.left(s->k.ctx);
     if (need <= left) return 0;
     return error_set(

@@ -1,0 +1,32 @@
+#!/bin/bash
+# What `caracal plan` says of a rank's memory is what the rank says that it has reserved.
+set -u
+. "$(dirname "$0")/tiny.sh"
+
+planned() { # the header's line, from plan's
+    awk '
+        $1 == "weights" { weights = $2 " " $3 }
+        $1 == "moments" { moments = $2 " " $3 }
+        $1 == "gradients" { sub(/^ *gradients */, ""); gradients = $0 }
+        $1 == "activations" { room = $2 " " $3 " (" $4 " " $5 " " $6 " the expected expert load"; worst = $11 " " $12 }
+        /the backend.s own/ { if ($4 > 0) own = ", the backend\047s own " $4 " " $5 }
+        $1 == "together" { all = $2 " " $3 }
+        $1 == "snapshot" { sub(/,/, "", $3); snapshot = $2 " " $3 }
+        END {
+            print "memory    a rank: weights " weights ", moments " moments ", gradients " gradients ", activations " \
+                room "; worst case of dropless routing " worst ")" own ": together " all "; snapshot for checkpoints " snapshot
+        }'
+}
+agrees() { # ranks, options...
+    local ranks=$1
+    shift
+    "$caracal" plan tiny.yaml --ranks="$ranks" "$@" | planned >plan
+    train "$ranks" run --train.steps=1 --resume=none "$@" | grep ^memory >taken
+    diff plan taken
+}
+check "1 rank" agrees 1
+check "1 rank, bf16, MTP, recompute" agrees 1 --dtype=bf16 --loss.mtp_coef=0.3 --model.recompute=true
+check "2 ranks, four layers" agrees 2 --model.num_layers=4
+check "2 ranks by MPI, replicas" agrees 2 --parallel.transport=host --parallel.expert_replicas=2 --parallel.expert_parallel=1
+check "2 ranks without promise 3, bf16, MTP, much room" agrees 2 --parallel.rank_invariant=false --dtype=bf16 \
+    --loss.mtp_coef=0.3 --parallel.expert_capacity=4
