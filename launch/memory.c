@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "launch/error.h"
+#include "launch/room.h"
 
 enum { PAGE = 4096, HUGE_PAGE = 2 << 20, LARGE = 64 << 20 };
 
@@ -14,14 +15,7 @@ static size_t round_up(size_t bytes) {
 }
 
 size_t mem_left(void) {
-    char line[128];
-    size_t left = 0, kib;
-    FILE *f = fopen("/proc/meminfo", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %zu kB", &kib) == 1 || sscanf(line, "SwapFree: %zu kB", &kib) == 1)
-            left += kib << 10;
-    if (f) fclose(f);
-    return left ? left : SIZE_MAX;
+    return memory_room_of("").left;
 }
 
 /* The system promises more than it has, and kills whoever takes it at its word: large pieces, which are

@@ -10,7 +10,7 @@
 void *mem_alloc(size_t bytes, const char *what);
 /* The same for large buffers that kernels work on: on pages of their own, huge ones where that pays. */
 void *mem_alloc_pages(size_t bytes, const char *what);
-/* Bytes that this host can still give, SIZE_MAX where it does not say. */
+/* Bytes that this host, or this process's control group, can still give; SIZE_MAX where nobody says. */
 size_t mem_left(void);
 /* As realloc; new bytes are not zeroed.  For growing lists outside the training step. */
 void *mem_grow(void *old, size_t bytes, const char *what);

@@ -1,5 +1,6 @@
 #!/bin/bash
-# What `caracal plan` says of a rank's memory is what the rank says that it has reserved.
+# What `caracal plan` says of a rank's memory is what the rank says that it has reserved; and a run for which there is too
+# little says so before its first step.
 set -u
 . "$(dirname "$0")/tiny.sh"
 
@@ -30,3 +31,24 @@ check "2 ranks, four layers" agrees 2 --model.num_layers=4
 check "2 ranks by MPI, replicas" agrees 2 --parallel.transport=host --parallel.expert_replicas=2 --parallel.expert_parallel=1
 check "2 ranks without promise 3, bf16, MTP, much room" agrees 2 --parallel.rank_invariant=false --dtype=bf16 \
     --loss.mtp_coef=0.3 --parallel.expert_capacity=4
+
+# Hosts that say to have little memory: a file in the place of theirs.
+with() { # kB in all, kB free, command...
+    printf 'MemTotal: %d kB\nMemAvailable: %d kB\n' "$1" "$2" >meminfo
+    # shellcheck disable=SC2016
+    unshare -rm bash -c 'mount --bind meminfo /proc/meminfo && exec "$@"' with "${@:3}"
+}
+if with 1 1 true 2>/dev/null; then
+    one=("$caracal" train tiny.yaml --train.steps=1 --resume=none --run.dir=little)
+    two=("$top/launch/run" -np 2 "${one[@]}")
+    need=$("${one[@]}" | sed -n 's/^memory.*together \([0-9.]*\) MiB; snapshot for checkpoints \([0-9.]*\) MiB$/\1 \2/p' |
+        awk '{ printf "%.1f MiB", $1 + $2 }')
+    refuses "more than the host has" 7 "rank 0: the ranks of this host, 1, need $need of memory, and the host has 10.0 MiB: " \
+        with 10240 10240 "${one[@]}"
+    refuses "2 ranks: more than the host has" 7 "rank 0: the ranks of this host, 2, need " with 61440 61440 "${two[@]}"
+    check "one of them alone would have room" with 61440 61440 "${one[@]}"
+    refuses "2 ranks: more than is free" 0 "caracal: warning: rank 0: the ranks of this host, 2, need " \
+        with 1024000 61440 "${two[@]}"
+    silent() { with 1024000 512000 "${two[@]}" 2>&1 >/dev/null | tee log; ! grep -q warning log; }
+    check "enough" silent
+fi

@@ -6,12 +6,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "launch/memory.h"
+#include "launch/room.h"
+#include "tests/scratch.h"
 #include "tests/small_model.h"
 #include "train/memory_plan.h"
 
@@ -92,6 +95,55 @@ static void test_announced_is_touched(void **state) {
     comm_close(world);
 }
 
+/* What is said to be there by a tree of files like /proc and /sys: plain, in a container, in a batch job. */
+static void assert_room(scratch *s, const char *group, size_t most, size_t left, int in_group) {
+    scratch_write(
+        s, "proc/meminfo",
+        "MemTotal:  1000 kB\nMemFree: 7 kB\nMemAvailable: 600 kB\nSwapTotal: 100 kB\nSwapFree: 50 kB\n");
+    scratch_write(s, "proc/self/cgroup", group);
+    memory_room room = memory_room_of(s->directory);
+    assert_int_equal(room.most, most << 10);
+    assert_int_equal(room.left, left << 10);
+    assert_int_equal(room.in_group, in_group);
+}
+
+static void test_room(void **state) {
+    scratch *s = *state;
+    const char *const directories[] = {"proc",
+                                       "proc/self",
+                                       "sys",
+                                       "sys/fs",
+                                       "sys/fs/cgroup",
+                                       "sys/fs/cgroup/job",
+                                       "sys/fs/cgroup/job/step",
+                                       "sys/fs/cgroup/memory",
+                                       "sys/fs/cgroup/memory/job"};
+    memory_room none = memory_room_of(s->directory);
+    assert_true(none.most == SIZE_MAX && none.left == SIZE_MAX && !none.in_group);
+    for (size_t i = 0; i < sizeof directories / sizeof *directories; i++)
+        assert_int_equal(mkdir(scratch_path(s, directories[i]), 0777), 0);
+    assert_room(s, "", 1100, 650, 0);
+    assert_room(s, "0::/job/step\n", 1100, 650, 0); /* without limits */
+    scratch_write(s, "sys/fs/cgroup/job/step/memory.max", "max\n");
+    scratch_write(s, "sys/fs/cgroup/job/memory.max", "409600\n"); /* the step is part of it */
+    scratch_write(s, "sys/fs/cgroup/job/memory.current", "307200\n");
+    scratch_write(s, "sys/fs/cgroup/job/memory.stat",
+                  "anon 1\nfile 204800\ninactive_file 102400\nactive_file 102400\n");
+    assert_room(s, "0::/job/step\n", 500, 350, 1); /* 400 - 300 + 200, and what may be swapped */
+    assert_room(s, "1:name=systemd:/x\n0::/job\n", 500, 350, 1);
+    assert_room(s, "0::/elsewhere\n", 1100, 650, 0);
+    scratch_write(s, "sys/fs/cgroup/memory.max", "204800\n"); /* a container sees its own group as the root */
+    assert_room(s, "0::/elsewhere\n", 300, 250, 1);
+    unlink(scratch_path(s, "sys/fs/cgroup/memory.max"));
+    scratch_write(s, "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+    scratch_write(s, "sys/fs/cgroup/memory/memory.usage_in_bytes", "512000\n");
+    assert_room(s, "4:cpu:/job\n3:cpu,memory:/job\n0::/elsewhere\n", 1100, 650, 0);
+    scratch_write(s, "sys/fs/cgroup/memory/job/memory.limit_in_bytes", "614400\n");
+    scratch_write(s, "sys/fs/cgroup/memory/job/memory.usage_in_bytes", "614400\n");
+    scratch_write(s, "sys/fs/cgroup/memory/job/memory.stat", "total_inactive_file 1024\n");
+    assert_room(s, "3:memory:/job\n", 700, 51, 1);
+}
+
 /* What `caracal plan` says and a device is asked for is what a run takes, to the byte, and never more than
  * the worst case. */
 static void assert_taken(const model_config_all *c, int dtype, int rank_invariant) {
@@ -161,7 +213,9 @@ static void test_no_more_than_the_worst_case(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_more_than_there_is), cmocka_unit_test(test_announced_is_touched),
-        cmocka_unit_test(test_planned_is_taken), cmocka_unit_test(test_no_more_than_the_worst_case)};
+        cmocka_unit_test(test_more_than_there_is),
+        cmocka_unit_test_setup_teardown(test_room, scratch_setup, scratch_teardown),
+        cmocka_unit_test(test_announced_is_touched), cmocka_unit_test(test_planned_is_taken),
+        cmocka_unit_test(test_no_more_than_the_worst_case)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,7 @@
 #include "launch/host.h"
 #include "launch/memory.h"
 #include "model/init.h"
-#include "train/memory_plan.h"
+#include "train/memory_check.h"
 #include "train/stages.h"
 #include "train/step.h"
 
@@ -52,22 +52,6 @@ static void training_create(state *s) {
     s->figure_all = mem_alloc((size_t)(s->figures * s->mesh.ranks) * sizeof(double), "figures");
 }
 
-/* Before anything is allocated: a device that has too little memory says so at once, and how much is missing.
- */
-static int enough_memory(state *s, int64_t eos, int training, error *e) {
-    if (!s->k.left) return 0;
-    model_config_all all = state_model_config(&s->c, eos);
-    double need = memory_planned(&all, &s->k, &s->mesh, training, 0).all;
-    double left = (double)s->k.left(s->k.ctx);
-    if (need <= left) return 0;
-    return error_set(
-        e, EXIT_NO_MEMORY,
-        "rank %d: %s has %.2f GiB free, and %.2f GiB are needed: %.2f GiB are missing; "
-        "model.recompute: true, a smaller train.micro_batch_size or train.seq_len, or more ranks, each "
-        "with a GPU of its own, need less (`caracal plan` shows what takes how much)",
-        s->mesh.rank, s->k.name, left / 0x1p30, need / 0x1p30, (need - left) / 0x1p30);
-}
-
 static void close_ranks(state *s) {
     comm_free(s->host);
     mesh_close(&s->mesh);
@@ -91,15 +75,15 @@ int state_create(state *s, const config *c, comm *world, int64_t eos, int traini
         return e->code;
     }
     if (!training) s->c.model.recompute = 1; /* no backward pass: layers may share one layer's memory */
+    model_config_all m = state_model_config(&s->c, eos);
     if (!transport_choose(&s->k, world, (transport_kind)c->parallel.transport, s->transport, e))
-        enough_memory(s, eos, training, e);
+        memory_check(s, &m, training, e);
     if (comm_agree(world, e)) {
         code = e->code;
         kernels_close(&s->k);
         close_ranks(s);
         return code;
     }
-    model_config_all m = state_model_config(&s->c, eos);
     model_create(&s->model, &m, &s->k, &s->mesh);
     if (training) training_create(s);
     state_enter(s, 0);
