@@ -68,7 +68,8 @@ static int read_line(document_reader *r, size_t from, size_t bytes, document *d,
 
     json_error_t why;
     json_decref(r->object);
-    r->object = json_loadb(line, bytes, JSON_ALLOW_NUL, &why);
+    /* numbers are nobody's concern here: one that no integer holds is no fault */
+    r->object = json_loadb(line, bytes, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
     if (!r->object)
         return error_set(e, EXIT_CORRUPT, "%s, line %lld: not valid JSON: %s", r->path, (long long)r->line,
                          why.text);

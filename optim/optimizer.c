@@ -103,6 +103,11 @@ static void zero_blocks(const optimizer *o, void *table) {
     o->k->zero(o->k->ctx, o->p->blocks * (int64_t)(sizeof(uint64_t) / sizeof(real)), table);
 }
 
+static double clip_factor(const optim_config *c, double norm) {
+    double factor = c->clip / (norm + 1e-6);
+    return c->clip > 0 && factor < 1 ? factor : 1;
+}
+
 gradient_figures optimizer_gradient(optimizer *o) {
     const params *p = o->p;
     zero_blocks(o, o->sums_table);
@@ -137,9 +142,9 @@ gradient_figures optimizer_gradient(optimizer *o) {
         }
     }
     f.norm = sqrt(total);
-    /* what is not clipped must have squares that a second moment can hold: infinity would stay there, and
+    /* what clipping leaves must have squares that a second moment can hold: infinity would stay there, and
      * hold the parameter where it is */
-    f.finite = o->c.clip > 0 ? isfinite(f.norm) : f.norm < 1e19;
+    f.finite = isfinite(f.norm) && f.norm * clip_factor(&o->c, f.norm) < 1e19;
     return f;
 }
 
@@ -200,7 +205,7 @@ static void update_piece(optimizer *o, const piece *q, adamw_step s) {
 
 void optimizer_update(optimizer *o, double lr, double norm) {
     const optim_config *c = &o->c;
-    double clip = c->clip > 0 && c->clip / (norm + 1e-6) < 1 ? c->clip / (norm + 1e-6) : 1;
+    double clip = clip_factor(c, norm);
     o->steps++;
     if (o->p->mtp && !o->mtp_waits) o->mtp_steps++;
     for (int64_t i = 0; i < o->pieces; i++) {

@@ -56,11 +56,12 @@ static void check_refused(scratch *s, const char *file, double valid_fraction, i
 
 static void test_tokens_are_the_documents(void **state) {
     scratch *s = *state;
-    const char *file = scratch_write(s, "a.jsonl",
-                                     "\xEF\xBB\xBF{\"text\": \"one \\u4e2d\\n\", \"id\": 7}\n"
-                                     "\n"
-                                     "{\"text\": \"\"}\r\n"
-                                     "{\"url\": \"x\", \"text\": \"nul \\u0000 and <|endoftext|>\"}");
+    const char *file =
+        scratch_write(s, "a.jsonl",
+                      "\xEF\xBB\xBF{\"text\": \"one \\u4e2d\\n\", \"id\": 36893488147419103232}\n"
+                      "\n"
+                      "{\"text\": \"\"}\r\n"
+                      "{\"url\": \"x\", \"text\": \"nul \\u0000 and <|endoftext|>\"}");
     build_report r;
     error e;
     if (build(s, file, 0, &r, &e)) fail_msg("%s", e.text);
