@@ -104,9 +104,6 @@ int64_t loader_source_samples(const loader *l, int64_t stage, int64_t source_ind
     int64_t tokens = l->source[source_index].file.tokens, length = l->seq_len[stage];
     return tokens < length + 2 ? 0 : (tokens - 2) / length;
 }
-int64_t loader_source_tokens(const loader *l, int64_t source_index) {
-    return l->source[source_index].file.tokens;
-}
 
 void loader_source_sample(const loader *l, int64_t stage, int64_t source_index, int64_t k, int32_t *tokens) {
     const source *s = &l->source[source_index];

@@ -62,6 +62,5 @@ sample_place loader_place(const loader *l, int64_t stage, int64_t position);
 /* Sample k of one source in file order, cut for a stage (validation): k < loader_source_samples. */
 void loader_source_sample(const loader *l, int64_t stage, int64_t source, int64_t k, int32_t *tokens);
 int64_t loader_source_samples(const loader *l, int64_t stage, int64_t source);
-int64_t loader_source_tokens(const loader *l, int64_t source);
 
 #endif

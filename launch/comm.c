@@ -71,10 +71,10 @@ int comm_open(comm **world, double wait_timeout, error *e) {
 void comm_free(comm *c) {
     if (!c) return;
     for (int i = 0; i < COMM_REQUESTS; i++) {
-        free(c->request[i].mpi);
-        free(c->request[i].status);
-        free(c->request[i].what);
-        free(c->request[i].digest);
+        mem_free(c->request[i].mpi);
+        mem_free(c->request[i].status);
+        mem_free(c->request[i].what);
+        mem_free(c->request[i].digest);
     }
     if (c->mpi != MPI_COMM_NULL && c->mpi != MPI_COMM_WORLD) MPI_Comm_free(&c->mpi);
     mem_free(c->world_rank);

@@ -1,5 +1,6 @@
 #include "launch/trace.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,9 +105,9 @@ static char *events(const trace *t, int rank, double zero, size_t *size) {
     return text;
 }
 
-static int write_all(const char *path, int ranks, char *const *text, const size_t *size, error *e) {
+static int write_events(const char *path, int ranks, char *const *text, const size_t *size, error *e) {
     FILE *out = fopen(path, "w");
-    if (!out) return error_set(e, EXIT_IO, "%s: cannot be written", path);
+    if (!out) return error_set(e, EXIT_IO, "%s: cannot be created: %s", path, strerror(errno));
     fprintf(out, "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n");
     for (int r = 0; r < ranks; r++) fwrite(text[r], 1, r + 1 < ranks ? size[r] : size[r] - 2, out);
     fprintf(out, "\n]}\n");
@@ -134,7 +135,7 @@ int trace_write(const trace *t, comm *world, const char *path, error *e) {
     }
     comm_part own = {0, text[rank], mine};
     comm_wait(world, comm_exchange(world, "trace", rank != 0, &own, rank == 0 ? ranks - 1 : 0, part));
-    if (rank == 0) write_all(path, ranks, text, size, e);
+    if (rank == 0) write_events(path, ranks, text, size, e);
     for (int r = 0; r < ranks; r++) free(text[r]);
     mem_free(zeros);
     mem_free(size);

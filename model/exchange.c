@@ -262,8 +262,9 @@ static void lay_out_stage(exchange *x, const exchange_plan *p, int64_t r) {
 }
 
 static span staged(const exchange *x, const exchange_plan *p, int64_t r, int64_t c, int64_t source) {
+    const int64_t *w = window_at(&x->shape, p, comm_rank(x->group), r);
     int64_t i = c * x->shape.ranks + source, first = x->stage_start[i];
-    int64_t end = i + 1 < x->shape.chunks * x->shape.ranks ? x->stage_start[i + 1] : exchange_rows(x, p, r);
+    int64_t end = i + 1 < x->shape.chunks * x->shape.ranks ? x->stage_start[i + 1] : w[1] - w[0];
     return (span){first, end - first};
 }
 
@@ -409,9 +410,4 @@ int64_t exchange_segments(const exchange *x, const exchange_plan *p, int64_t r, 
             if (run.rows) out[n++] = (segment){run.first, run.rows, e};
         }
     return n;
-}
-
-int64_t exchange_rows(const exchange *x, const exchange_plan *p, int64_t r) {
-    const int64_t *w = window_at(&x->shape, p, comm_rank(x->group), r);
-    return w[1] - w[0];
 }

@@ -96,11 +96,9 @@ void exchange_give_back(exchange *x, const exchange_plan *p, int64_t r, int64_t 
 void exchange_collect(exchange *x, const exchange_plan *p, int64_t r, int64_t c, int with_weight);
 
 /* The runs of rows of a piece on this holder, by (expert, source); of a whole round, with joined sources as
- * one, when c < 0.  `expert`
- * counts this rank's experts; class_of[source] filters by class unless NULL.  Returns how many. */
+ * one, when c < 0.  `expert` counts this rank's experts; class_of[source] filters by class unless NULL.
+ * Returns how many, at most N. */
 int64_t exchange_segments(const exchange *x, const exchange_plan *p, int64_t r, int64_t c,
                           const int *class_of, int class, segment *out);
-/* Rows of this holder in round r. */
-int64_t exchange_rows(const exchange *x, const exchange_plan *p, int64_t r);
 
 #endif

@@ -51,7 +51,7 @@ void moe_scratch_create(context *x, const places *in) {
     s->dgu_Q2F = arena_alloc(a, q * 2 * f);
     s->dx_QH = arena_alloc(a, q * h);
     s->dweight_Q = arena_alloc(a, q);
-    s->segments = arena_alloc(in->host, (size_t)(e->experts * e->ranks) * sizeof *s->segments);
+    s->segments = arena_alloc(in->host, (size_t)e->experts * sizeof *s->segments);
     if (e->max_rounds > 1) {
         s->over_x_QH = arena_alloc(a, q * h);
         s->over_weight_Q = arena_alloc(a, q);

@@ -31,7 +31,7 @@ typedef struct gradient_figures {
     double norm;             /* of the whole gradient, before clipping */
     double rms_min, rms_max; /* over the groups of parameters: each bucket's dense ones and its experts */
     char rms_min_group[64];  /* whose rms_min is, in words */
-    int finite;
+    int finite;              /* the norm is, and what clipping leaves has squares that a float holds */
 } gradient_figures;
 
 void optimizer_create(optimizer *o, const optim_config *c, const params *p, real *weights, gradients *g,

@@ -88,7 +88,7 @@ static inline cutter cut_scratch(const kernel_context *ctx) {
 }
 static inline float *cut(cutter *c, int64_t n) {
     float *p = c->at;
-    REQUIRE(whole_lanes(n) <= c->end - p); /* head dimensions in the thousands */
+    REQUIRE(whole_lanes(n) <= c->end - p); /* the widest heads that a config may have do fit */
     c->at += whole_lanes(n);
     return p;
 }
