@@ -122,7 +122,7 @@ static void print_comparison(const comparison *c) {
     }
     printf("\nconfig keys that differ:\n");
     int keys = compare_configs(c, print_key, (void *)c);
-    if (keys <= 0) printf("  %s\n", keys ? "not known: a run has no config.yaml" : "none");
+    if (keys <= 0) printf("  %s\n", keys ? "not known: a run has no config.yaml that can be read" : "none");
     for (int i = 0; i < c->notes; i++) printf("\n%s\n", c->note[i]);
 }
 
@@ -143,6 +143,7 @@ static int check_place(const char *option, const char *path, error *e) {
 }
 
 static int write_comparison(const comparison *c, const char *page, const char *picture, error *e) {
+    for (int i = 0; i < c->runs; i++) run_tell_gaps(&c->run[i].run);
     print_comparison(c);
     if (whole_file(page, compare_page, c, e) || whole_file(picture, compare_picture, c, e)) return e->code;
     printf("\n%s, %s\n", page, picture);

@@ -259,7 +259,8 @@ static void config_table(FILE *out, const comparison *c) {
         }
         fprintf(out, "</tr>\n%s</table>\n", rows);
     } else {
-        fprintf(out, "<p>%s.</p>\n", keys ? "Not known: a run has no config.yaml" : "No key differs");
+        fprintf(out, "<p>%s.</p>\n",
+                keys ? "Not known: a run has no config.yaml that can be read" : "No key differs");
     }
     mem_free(rows);
 }
@@ -300,6 +301,7 @@ void compare_page(FILE *out, const void *data) {
     title_of(c, title, sizeof title);
     page_begin(out, title, "comparison");
     for (int i = 0; i < c->notes; i++) fprintf(out, "<p class=\"warning\">%s</p>\n", c->note[i]);
+    for (int i = 0; i < c->runs; i++) run_gaps_html(out, &c->run[i].run, c->run[i].run.name);
     runs_table(out, c);
     fputs("<figure>\n", out);
     loss_chart(out, c, STEPS, 1132, 400, "wide");

@@ -110,7 +110,12 @@ static void note(comparison *c, const char *text) {
 static void take_notes(comparison *c) {
     int text = 0, tokenizers = 0, steps = 0;
     for (int i = 0; i < c->runs; i++)
-        if (!c->run[i].run.has_config) return;
+        if (!c->run[i].run.has_config) {
+            note(c,
+                 "Whether these runs read the same text with the same tokenizer is not known: a run has no "
+                 "config.yaml that can be read.");
+            return;
+        }
     compare_configs(c, note_text, &text);
     const config *a = &c->run[0].run.c;
     for (int i = 1; i < c->runs; i++) {

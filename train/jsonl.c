@@ -45,7 +45,8 @@ int jsonl_more(jsonl *j) {
     if (fseek(j->file, j->known, SEEK_SET)) return 0;
     for (;;) {
         ssize_t bytes = getline(&j->line, &j->line_size, j->file);
-        if (bytes <= 0 || j->line[bytes - 1] != '\n') return 0; /* its end was cut off, or is still to come */
+        j->cut = bytes > 0 && j->line[bytes - 1] != '\n'; /* off, or its end is still to come */
+        if (bytes <= 0 || j->cut) return 0;
         int64_t step;
         if (looks_like_row(j->line, bytes, &step)) keep(j, step, j->known);
         else j->broken++;

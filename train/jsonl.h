@@ -22,6 +22,7 @@ typedef struct jsonl {
     long *offset;   /* [rows], in the file */
     int64_t next;   /* the row that jsonl_next gives */
     int64_t broken; /* lines that are no row, as far as they were read */
+    int cut;        /* the last line has no end, yet */
 } jsonl;
 
 /* A file that does not exist has no rows. */

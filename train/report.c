@@ -44,6 +44,7 @@ int report_picture(const run_data *r, error *e) {
 int report_write(const char *run_dir, const report_marks *marks, error *e) {
     run_data r;
     int code = run_read(&r, run_dir, NULL, e);
+    if (!code) run_tell_gaps(&r);
     if (marks) r.marks = *marks;
     if (!code) code = report_page(&r, e);
     if (!code) code = report_picture(&r, e);

@@ -17,7 +17,8 @@ typedef struct report_marks {
     } mark[REPORT_MARKS];
 } report_marks;
 
-/* Writes RUN_DIR/report.html and RUN_DIR/loss.svg, each under a temporary name first.  marks may be NULL. */
+/* Writes RUN_DIR/report.html and RUN_DIR/loss.svg, each under a temporary name first, and says on stderr, as
+ * the page does, what it has to leave out.  marks may be NULL. */
 int report_write(const char *run_dir, const report_marks *marks, error *e);
 
 /* `caracal report RUN_DIR [--mark=LABEL:LOSS ...]`; argv[0] is the command's name.  Returns an exit code. */

@@ -92,6 +92,7 @@ void page_write(FILE *out, const void *run) {
     page_begin(out, r->name, "training report");
     summary(out, r);
     status_html(out, &r->status, status_clock());
+    run_gaps_html(out, r, NULL);
     if (r->metrics.rows == 0) {
         fputs("<h2>No step yet</h2>\n<p>The run has not finished its first step.</p>\n", out);
     } else {
@@ -108,8 +109,5 @@ void page_write(FILE *out, const void *run) {
         section(out, r, "Stability", charts_stability);
         section(out, r, "Speed", charts_speed);
     }
-    int64_t broken = r->metrics_log.broken + r->timing_log.broken + r->eval_log.broken;
-    if (broken > 0)
-        fprintf(out, "<p>%" PRId64 " lines of the logs could not be read and are left out.</p>\n", broken);
     page_end(out);
 }

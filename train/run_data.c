@@ -181,17 +181,24 @@ int run_expected(const char *run_dir, error *e) {
                      "%s: is not a run directory: it has neither config.yaml nor metrics.jsonl", run_dir);
 }
 
+static void read_config(run_data *r) {
+    char *path = text_of("%s/config.yaml", r->directory);
+    error e = {0};
+    size_t n = strlen(r->directory) + 1; /* of the path in the message, which need not be told */
+    r->has_config = config_load(&r->c, path, 0, NULL, &e) == 0;
+    if (e.code && path_exists(path))
+        r->unreadable = mem_string(!strncmp(e.text, path, n) ? e.text + n : e.text);
+    mem_free(path);
+}
+
 int run_read(run_data *r, const char *run_dir, const char *whole, error *e) {
-    char path[4200];
-    error unreadable = {0};
     struct stat info;
     *r = (run_data){0};
     if (stat(run_dir, &info) || !S_ISDIR(info.st_mode))
         return error_set(e, EXIT_USAGE, "%s: is not a run directory", run_dir);
     r->directory = mem_string(run_dir);
     r->name = name_of(run_dir);
-    snprintf(path, sizeof path, "%s/config.yaml", run_dir);
-    r->has_config = config_load(&r->c, path, 0, NULL, &unreadable) == 0;
+    read_config(r);
     if (r->has_config) mark_plan(r);
     r->planned = r->markers;
     if (open_logs(r, whole, e)) return e->code;
@@ -203,6 +210,7 @@ int run_read(run_data *r, const char *run_dir, const char *whole, error *e) {
 void run_free(run_data *r) {
     mem_free(r->directory);
     mem_free(r->name);
+    mem_free(r->unreadable);
     if (r->has_config) config_free(&r->c);
     forget_logs(r);
 }

@@ -33,6 +33,7 @@ typedef struct run_marker {
 typedef struct run_data {
     char *directory, *name; /* name: the last part of the directory's path */
     int has_config;         /* config.yaml is there and readable */
+    char *unreadable;       /* why not, NULL where it is not there */
     config c;
     jsonl metrics_log, timing_log, eval_log;
     series metrics, timing;
@@ -56,6 +57,14 @@ int run_read(run_data *r, const char *run_dir, const char *whole, error *e);
 /* Reads what was added to the logs meanwhile. */
 void run_update(run_data *r);
 void run_free(run_data *r);
+
+/* Calls line with a sentence for each thing that is not there or cannot be read, and what is left out for it;
+ * returns how many there are (run_gaps.c). */
+typedef void run_gap(void *to, const char *text);
+int run_gaps(const run_data *r, run_gap *line, void *to);
+/* To stderr, and as paragraphs of a page, which begin with a name unless that is NULL. */
+void run_tell_gaps(const run_data *r);
+void run_gaps_html(FILE *out, const run_data *r, const char *name);
 
 /* Notes what a row of metrics.jsonl says of spikes (report_spikes.c). */
 void run_note_spikes(run_data *r, const json_t *row);
