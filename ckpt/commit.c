@@ -35,14 +35,10 @@ static int written_by_us(const char *name) {
     return numbered(name, "shard-", 5, &rest) >= 0 && !strcmp(rest, ".h5");
 }
 
-static int failed(error *e, const char *path, const char *what) {
-    return error_set(e, EXIT_IO, "%s: %s: %s", path, what, strerror(errno));
-}
-
 int step_below(const char *directory, const char *suffix, int64_t bound, int64_t *step, error *e) {
     *step = -1;
     DIR *d = opendir(directory);
-    if (!d) return errno == ENOENT || errno == ENOTDIR ? 0 : failed(e, directory, "cannot be read");
+    if (!d) return errno == ENOENT || errno == ENOTDIR ? 0 : path_error(e, directory, "cannot be read");
     for (struct dirent *entry = readdir(d); entry; entry = readdir(d)) {
         const char *rest = "";
         int64_t n = numbered(entry->d_name, "step-", 8, &rest);
@@ -58,7 +54,7 @@ static int remove_ours(const char *path, error *e) {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     if (!d) {
-        int code = errno == ENOENT ? 0 : failed(e, path, "cannot be read");
+        int code = errno == ENOENT ? 0 : path_error(e, path, "cannot be read");
         if (fd >= 0) close(fd);
         return code;
     }
@@ -66,13 +62,13 @@ static int remove_ours(const char *path, error *e) {
     for (struct dirent *entry = readdir(d); entry && !code; entry = readdir(d)) {
         if (!written_by_us(entry->d_name)) continue;
         if (unlinkat(dirfd(d), entry->d_name, 0)) {
-            code = failed(e, entry->d_name, "cannot be removed");
+            code = path_error(e, entry->d_name, "cannot be removed");
             error_within(e, "%s", path);
         }
     }
     closedir(d);
     if (!code && rmdir(path) && errno != ENOTEMPTY && errno != EEXIST)
-        code = failed(e, path, "cannot be removed");
+        code = path_error(e, path, "cannot be removed");
     return code;
 }
 
@@ -109,7 +105,7 @@ static int64_t aside_number(const char *suffix) {
 static int replaced_before(const char *directory, int64_t *step, int64_t *k, error *e) {
     int64_t last = -1, last_k = 0;
     DIR *d = opendir(directory);
-    if (!d && errno != ENOENT && errno != ENOTDIR) return failed(e, directory, "cannot be read");
+    if (!d && errno != ENOENT && errno != ENOTDIR) return path_error(e, directory, "cannot be read");
     for (struct dirent *entry = d ? readdir(d) : NULL; entry; entry = readdir(d)) {
         const char *rest = "";
         int64_t n = numbered(entry->d_name, "step-", 8, &rest), m = n < 0 ? 0 : aside_number(rest);
@@ -153,7 +149,7 @@ int commit_mend(const char *directory, error *e) {
 int commit_begin(const char *directory, int64_t step, error *e) {
     if (make_directories(directory, e) || commit_clean(directory, 0, e)) return e->code;
     char *path = step_path(directory, step, ".tmp");
-    int code = mkdir(path, 0777) == 0 || errno == EEXIST ? 0 : failed(e, path, "cannot be created");
+    int code = mkdir(path, 0777) == 0 || errno == EEXIST ? 0 : path_error(e, path, "cannot be created");
     mem_free(path);
     return code;
 }

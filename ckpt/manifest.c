@@ -56,7 +56,7 @@ static void append(buffer *b, const char *text) {
 /* Appends a value on a line of its own and releases it. */
 static void append_json(buffer *b, json_t *value, size_t flags, const char *after) {
     char *text = json_dumps(value, flags | JSON_ENCODE_ANY);
-    if (!text) FAULT(70, "a manifest's value cannot be written as JSON (a name that is not UTF-8?)");
+    if (!text) FAULT(EXIT_BUG, "a manifest's value cannot be written as JSON (a name that is not UTF-8?)");
     append(b, text);
     append(b, after);
     mem_free(text);

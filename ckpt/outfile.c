@@ -115,10 +115,10 @@ static void leave_image(outfile *f) {
 
 static int open_paths(outfile *f, const char *path, int direct, error *e) {
     f->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (f->fd < 0) return error_set(e, EXIT_IO, "%s: cannot be created: %s", path, strerror(errno));
+    if (f->fd < 0) return path_error(e, path, "cannot be created");
     if (direct) f->direct = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
     if (!direct || f->direct >= 0 || errno == EINVAL) return 0; /* EINVAL: not on this file system */
-    error_set(e, EXIT_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    path_error(e, path, "cannot be opened");
     close(f->fd);
     return e->code;
 }

@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
@@ -36,8 +35,7 @@ int ckpt_preflight(const char *directory, const ckpt_tensor *tensors, int64_t n,
     if (known > 0 && 1.1 * known < each) each = 1.1 * known;
     int more = known > 0 ? 1 : 2;
     struct statvfs s;
-    if (statvfs(directory, &s))
-        return error_set(e, EXIT_IO, "%s: its free space cannot be read: %s", directory, strerror(errno));
+    if (statvfs(directory, &s)) return path_error(e, directory, "its free space cannot be read");
     double room = (double)s.f_bavail * (double)s.f_frsize, needed = more * each, MiB = 1 << 20;
     if (s.f_blocks == 0 || needed <= room) return 0; /* 0: a file system that does not tell */
     return error_set(e, EXIT_IO,

@@ -22,14 +22,15 @@ static void check_cover(const route *r, int64_t n_tensors, int64_t n) {
         if (i == n) break;
         if (all[i].count == 0) continue;
         if (tensor == n_tensors || all[i].tensor != tensor || all[i].offset != at)
-            FAULT(70,
+            FAULT(EXIT_BUG,
                   "checkpoint: slice %lld+%lld of tensor %lld where element %lld of tensor %lld was to come",
                   (long long)all[i].offset, (long long)all[i].count, (long long)all[i].tensor, (long long)at,
                   (long long)tensor);
         at += all[i].count;
     }
     if (tensor < n_tensors)
-        FAULT(70, "checkpoint: nobody gives element %lld of %s", (long long)at, r->tensors[tensor].name);
+        FAULT(EXIT_BUG, "checkpoint: nobody gives element %lld of %s", (long long)at,
+              r->tensors[tensor].name);
     mem_free(all);
 }
 

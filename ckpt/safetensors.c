@@ -1,6 +1,5 @@
 #include "ckpt/safetensors.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -9,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "launch/files.h"
 #include "launch/memory.h"
 
 static const int64_t HEADER_LIMIT = 100000000; /* the format's own */
@@ -142,7 +142,7 @@ int safetensors_open(safetensors *s, const char *path, error *e) {
     *s = (safetensors){0};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &info)) {
-        error_set(e, EXIT_IO, "%s: cannot be opened: %s", path, strerror(errno));
+        path_error(e, path, "cannot be opened");
         if (fd >= 0) close(fd);
         return e->code;
     }
@@ -151,7 +151,7 @@ int safetensors_open(safetensors *s, const char *path, error *e) {
     close(fd);
     if (s->map == MAP_FAILED) {
         s->map = NULL;
-        return error_set(e, EXIT_IO, "%s: cannot be mapped: %s", path, strerror(errno));
+        return path_error(e, path, "cannot be mapped");
     }
     int code = read_header(s, path, e);
     if (code) safetensors_close(s);

@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <string.h>
@@ -20,10 +19,6 @@ struct safetensors_writer {
     uint16_t *piece;
 };
 
-static int failed(const safetensors_writer *w, const char *what, error *e) {
-    return error_set(e, EXIT_IO, "%s: %s: %s", w->temporary, what, strerror(errno));
-}
-
 /* The header: entries in the order given, padded with spaces so that the data starts at a multiple of 8. */
 static char *header_text(const safetensors_writer *w, const safetensor_spec *specs) {
     json_t *header = json_pack("{s{ss}}", "__metadata__", "format", "pt"); /* transformers wants to be told */
@@ -40,7 +35,7 @@ static char *header_text(const safetensors_writer *w, const safetensor_spec *spe
     }
     char *text = json_dumps(header, JSON_COMPACT);
     json_decref(header);
-    if (!text) FAULT(70, "a safetensors header cannot be written as JSON");
+    if (!text) FAULT(EXIT_BUG, "a safetensors header cannot be written as JSON");
     size_t n = strlen(text);
     char *padded = text_of("%s%*s", text, (int)((8 - n % 8) % 8), "");
     mem_free(text);
@@ -74,8 +69,8 @@ int safetensors_create(safetensors_writer **out, const char *path, const safeten
     }
     w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     int code = 0;
-    if (w->fd < 0) code = failed(w, "cannot be created", e);
-    else if (write_header(w, specs)) code = failed(w, "cannot be written", e);
+    if (w->fd < 0) code = path_error(e, w->temporary, "cannot be created");
+    else if (write_header(w, specs)) code = path_error(e, w->temporary, "cannot be written");
     if (code) {
         error ignored = {0};
         safetensors_finish(w, 1, &ignored);
@@ -108,7 +103,7 @@ int safetensors_append(safetensors_writer *w, const float *values, int64_t count
     } else {
         failure = write_all(w->fd, values, (size_t)count * 4);
     }
-    return failure ? failed(w, "cannot be written", e) : 0;
+    return failure ? path_error(e, w->temporary, "cannot be written") : 0;
 }
 
 static void writer_free(safetensors_writer *w) {
@@ -126,8 +121,9 @@ int safetensors_finish(safetensors_writer *w, int abandon, error *e) {
     if (!abandon && w->now < w->n)
         code = error_set(e, EXIT_IO, "%s: abandoned: only %lld of %lld tensors were given", w->path,
                          (long long)w->now, (long long)w->n);
-    if (!abandon && !code && fsync(w->fd)) code = failed(w, "cannot be synced to disk", e);
-    if (w->fd >= 0 && close(w->fd) && !abandon && !code) code = failed(w, "cannot be written", e);
+    if (!abandon && !code && fsync(w->fd)) code = path_error(e, w->temporary, "cannot be synced to disk");
+    if (w->fd >= 0 && close(w->fd) && !abandon && !code)
+        code = path_error(e, w->temporary, "cannot be written");
     if (!abandon && !code) code = move_into_place(w->temporary, w->path, e);
     if (w->fd >= 0 && (abandon || code)) unlink(w->temporary);
     writer_free(w);

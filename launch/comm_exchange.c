@@ -15,7 +15,7 @@ comm_request *comm_take(comm *c, const char *operation, int messages, size_t dig
     comm_request *r = NULL;
     for (int i = 0; i < COMM_REQUESTS && !r; i++)
         if (!c->request[i].in_use) r = &c->request[i];
-    if (!r) FAULT(70, "%s: %d exchanges are under way already", operation, COMM_REQUESTS);
+    if (!r) FAULT(EXIT_BUG, "%s: %d exchanges are under way already", operation, COMM_REQUESTS);
     if (r->capacity < messages) {
         r->capacity = messages;
         r->mpi = mem_grow(r->mpi, (size_t)messages * sizeof *r->mpi, "message requests");
@@ -89,7 +89,7 @@ void comm_finish(comm_request *r) {
         if (!r->what[i].is_receive) continue;
         MPI_Get_count(&r->status[i], MPI_BYTE, &came);
         if (came != r->what[i].bytes)
-            FAULT(70, "%s #%llu: rank %d expected %d bytes from rank %d and got %d", r->operation,
+            FAULT(EXIT_BUG, "%s #%llu: rank %d expected %d bytes from rank %d and got %d", r->operation,
                   (unsigned long long)r->sequence, c->rank, r->what[i].bytes, r->what[i].peer, came);
     }
     c->shared->exposed += comm_clock() - start;

@@ -19,6 +19,7 @@ enum exit_code {
     EXIT_NO_MEMORY = 7,     /* */
     EXIT_SDC = 8,           /* silent data corruption detected */
     EXIT_RANK_DIED = 9,     /* */
+    EXIT_BUG = 70,          /* an invariant of the program does not hold */
     EXIT_REQUEUE = 75,      /* checkpoint written, run again */
     EXIT_INTERRUPTED = 130, /* stopped by the user */
 };
@@ -45,7 +46,7 @@ _Noreturn void fault(int code, const char *file, int line, const char *format, .
 /* A condition that only a bug can break. */
 #define REQUIRE(condition)                                                                                   \
     do {                                                                                                     \
-        if (!(condition)) FAULT(70, "broken invariant: %s", #condition);                                     \
+        if (!(condition)) FAULT(EXIT_BUG, "broken invariant: %s", #condition);                               \
     } while (0)
 
 #endif

@@ -25,7 +25,7 @@ char *text_of(const char *format, ...) {
     return text;
 }
 
-static int failed(error *e, const char *path, const char *what) {
+int path_error(error *e, const char *path, const char *what) {
     return error_set(e, EXIT_IO, "%s: %s: %s", path, what, strerror(errno));
 }
 
@@ -36,9 +36,9 @@ int path_exists(const char *path) {
 
 int sync_path(const char *path, error *e) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return failed(e, path, "cannot be opened");
+    if (fd < 0) return path_error(e, path, "cannot be opened");
     /* EINVAL: a file system that cannot sync directories */
-    int code = fsync(fd) == 0 || errno == EINVAL ? 0 : failed(e, path, "cannot be synced to disk");
+    int code = fsync(fd) == 0 || errno == EINVAL ? 0 : path_error(e, path, "cannot be synced to disk");
     close(fd);
     return code;
 }
@@ -79,7 +79,7 @@ int make_directories(const char *path, error *e) {
 
 int rename_path(const char *from, const char *to, error *e) {
     if (rename(from, to) == 0) return 0;
-    failed(e, from, "cannot be renamed");
+    path_error(e, from, "cannot be renamed");
     char *text = mem_string(e->text);
     error_set(e, EXIT_IO, "%s (to %s)", text, to);
     mem_free(text);
@@ -107,10 +107,10 @@ int write_all(int fd, const void *data, size_t bytes) {
 int write_file(const char *path, const void *data, size_t bytes, error *e) {
     char *temporary = text_of("%s.tmp", path);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), code = 0;
-    if (fd < 0) code = failed(e, temporary, "cannot be created");
-    if (!code && write_all(fd, data, bytes)) code = failed(e, temporary, "cannot be written");
-    if (!code && fsync(fd)) code = failed(e, temporary, "cannot be synced to disk");
-    if (fd >= 0 && close(fd) && !code) code = failed(e, temporary, "cannot be written");
+    if (fd < 0) code = path_error(e, temporary, "cannot be created");
+    if (!code && write_all(fd, data, bytes)) code = path_error(e, temporary, "cannot be written");
+    if (!code && fsync(fd)) code = path_error(e, temporary, "cannot be synced to disk");
+    if (fd >= 0 && close(fd) && !code) code = path_error(e, temporary, "cannot be written");
     if (!code) code = move_into_place(temporary, path, e);
     if (code && fd >= 0) unlink(temporary);
     mem_free(temporary);
@@ -121,7 +121,7 @@ int probe_directory(const char *path, error *e) {
     if (make_directories(path, e)) return e->code;
     char *name = text_of("%s/.probe", path); /* what a run that was killed just here left is overwritten */
     int code = write_file(name, "", 0, e);
-    if (!code && unlink(name)) code = failed(e, name, "cannot be removed");
+    if (!code && unlink(name)) code = path_error(e, name, "cannot be removed");
     mem_free(name);
     return code
                ? error_within(
@@ -133,7 +133,7 @@ int hold_directory(const char *path, double seconds, int *fd, error *e) {
     const struct timespec pause = {.tv_nsec = 100000000};
     *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*fd < 0 && errno == ENOTDIR) return not_a_directory(path, e);
-    if (*fd < 0) return failed(e, path, "cannot be opened");
+    if (*fd < 0) return path_error(e, path, "cannot be opened");
     int held = flock(*fd, LOCK_EX | LOCK_NB);
     for (double waited = 0; held && errno == EWOULDBLOCK && waited < seconds; waited += 0.1) {
         nanosleep(&pause, NULL);
@@ -150,12 +150,12 @@ int hold_directory(const char *path, double seconds, int *fd, error *e) {
 
 int read_file(const char *path, char **data, size_t *bytes, error *e) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return failed(e, path, "cannot be opened");
+    if (fd < 0) return path_error(e, path, "cannot be opened");
     struct stat s;
     int code = 0;
     size_t at = 0, size = 0;
     char *text = NULL;
-    if (fstat(fd, &s)) code = failed(e, path, "cannot be read");
+    if (fstat(fd, &s)) code = path_error(e, path, "cannot be read");
     else if (!S_ISREG(s.st_mode)) code = error_set(e, EXIT_IO, "%s: is not a file", path);
     else {
         size = (size_t)s.st_size;
@@ -163,7 +163,7 @@ int read_file(const char *path, char **data, size_t *bytes, error *e) {
     }
     while (!code && at < size) {
         ssize_t n = read(fd, text + at, size - at);
-        if (n < 0 && errno != EINTR) code = failed(e, path, "cannot be read");
+        if (n < 0 && errno != EINTR) code = path_error(e, path, "cannot be read");
         if (n == 0) size = at; /* it shrank since fstat */
         if (n > 0) at += (size_t)n;
     }
@@ -180,7 +180,7 @@ int read_file(const char *path, char **data, size_t *bytes, error *e) {
 int digest_file(const char *path, int64_t *bytes, XXH128_hash_t *digest, error *e) {
     const size_t block = 1 << 20;
     int fd = open(path, O_RDONLY | O_CLOEXEC), code = 0;
-    if (fd < 0) return failed(e, path, "cannot be opened");
+    if (fd < 0) return path_error(e, path, "cannot be opened");
     char *buffer = mem_alloc(block, "a read buffer");
     XXH3_state_t *state = XXH3_createState();
     if (!state) FAULT(EXIT_NO_MEMORY, "out of memory: a digest's state");
@@ -189,7 +189,7 @@ int digest_file(const char *path, int64_t *bytes, XXH128_hash_t *digest, error *
     for (;;) {
         ssize_t n = read(fd, buffer, block);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) code = failed(e, path, "cannot be read");
+        if (n < 0) code = path_error(e, path, "cannot be read");
         if (n <= 0) break;
         XXH3_128bits_update(state, buffer, (size_t)n);
         *bytes += n;

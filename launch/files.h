@@ -8,6 +8,9 @@
 
 #include "launch/error.h"
 
+/* "PATH: what: errno's text"; returns EXIT_IO. */
+int path_error(error *e, const char *path, const char *what);
+
 /* printf into a string of its own (mem_free). */
 char *text_of(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -207,7 +207,7 @@ static void place_of(const share *s, const comm_part *p, note *n) {
         n->bytes = p->bytes;
         return;
     }
-    FAULT(70, "a message lies outside of shared memory");
+    FAULT(EXIT_BUG, "a message lies outside of shared memory");
 }
 
 /* ---- waiting ---- */
@@ -268,7 +268,7 @@ static share_request *take(share *s, const char *operation, int messages) {
     share_request *r = NULL;
     for (int i = 0; i < REQUESTS && !r; i++)
         if (!s->request[i].in_use) r = &s->request[i];
-    if (!r) FAULT(70, "%s: %d exchanges are under way already", operation, REQUESTS);
+    if (!r) FAULT(EXIT_BUG, "%s: %d exchanges are under way already", operation, REQUESTS);
     if (r->room < messages) {
         r->room = messages;
         r->part = mem_grow(r->part, (size_t)messages * sizeof *r->part, "message requests");
@@ -360,7 +360,7 @@ int share_arrive(share *s, share_request *r) {
         if (!m->bytes) continue;
         const note *n = note_of(s, m->peer, c->rank, m->number);
         if (n->bytes != m->bytes)
-            FAULT(70, "%s #%llu: rank %d expected %zu bytes from rank %d and got %llu", r->operation,
+            FAULT(EXIT_BUG, "%s #%llu: rank %d expected %zu bytes from rank %d and got %llu", r->operation,
                   (unsigned long long)r->sequence, c->rank, m->bytes, m->peer, (unsigned long long)n->bytes);
         m->data = s->window[n->window].base[m->peer] + n->offset;
         r->damaged += verify(s, r, i);

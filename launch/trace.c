@@ -1,12 +1,12 @@
 #include "launch/trace.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "launch/comm.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 typedef struct span {
@@ -107,7 +107,7 @@ static char *events(const trace *t, int rank, double zero, size_t *size) {
 
 static int write_events(const char *path, int ranks, char *const *text, const size_t *size, error *e) {
     FILE *out = fopen(path, "w");
-    if (!out) return error_set(e, EXIT_IO, "%s: cannot be created: %s", path, strerror(errno));
+    if (!out) return path_error(e, path, "cannot be created");
     fprintf(out, "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n");
     for (int r = 0; r < ranks; r++) fwrite(text[r], 1, r + 1 < ranks ? size[r] : size[r] - 2, out);
     fprintf(out, "\n]}\n");

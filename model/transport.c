@@ -154,7 +154,7 @@ static transport_request *take(transport *t, const char *operation) {
             t->request[i].began = trace_begin(comm_trace(t->group));
             return &t->request[i];
         }
-    FAULT(70, "%s: %d exchanges are under way already; fewer parallel.chunks make fewer", operation,
+    FAULT(EXIT_BUG, "%s: %d exchanges are under way already; fewer parallel.chunks make fewer", operation,
           t->wire ? WIRE_SLOTS : REQUESTS);
 }
 

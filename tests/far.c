@@ -39,7 +39,7 @@ static void *far_alloc(kernel_context *x, size_t bytes, const char *what) {
 static void *near(const kernel_context *x, const char *operation, const void *p) {
     if (!p) return NULL;
     if ((const char *)p < x->far || (const char *)p >= x->far + x->used)
-        FAULT(70, "%s: a buffer is host memory", operation);
+        FAULT(EXIT_BUG, "%s: a buffer is host memory", operation);
     return x->near + ((const char *)p - x->far);
 }
 
@@ -150,7 +150,7 @@ FAR(to_device, (void *device, const void *host, size_t bytes), (F(device), host,
 
 /* What is not waited for is not there: it is garbage until then. */
 static void far_fetch(kernel_context *x, void *host, const void *device, size_t bytes) {
-    if (x->fetches == FETCHES) FAULT(70, "fetch: more than %d at one time", FETCHES);
+    if (x->fetches == FETCHES) FAULT(EXIT_BUG, "fetch: more than %d at one time", FETCHES);
     void *copy = mem_alloc(bytes, "what is fetched");
     memcpy(copy, near(x, "fetch", device), bytes);
     memset(host, 0x99, bytes);

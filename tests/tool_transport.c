@@ -32,7 +32,7 @@ static void check(const kernels *k, const float *device, int from, int to, int r
     k->to_host(k->ctx, host, device, (size_t)n * sizeof *host);
     for (int64_t i = 0; i < n; i++)
         if (host[i] != value_of(from, to, round, i))
-            FAULT(70, "round %d, from rank %d to rank %d: number %lld is %g, not %g", round, from, to,
+            FAULT(EXIT_BUG, "round %d, from rank %d to rank %d: number %lld is %g, not %g", round, from, to,
                   (long long)i, (double)host[i], (double)value_of(from, to, round, i));
 }
 
