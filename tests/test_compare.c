@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "data/utf8.h"
 #include "launch/random.h"
 #include "tests/scratch.h"
 #include "train/compare.h"
@@ -110,6 +111,26 @@ static void two_runs(void **state) {
     assert_null(strstr(picture, "var("));
     free(page);
     free(picture);
+}
+
+/* Labels are cut after so many bytes, in the middle of a character: what is left of it is shown as U+FFFD,
+ * for a browser refuses a picture that is no UTF-8 throughout.  Nor may any XML hold control characters. */
+static void names_that_are_cut(void **state) {
+    scratch *s = *state;
+    const char *name =
+        "\xe6\xa8\xa1\xe5\x9e\x8b\xe8\xae\xad\xe7\xbb\x83\xe5\xae\x9e\xe9\xaa\x8c"; /* six of three bytes */
+    write_run(s, "a<\x01\xe6.\xe6\xa8\xa1", 30, 0, "");
+    write_run(s, name, 30, 1, "");
+    assert_int_equal(compare(s, "a<\x01\xe6.\xe6\xa8\xa1", name), 0);
+    for (int picture = 0; picture < 2; picture++) {
+        char *text = scratch_text(s, picture ? "page.svg" : "page.html");
+        assert_int_equal(utf8_valid_prefix(text, strlen(text)), strlen(text));
+        assert_non_null(strstr(text, name));
+        assert_non_null(strstr(text, "a&lt;\xef\xbf\xbd\xef\xbf\xbd.\xe6\xa8\xa1 and "));
+        assert_non_null(strstr(text, "\xe7\xbb\x83\xe5\xae\x9e\xef\xbf\xbd "));
+        assert_null(strchr(text, 1));
+        free(text);
+    }
 }
 
 /* The config of a run: `vocab` and `sources` are what matters here. */
@@ -231,6 +252,7 @@ int main(void) {
         cmocka_unit_test(intervals_hold_what_they_say),
         cmocka_unit_test(differences_pair_steps),
         cmocka_unit_test_setup_teardown(two_runs, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(names_that_are_cut, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(what_losses_do_not_say, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(twins, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_compared, scratch_setup, scratch_teardown),

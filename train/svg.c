@@ -3,28 +3,39 @@
 #include <math.h>
 #include <string.h>
 
+#include "data/utf8.h"
 #include "kernels/math.h"
+
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
 static const double label_height = 14;
 
+static void html_byte(FILE *out, char c) {
+    switch (c) {
+    case '<':
+        fputs("&lt;", out);
+        break;
+    case '>':
+        fputs("&gt;", out);
+        break;
+    case '&':
+        fputs("&amp;", out);
+        break;
+    case '"':
+        fputs("&quot;", out);
+        break;
+    default:
+        if ((unsigned char)c >= ' ' || c == '\n' || c == '\t') putc(c, out);
+        else fputs(REPLACEMENT, out);
+    }
+}
+
 void html_text(FILE *out, const char *text) {
-    for (; *text; text++) {
-        switch (*text) {
-        case '<':
-            fputs("&lt;", out);
-            break;
-        case '>':
-            fputs("&gt;", out);
-            break;
-        case '&':
-            fputs("&amp;", out);
-            break;
-        case '"':
-            fputs("&quot;", out);
-            break;
-        default:
-            putc(*text, out);
-        }
+    while (*text) {
+        for (size_t n = utf8_valid_prefix(text, strlen(text)); n; n--) html_byte(out, *text++);
+        if (!*text) return;
+        fputs(REPLACEMENT, out);
+        while ((*++text & 0xc0) == 0x80) continue; /* one for what is left of a character */
     }
 }
 
@@ -146,8 +157,10 @@ static void x_values(const chart *c) {
     double width = c->width - c->left - c->right;
     if (c->x_scale == CHART_X_LOG) log_ticks(c, c->x0, c->x1, x_tick);
     else linear_ticks(c, c->x0, c->x1, round_step((c->x1 - c->x0) / (width / 70)), x_tick);
-    fprintf(c->out, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
-            c->left + width / 2, c->height - c->bottom + 36, c->x_name);
+    fprintf(c->out, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", c->left + width / 2,
+            c->height - c->bottom + 36);
+    html_text(c->out, c->x_name);
+    fputs("</text>\n", c->out);
 }
 
 static void widen_ranges(chart *c) {

@@ -70,7 +70,9 @@ void chart_heat(chart *c, const char *class, const char *name, const char *prefi
 
 /* A number as an axis or a headline shows it, with at most so many digits: 12.5k, 0.003, 2e-5. */
 void number_text(double x, int digits, char text[32]);
-/* Text with <, >, & and quotes made safe. */
+/* Text with <, >, & and quotes made safe.  What no XML may hold, control characters and bytes that are not
+ * UTF-8 (a name cut inside a character), becomes U+FFFD: for one of those a browser shows nothing of an SVG.
+ */
 void html_text(FILE *out, const char *text);
 
 #endif

@@ -200,8 +200,10 @@ static void draw(FILE *out, const void *data) {
             label = label > strlen(f->panel[p].curve[i].label) ? label : strlen(f->panel[p].curve[i].label);
     fprintf(out,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g 420\" role=\"img\">"
-            "<title>Loss over %s</title>\n<style>",
-            width, f->panel[0].x_name);
+            "<title>Loss over ",
+            width);
+    html_text(out, f->panel[0].x_name);
+    fputs("</title>\n<style>", out);
     report_paper_style(out);
     fputs("</style>\n<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n", out);
     for (int p = 0; p < f->panels; p++) {
