@@ -11,18 +11,19 @@
 
 enum { RECENT_BYTES = 1 << 20 }; /* kept in memory before a sync, while the disk is well */
 
-/* Where the lines of steps beyond `step` begin.  Lines are in order; one that was cut short by a crash ends
- * the file. */
+/* Where the lines of steps beyond `step` begin.  Steps rise; what is no line, as a crash or a disk left it,
+ * is kept only between lines that are. */
 static int64_t keep_until(FILE *f, int64_t step) {
     char *line = NULL;
     size_t room = 0;
-    int64_t keep = 0;
-    for (ssize_t n; (n = getline(&line, &room, f)) > 0; keep += n) {
+    int64_t keep = 0, end = 0, last = 0;
+    for (ssize_t n; last < step && (n = getline(&line, &room, f)) > 0;) {
         json_t *j = line[n - 1] == '\n' ? json_loads(line, 0, NULL) : NULL;
-        const json_t *at = json_object_get(j, "step");
-        int stays = json_is_integer(at) && json_integer_value(at) <= step;
+        int64_t at = json_integer_value(json_object_get(j, "step"));
+        end += n;
+        if (at > last && at <= step) keep = end;
+        if (at > last) last = at;
         json_decref(j);
-        if (!stays) break;
     }
     mem_free(line);
     return keep;
