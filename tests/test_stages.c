@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "tests/config_text.h"
+#include "train/console.h"
 #include "train/metrics.h"
 #include "train/stages.h"
 
@@ -59,7 +60,22 @@ static void stages_are_completed(void **state) {
     batch_shape most = stages_largest(&c);
     assert_true(most.seq_len == 128 && most.micro_batches == 8 && most.micro_batch_size == 2);
     double each = metrics_flops_per_token(&c); /* of stage 0 */
+    /* 4 attentions of 2 heads, each of 16 positions on average by 16 + 8 + 16 multiply-adds; thrice */
+    assert_true(each - 6 * params_active(&c.model, 2) == 3 * 4 * 2 * 16 * 40 * 2);
     assert_true(metrics_flops(&c, 1e5) == 1e5 * each && metrics_flops(&c, 6e5) > 6e5 * each);
+    config_free(&c);
+}
+
+/* The time left is that of the FLOPs left, at the speed so far. */
+static void time_left(void **test) {
+    config c;
+    error e;
+    if (load(*test, &c, good, &e)) fail_msg("%s", e.text);
+    const state s = {.run = &c, .c = c, .step = 400};
+    const console o = {.start = comm_clock() - 1e4, .first_step = 100};
+    double at[3] = {100, 400, 1000};
+    for (int i = 0; i < 3; i++) at[i] = metrics_flops(&c, (double)stages_tokens(&c, (int64_t)at[i]));
+    assert_float_equal(console_left(&o, &s), 1e4 * (at[2] - at[1]) / (at[1] - at[0]), 100);
     config_free(&c);
 }
 
@@ -151,6 +167,7 @@ static void what_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stages_are_completed),
+        cmocka_unit_test(time_left),
         cmocka_unit_test(what_is_written_reads_back),
         cmocka_unit_test(stages_to_come_may_change),
         cmocka_unit_test(what_is_refused),

@@ -131,10 +131,14 @@ char *console_stage(const config *c, int64_t stage) {
     return text;
 }
 
+static double flops_until(const state *s, int64_t step) {
+    return metrics_flops(s->run, (double)stages_tokens(s->run, step));
+}
+
+/* By FLOPs: a token of a later stage costs more where sequences are longer. */
 double console_left(const console *o, const state *s) {
-    int64_t first = stages_tokens(s->run, o->first_step), done = stages_tokens(s->run, s->step);
-    double rest = (double)(stages_tokens(s->run, s->c.train.steps) - done);
-    return rest * (comm_clock() - o->start) / (double)(done - first);
+    double first = flops_until(s, o->first_step), done = flops_until(s, s->step);
+    return (flops_until(s, s->c.train.steps) - done) * (comm_clock() - o->start) / (done - first);
 }
 
 void console_step(console *o, const state *s, const step_result *r, const step_timing *t) {
