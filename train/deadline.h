@@ -17,8 +17,8 @@ typedef struct deadline {
 
 void deadline_step(deadline *d, double seconds);
 /* Could the next step, with a validation where it has one, and a save after it (which waits for the one under
- * way) last past the end?  No before
- * the first step: a run that is started again and again must come forward. */
+ * way) last past the end?  No before the first step: a run that is started again and again must come forward.
+ */
 int deadline_reached(const deadline *d, double now, int validates);
 
 #endif

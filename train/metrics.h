@@ -12,7 +12,6 @@
 typedef struct metrics {
     record metrics, timing, eval;
     tensorboard tensorboard; /* open when metrics.tensorboard asks for it */
-    char *run_dir;
 } metrics;
 
 typedef struct step_timing {
