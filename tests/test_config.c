@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "tests/config_text.h"
+#include "train/config_table.h"
 
 static const char good[] = "run: {dir: runs/x}\n"
                            "model:\n"
@@ -365,6 +366,50 @@ static void an_absent_key_has_its_default(void **state) {
     config_free(&c);
 }
 
+/* A key that decides numbers, and that a resume would not compare, is a run that is not itself any more. */
+static void what_is_free_to_differ(void **state) {
+    static const char *const free_keys[] = {
+        "run.dir",
+        "device",
+        "isa",
+        "wait_timeout",
+        "model.recompute",
+        "router.grad_ratio_limit",
+        "train.steps",
+        "train.log_every",
+        "train.eval_every",
+        "train.eval_samples",
+        "train.on_nonfinite",
+        "data.tokenizer", /* a checkpoint has the digest of what it says */
+        "parallel.expert_parallel",
+        "parallel.chunks",
+        "parallel.transport",
+        "parallel.overlap",
+        "parallel.expert_capacity",
+        "parallel.threads",
+        "checkpoint.every",
+        "checkpoint.keep",
+        "checkpoint.keep_every",
+        "checkpoint.shards",
+        "checkpoint.threads",
+        "metrics.digest_every",
+        "metrics.tensorboard",
+        "spike.on_spike",
+        "spike.loss_factor",
+        "spike.grad_factor",
+        "spike.window",
+        "spike.max_rollbacks",
+        "sdc.interval",
+        "sdc.on_corruption"};
+    (void)state;
+    for (int k = 0; k < config_key_count; k++) {
+        int listed = 0;
+        for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++)
+            listed += !strcmp(config_keys[k].name, free_keys[i]);
+        if (listed != (config_keys[k].decides == KEY_FREE)) fail_msg("%s", config_keys[k].name);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_values_and_defaults),
@@ -380,6 +425,7 @@ int main(void) {
         cmocka_unit_test(digest_sees_what_decides_numbers),
         cmocka_unit_test(an_absent_key_has_its_default),
         cmocka_unit_test(compare_lists_the_keys_that_differ),
+        cmocka_unit_test(what_is_free_to_differ),
     };
     return cmocka_run_group_tests_name("config", tests, scratch_setup, scratch_teardown);
 }
