@@ -170,6 +170,19 @@ static char *aside_name(const char *directory, int64_t step, const char *why) {
     }
 }
 
+int commit_set_aside(const char *directory, int64_t step, error *e) {
+    for (int64_t newer = INT64_MAX;;) {
+        if (step_below(directory, "", newer, &newer, e)) return e->code;
+        if (newer <= step) return path_exists(directory) ? sync_path(directory, e) : 0;
+        char *path = step_path(directory, newer, ""), *aside = aside_name(directory, newer, "aside");
+        int code = rename_path(path, aside, e);
+        if (!code) fprintf(stderr, "caracal: %s is now %s: the run begins anew before it\n", path, aside);
+        mem_free(path);
+        mem_free(aside);
+        if (code) return code;
+    }
+}
+
 static int put_in_place(const char *directory, const char *temporary, const char *final, const char *aside,
                         error *e) {
     if (aside && rename_path(final, aside, e)) return e->code;

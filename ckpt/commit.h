@@ -27,6 +27,10 @@ int step_below(const char *directory, const char *suffix, int64_t bound, int64_t
 int commit_mend(const char *directory, error *e);
 /* Removes what saves and removals that were cut off left as step-N.tmp; tell: and says so on stderr. */
 int commit_clean(const char *directory, int tell, error *e);
+/* Renames every step-N newer than `step` to step-N.aside, or .aside-2 and so on, and says so on stderr: a run
+ * that begins anew after `step` is not to be taken up from them.  The newest goes first: cut off, it leaves
+ * what they were checkpoints of one that ends earlier. */
+int commit_set_aside(const char *directory, int64_t step, error *e);
 /* Makes an empty step-N.tmp, after commit_clean. */
 int commit_begin(const char *directory, int64_t step, error *e);
 /* Writes the manifest, `text`, and renames step-N.tmp to step-N.  A step-N that exists is left as

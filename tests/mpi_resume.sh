@@ -45,6 +45,15 @@ replaced() { # the save that was to replace the newest checkpoint was cut off be
         [[ $log == *"step-00000006 is back"*"resuming  plain-back/checkpoints/step-00000006"* ]] && numbered plain-back &&
         same plain-1 plain-back
 }
+# Taken back to step 3, and killed before it has passed what it had saved: the next start goes on from where it was then.
+taken_back() {
+    stopped plain-1 9 plain-taken && cat plain-taken/checkpoints/step-00000009/manifest.json >old &&
+        train 1 plain-taken $plain --resume=plain-taken/checkpoints/step-00000003 --train.steps=4 &&
+        train 2 plain-taken $plain >taken.log && grep 'resuming  plain-taken/checkpoints/step-00000004' taken.log &&
+        numbered plain-taken && cmp old plain-taken/checkpoints/step-00000009.aside/manifest.json &&
+        [ "$(ls -d plain-taken/checkpoints/*.aside | wc -l)" = 6 ] && rm -r plain-taken/checkpoints/*.aside &&
+        same plain-1 plain-taken
+}
 resumed() { # kind, options, P, Q, k
     local run=$1-$3-$4
     stopped "$1-$3" "$5" "$run" && train "$4" "$run" $2 && numbered "$run" && same "$1-1" "$run"
@@ -65,3 +74,4 @@ for kind in plain mtp; do
 done
 # shellcheck disable=SC2086
 check "a save cut off between its renames loses nothing" replaced
+check "taken back and killed" taken_back

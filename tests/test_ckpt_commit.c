@@ -315,6 +315,34 @@ static void test_cut_off_beside_a_leftover(void **state) {
     content_free(&changed);
 }
 
+/* A run that begins anew after step 4: what is newer gets another name, also when something has that. */
+static void test_set_aside(void **state) {
+    fixture *f = *state;
+    content c = few_new(1), other = few_new(2);
+    error e = {0};
+    char absent[4200];
+    for (int again = 0; again < 2; again++) {
+        for (int64_t step = 3; step <= 6; step++) save_well(f, &c, step, 2);
+        divert(f);
+        assert_int_equal(commit_set_aside(f->path, 4, &e), 0);
+        restore(f);
+        const char *first = strstr(f->captured, "step-00000006 is now "),
+                   *second = strstr(f->captured, "step-00000005 is now ");
+        assert_true(first && second && first < second); /* cut off, it leaves what came before */
+        assert_false(exists(step_file(f, 5, "")) || exists(step_file(f, 6, "")));
+        assert_true(exists(step_file(f, 5, again ? ".aside-2/manifest.json" : ".aside/manifest.json")));
+        assert_holds(f, 3, &c);
+        assert_holds(f, 4, &c);
+    }
+    save_well(f, &other, 5, 2); /* its step comes round again */
+    assert_holds(f, 5, &other);
+    assert_true(exists(step_file(f, 5, ".aside/manifest.json")));
+    snprintf(absent, sizeof absent, "%s/absent", f->path);
+    assert_int_equal(commit_set_aside(absent, 0, &e), 0);
+    content_free(&c);
+    content_free(&other);
+}
+
 /* What a killed save leaves is never loaded, and the next save clears it away. */
 static void test_leftovers(void **state) {
     fixture *f = *state;
@@ -348,6 +376,7 @@ int main(void) {
         TEST(leftovers),
         TEST(cut_off_between_renames),
         TEST(cut_off_beside_a_leftover),
+        TEST(set_aside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

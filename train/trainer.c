@@ -30,13 +30,23 @@ static int mend_checkpoints(const char *run_dir, error *e) {
     return code;
 }
 
+/* Begun anew, or from an older checkpoint: what `auto` would find afterwards is of another run than this. */
+static int set_aside_checkpoints(const trainer *t, error *e) {
+    if (!strcmp(t->from.resume, "auto")) return 0;
+    char *directory = text_of("%s/checkpoints", t->x.c.run_dir);
+    int code = commit_set_aside(directory, t->x.s.step, e);
+    mem_free(directory);
+    return code;
+}
+
 /* What is missing is missed before the first step, and before an older run's files are touched. */
 static int open_records(trainer *t, error *e) {
     const config *c = &t->x.c;
     const state *s = &t->x.s;
     if (s->mesh.rank == 0 && !probe_directory(c->run_dir, e)) hold_run(t, e);
     if (comm_agree(t->x.world, e) || hosts_share(t->x.world, c->run_dir, e)) return e->code;
-    if (s->mesh.rank == 0 && !checkpoint_preflight(s, e) && !config_save(c, c->run_dir, e))
+    if (s->mesh.rank == 0 && !checkpoint_preflight(s, e) && !set_aside_checkpoints(t, e) &&
+        !config_save(c, c->run_dir, e))
         metrics_open(&t->out, c->run_dir, c->metrics.tensorboard, s->step, e);
     return comm_agree(t->x.world, e);
 }
