@@ -17,6 +17,11 @@ traced() { # ranks, first step, last step, words...: what there is in the timeli
 check "2 ranks traced, the same bits" traced 2 2 6 '"dispatch", "pid": 1' '"wait for dispatch"' \
     '"wait for fold of gradients"' '"combine", "pid": 1, "tid": [1-9]' '"save", "pid": 0, "tid": 1'
 check "1 rank traced, the same bits" traced 1 2 3
+ended() { # a run that ends with an error before the last of its steps
+    "$caracal" train tiny.yaml --run.dir=ended --optim.lr=1e17 --optim.clip=0 --trace=1-90
+    [ $? = 5 ] && "$timeline" check ended/trace-1-90.json
+}
+check "what a failed run has" ended
 torn() { # a timeline with a span that leaves what it is inside of is refused
     sed '0,/"attention 1".*"dur": /s/\("attention 1".*"dur": \)[0-9.]*/\199999999/' run2/trace-2-6.json >torn.json
     "$timeline" check torn.json

@@ -259,7 +259,8 @@ int train_run(comm *world, const train_job *job, error *e) {
         t.console = console_open(t.x.s.step);
         if (t.x.s.mesh.rank == 0) t.live = live_open(t.x.c.run_dir, t.x.s.step, t.x.c.train.steps);
         code = loop(&t, e);
-        saves_finish(&t); /* a loop that ended with an error may leave one */
+        saves_finish(&t); /* a loop that ended with an error may leave one, and a timeline */
+        timeline_after(&t.timeline, t.x.world, t.x.s.step, 1, t.x.c.run_dir);
         report(&t, code, e);
     }
     close_trainer(&t);
