@@ -20,7 +20,13 @@ small_gradients() { # one warning, with the group and both numbers, and a note i
         ! grep -q 'optim.eps = ' base/report.html
 }
 check "eps above the gradients" small_gradients
-check "weights of another run" train 2 from --init-from=base/checkpoints --train.steps=1
+taken() { # weights of another run; the same command again goes on, and does not take them once more
+    train 2 from --init-from=base/checkpoints --train.steps=2 && train 1 from --init-from=base/checkpoints --train.steps=4 &&
+        train 2 from4 --init-from=base/checkpoints --train.steps=4 --checkpoint.every=2 && cmp from/metrics.jsonl from4/metrics.jsonl &&
+        ! cmp -s <(head -n 1 from/metrics.jsonl) <(head -n 1 base/metrics.jsonl)
+}
+check "weights of another run" taken
+refuses "two places to begin from" 2 "a run begins from one of them" train 1 bad --init-from=base --resume=base
 evaluated() { # opens the model alone, and says what training said of it
     local total
     total=$(sed -n 's/.*"loss":{[^}]*"total":\([0-9.]*\).*/\1/p' base/eval.jsonl | tail -n 1)

@@ -8,7 +8,7 @@
 #include "launch/memory.h"
 #include "train/checkpoint.h"
 
-/* The checkpoint to start from; *k = NULL: there is none, and the run is a fresh one. */
+/* The checkpoint of this run to go on from; *k = NULL: there is none, and the run is a fresh one. */
 static int open_checkpoint(session *x, const start_point *p, ckpt **k, error *e) {
     char *directory = text_of("%s/checkpoints", x->c.run_dir);
     int code = 0;
@@ -16,8 +16,6 @@ static int open_checkpoint(session *x, const start_point *p, ckpt **k, error *e)
         char *path = step_path(directory, p->saved, "");
         code = session_checkpoint(x, path, k, e);
         mem_free(path);
-    } else if (p->init_from) {
-        code = session_checkpoint(x, p->init_from, k, e);
     } else if (!strcmp(p->resume, "auto")) {
         code = ckpt_newest(x->world, directory, k, e);
     } else if (strcmp(p->resume, "none")) {
@@ -30,8 +28,9 @@ static int open_checkpoint(session *x, const start_point *p, ckpt **k, error *e)
 int start_state(session *x, const start_point *p, error *e) {
     state *s = &x->s;
     ckpt *k = NULL;
-    int model_only = p->init_from && p->saved < 0;
     if (open_checkpoint(x, p, &k, e)) return e->code;
+    int model_only = !k && p->init_from;
+    if (model_only && session_checkpoint(x, p->init_from, &k, e)) return e->code;
     state_reset(s);
     if (!k) {
         state_initialise(s);

@@ -5,7 +5,7 @@
 #include "train/session.h"
 
 typedef struct start_point {
-    const char *resume, *init_from; /* as asked for on the command line */
+    const char *resume, *init_from; /* as asked for on the command line; init_from: of a fresh run */
     int64_t saved;                  /* step of the newest checkpoint that the run wrote since, -1: none */
 } start_point;
 

@@ -288,6 +288,9 @@ int train_command(int argc, char **argv) {
         return o.code;
     }
     error e = {0};
+    if (job.init_from && strcmp(job.resume, "auto") && strcmp(job.resume, "none"))
+        return options_refuse(&o, "--resume=%s and --init-from=%s: a run begins from one of them", job.resume,
+                              job.init_from);
     if (exit_after && config_seconds(exit_after, "exit-after", &seconds, &e))
         return options_refuse(&o, "%s", e.text);
     if (steps && timeline_read(&job.timeline, steps, &e)) return options_refuse(&o, "%s", e.text);
