@@ -113,6 +113,20 @@ static void two_runs(void **state) {
     free(picture);
 }
 
+/* A run that goes on, whose last steps are not timed yet: its curve over time ends before them. */
+static void steps_without_a_time(void **state) {
+    scratch *s = *state;
+    write_run(s, "one", 30, 0, "");
+    write_run(s, "other", 30, 1, "");
+    scratch_write(s, "one/timing.jsonl",
+                  "{\"step\":1,\"step_seconds\":1}\n{\"step\":2,\"step_seconds\":1}\n");
+    assert_int_equal(compare(s, "one", "other"), 0);
+    char *page = scratch_text(s, "page.html");
+    assert_null(strstr(page, "nan"));
+    assert_non_null(strstr(page, ">seconds<"));
+    free(page);
+}
+
 /* Labels are cut after so many bytes, in the middle of a character: what is left of it is shown as U+FFFD,
  * for a browser refuses a picture that is no UTF-8 throughout.  Nor may any XML hold control characters. */
 static void names_that_are_cut(void **state) {
@@ -252,6 +266,7 @@ int main(void) {
         cmocka_unit_test(intervals_hold_what_they_say),
         cmocka_unit_test(differences_pair_steps),
         cmocka_unit_test_setup_teardown(two_runs, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(steps_without_a_time, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(names_that_are_cut, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(what_losses_do_not_say, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(twins, scratch_setup, scratch_teardown),

@@ -120,7 +120,8 @@ static void x_ticks(const chart *c) {
     double y = c->height - c->bottom + 17;
     fprintf(c->out, format, c->left, y, "start", c->x_name ? c->x_name : "step");
     double begin = c->left + 20 + 5 * (double)strlen(c->x_name ? c->x_name : "step");
-    for (double x = ceil(c->x0 / step) * step; x <= c->x1; x += step) {
+    for (int64_t i = (int64_t)ceil(c->x0 / step); (double)i * step <= c->x1; i++) {
+        double x = (double)i * step;
         char text[32];
         number_text(x, 4, text);
         if (plot_x(c, x) > begin) fprintf(c->out, format, plot_x(c, x), y, "middle", text);
@@ -207,11 +208,16 @@ void chart_begin(chart *c, const char *class, const char *name) {
 
 /* ---- marks ---- */
 
+static int is_point(double x, double y) {
+    return isfinite(x) && isfinite(y);
+}
+
 void chart_line(chart *c, const char *class, int64_t n, const double *x, const double *y) {
     fprintf(c->out, "<path class=\"%s\" d=\"", class);
     for (int64_t i = 0; i < n; i++) {
-        if (!isfinite(y[i])) continue;
-        int begins = i == 0 || !isfinite(y[i - 1]), ends = i == n - 1 || !isfinite(y[i + 1]);
+        if (!is_point(x[i], y[i])) continue;
+        int begins = i == 0 || !is_point(x[i - 1], y[i - 1]),
+            ends = i == n - 1 || !is_point(x[i + 1], y[i + 1]);
         fprintf(c->out, "%c%.1f %.1f", begins ? 'M' : 'L', plot_x(c, x[i]), plot_y(c, y[i]));
         if (begins && ends) fputs("h0", c->out); /* round caps make a dot of it */
     }
@@ -220,7 +226,7 @@ void chart_line(chart *c, const char *class, int64_t n, const double *x, const d
 
 void chart_dots(chart *c, const char *class, int64_t n, const double *x, const double *y) {
     for (int64_t i = 0; i < n; i++)
-        if (isfinite(y[i]))
+        if (is_point(x[i], y[i]))
             fprintf(c->out, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"/>", class,
                     plot_x(c, x[i]), plot_y(c, y[i]));
     putc('\n', c->out);

@@ -44,7 +44,7 @@ void chart_range(int64_t n, const double *y, double *low, double *high);
 void chart_begin(chart *c, const char *class, const char *name);
 /* The same inside an <svg> that is open already, of which the margins leave a part. */
 void chart_axes(chart *c);
-/* A line through the points, broken where y is not finite; a lone point becomes a dot. */
+/* A line through the points, broken where x or y is not finite; a lone point becomes a dot. */
 void chart_line(chart *c, const char *class, int64_t n, const double *x, const double *y);
 void chart_dots(chart *c, const char *class, int64_t n, const double *x, const double *y);
 /* A ring ('o') around a point, or a cross ('x') on it. */
