@@ -146,6 +146,8 @@ static void words_that_say_nothing(void **state) {
                      EXIT_USAGE);
     assert_int_equal(curves_command(4, (char *[]){"curves", a, out, "--rule=K_e", NULL}), EXIT_USAGE);
     assert_int_equal(curves_command(4, (char *[]){"curves", a, out, "--axis=time", NULL}), EXIT_USAGE);
+    /* a run without a config */
+    assert_int_equal(curves_command(4, (char *[]){"curves", a, out, "--axis=flops", NULL}), EXIT_USAGE);
     assert_int_equal(access(scratch_path(s, "x.svg"), F_OK), -1);
 }
 

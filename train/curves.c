@@ -29,6 +29,9 @@ static int read_part(arm_run *r, const curves *c, const char *path, error *e) {
     if (run_expected(path, e)) return e->code;
     if (run_read(&r->part[r->parts++], path, NULL, e) || series_read(s, log, c->keys + 1, key, e))
         return e->code;
+    if (c->over_flops && !r->part[r->parts - 1].has_config)
+        return error_set(e, EXIT_USAGE,
+                         "--axis=flops: %s/config.yaml cannot be read, and says what a token costs", path);
     for (int k = 0; k < c->keys; k++) {
         const column *v = series_find(s, c->key[k]);
         if (!v) return error_set(e, EXIT_USAGE, "%s: has no value named %s", log, c->key[k]);
