@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "data/utf8.h"
 #include "train/console.h"
 #include "train/json_number.h"
 #include "train/svg.h"
@@ -50,7 +51,8 @@ static void write_json(FILE *out, const void *data) {
         json_object_set_new(j, "patience", json_real(s->patience));
         if (isfinite(s->left)) json_object_set_new(j, "left", json_real(s->left));
     }
-    if (s->why[0]) json_object_set_new(j, "why", json_string(s->why));
+    size_t why = utf8_valid_prefix(s->why, strlen(s->why)); /* it may be cut inside a character */
+    if (why) json_object_set_new(j, "why", json_stringn(s->why, why));
     json_dumpf(j, out, JSON_INDENT(2) | JSON_REAL_PRECISION(13));
     putc('\n', out);
     json_decref(j);
@@ -108,8 +110,11 @@ static void html_ended(FILE *out, const run_status *s) {
 
 void status_html(FILE *out, const run_status *s, double now) {
     if (s->state == RUN_UNKNOWN) return;
-    fprintf(out, "<div class=\"status %s\" data-at=\"%.0f\" data-every=\"%.0f\" data-patience=\"%.0f\">",
-            status_lost(s, now) ? "lost" : names[s->state], s->at, s->every, s->patience);
+    fprintf(out, "<div class=\"status %s\" data-at=\"%.0f\"", status_lost(s, now) ? "lost" : names[s->state],
+            s->at);
+    if (s->state == RUN_RUNNING)
+        fprintf(out, " data-every=\"%.0f\" data-patience=\"%.0f\"", s->every, s->patience);
+    putc('>', out);
     if (s->state == RUN_RUNNING) html_running(out, s);
     else html_ended(out, s);
     print_time(out, s->at);
