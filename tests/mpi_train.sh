@@ -67,6 +67,8 @@ mkdir crowded && echo mine >crowded/checkpoints
 refuses "no place for checkpoints" 6 "crowded/checkpoints" train 2 crowded --resume=none
 refuses "a run directory that is a file" 6 "tiny.yaml: Not a directory; remove" train 1 tiny.yaml --resume=none
 refuses "a run directory in a file" 6 "tiny.yaml: Not a directory; remove" train 1 tiny.yaml/run
+to_full_disk() { "$caracal" "$@" >/dev/full; }
+refuses "standard output on a full disk" 6 "standard output cannot be written: No space" to_full_disk plan tiny.yaml
 # a path of the wrong kind: what is given, and what is wanted
 mkdir bare
 for command in evaluate generate inspect verify export grow; do

@@ -1,4 +1,5 @@
 /* Caracal: a distributed pretraining framework for LongCat-Flash-style mixture-of-experts language models. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +75,16 @@ static void spin_shortly(char **argv) {
     execv(self, argv);
 }
 
+/* What most commands have to say goes to standard output, which may be a file on a full disk; of a run it is
+ * not what counts. */
+static int told(const struct command *c, int code) {
+    if (code || c->run == train_command || c->run == sweep_command) return code;
+    errno = 0;
+    if (!fflush(stdout) && !ferror(stdout)) return 0;
+    fprintf(stderr, "caracal: standard output cannot be written: %s\n", strerror(errno ? errno : EIO));
+    return EXIT_IO;
+}
+
 int main(int argc, char **argv) {
     spin_shortly(argv);
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write, with a message */
@@ -86,7 +97,8 @@ int main(int argc, char **argv) {
         return 0;
     }
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (!strcmp(argv[1], commands[i].name)) return commands[i].run(argc - 1, argv + 1);
+        if (!strcmp(argv[1], commands[i].name))
+            return told(&commands[i], commands[i].run(argc - 1, argv + 1));
     fprintf(stderr, "caracal: there is no command '%s'\n\n", argv[1]);
     usage(stderr);
     return EXIT_USAGE;
