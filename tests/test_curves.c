@@ -130,6 +130,18 @@ static void layers_and_phases(void **state) {
     free(table);
 }
 
+/* Of a run that is too long for a point each step, an end is the mean over as many steps all the same. */
+static void a_long_run(void **state) {
+    scratch *s = *state;
+    char word[256], out[256];
+    write_run(s, "long", 1, 1000, 0);
+    snprintf(word, sizeof word, "long=%s/long", s->directory);
+    snprintf(out, sizeof out, "--out=%s/x.svg", s->directory);
+    char *table = said(s, 4, (char *[]){"curves", word, out, "--smooth=20", NULL});
+    assert_non_null(strstr(table, "| -0.905 |")); /* steps 981 to 1000 */
+    free(table);
+}
+
 static void words_that_say_nothing(void **state) {
     scratch *s = *state;
     char a[256], b[256], uneven[600], out[256];
@@ -157,6 +169,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_grown_run_adds_up_what_both_cost, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(seeds_are_paired, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(layers_and_phases, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_long_run, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(words_that_say_nothing, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,7 @@ typedef struct arm_run {
     int parts;
     run_data part[ARM_PARTS];
     series log[ARM_PARTS];     /* the keys of the picture, then "tokens" */
-    int64_t points;            /* steps of all parts */
+    int64_t points;            /* of all parts: their steps, or bins of them (series.h) */
     double *step, *flops;      /* [points] */
     double *value[CURVE_KEYS]; /* [width + 1][points]: each layer, and last the mean of them */
     int64_t width[CURVE_KEYS]; /* layers of a key, those that every part has; or 1 */

@@ -43,7 +43,7 @@ static int color_of(const curves *c, int arm) {
 }
 
 static void smoothed(const curves *c, const arm_run *r, int k, int64_t layer, double *y) {
-    series_smooth(r->points, y, r->value[k] + layer * r->points, c->smooth / 2);
+    series_smooth(r->points, y, r->value[k] + layer * r->points, c->smooth / 2 / r->log[0].per);
 }
 
 /* The mean of an arm's runs at each point, and the ends of the band of their deviation. */

@@ -10,13 +10,19 @@ static double held_out(const arm_run *r) {
     return run_held_out(&r->part[r->parts - 1]);
 }
 
-/* The last value of the key's mean over layers: over the last `smooth` steps. */
+/* Where a layer's value lies at the end of the steps up to `last`: the mean over the last `smooth` of them.
+ */
+static double layer_mean(const curves *c, const arm_run *r, int k, int64_t layer, double last) {
+    const double *y = r->value[k] + layer * r->points;
+    double sum = 0, n = 0;
+    for (int64_t i = 0; i < r->points; i++)
+        if (r->step[i] <= last && r->step[i] > last - (double)c->smooth) sum += y[i], n++;
+    return sum / n;
+}
+
+/* The same at the end, of the mean of all layers. */
 static double ends_at(const curves *c, const arm_run *r, int k) {
-    const double *y = r->value[k] + r->width[k] * r->points;
-    int64_t n = c->smooth < r->points ? c->smooth : r->points;
-    double sum = 0;
-    for (int64_t i = r->points - n; i < r->points; i++) sum += y[i];
-    return sum / (double)n;
+    return layer_mean(c, r, k, r->width[k], r->step[r->points - 1]);
 }
 
 static void cell(double mean, double deviation, const char *format) {
@@ -64,16 +70,6 @@ void curves_ends(const curves *c) {
         }
         puts(" |");
     }
-}
-
-/* Where a layer's value lies at the end of the steps up to `last`: the mean over the last `smooth` of them.
- */
-static double layer_mean(const curves *c, const arm_run *r, int k, int64_t layer, double last) {
-    const double *y = r->value[k] + layer * r->points;
-    double sum = 0, n = 0;
-    for (int64_t i = 0; i < r->points; i++)
-        if (r->step[i] <= last && r->step[i] > last - (double)c->smooth) sum += y[i], n++;
-    return sum / n;
 }
 
 /* The steps up to each mark and to the end. */
