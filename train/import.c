@@ -197,17 +197,6 @@ static int compare_embeddings(const importer *x, error *e) {
 
 /* ---- the run directory ---- */
 
-static int write_config(const config *c, const char *run, error *e) {
-    char *path = text_of("%s/config.yaml", run), *text = NULL;
-    size_t bytes;
-    FILE *out = open_memstream(&text, &bytes);
-    if (!out || config_write(c, out) || fclose(out)) FAULT(EXIT_NO_MEMORY, "out of memory: a config's text");
-    int code = write_file(path, text, bytes, e);
-    mem_free(text);
-    mem_free(path);
-    return code;
-}
-
 static int copy_tokenizer(const char *from, const char *run, error *e) {
     char *text, *path = text_of("%s/tokenizer.json", run);
     size_t bytes;
@@ -223,7 +212,7 @@ static int copy_tokenizer(const char *from, const char *run, error *e) {
 static int write_run(importer *x, const char *tokenizer, error *e) {
     char *run;
     if (staging_begin(x->to, &run, e)) return e->code;
-    int code = write_config(&x->c, run, e);
+    int code = config_save(&x->c, run, e);
     if (!code && tokenizer) code = copy_tokenizer(tokenizer, run, e);
     if (!code) code = write_checkpoint(x, run, e);
     if (!code) code = staging_commit(run, e);

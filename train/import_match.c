@@ -31,8 +31,7 @@ static int misshapen(const matcher *x, const safetensor *t, int rank, const int6
                      t->name, shape_text(t->rank, t->shape, has), shape_text(rank, shape, wanted));
 }
 
-/* "model.layers.3.mlp.experts.5.gate_proj.weight" -> which; -1: not an expert's.  *layer_end: the length of
- * what stands before the expert's number. */
+/* "model.layers.3.mlp.experts.5.gate_proj.weight" -> which; -1: not an expert's. */
 enum { GATE, UP, DOWN };
 static int expert_part(const char *name, long long *layer, long long *expert) {
     static const char *const part[] = {"gate", "up", "down"};
