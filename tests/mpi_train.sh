@@ -13,6 +13,11 @@ check "resume 1 -> 2" resumed 1 2 resume12
 check "resume 4 -> 1" resumed 4 1 resume41
 check "resume 2 -> 8" resumed 2 8 resume28
 
+unseen() { # what a run looks at on its way, and how often, changes nothing of it
+    train 1 unseen --train.eval_every=0 --train.eval_samples=1 --checkpoint.every=0 --train.log_every=1 &&
+        cmp base/metrics.jsonl unseen/metrics.jsonl && diff -r {base,unseen}/checkpoints/step-00000006
+}
+check "without validations, the same bits" unseen
 small_gradients() { # one warning, with the group and both numbers, and a note in the report; none at the usual eps
     train 2 eps --optim.eps=1 --train.steps=3 >eps.log && cat eps.log &&
         [ "$(grep -c 'warning: step 1: optim.eps = 1 exceeds a hundredth of the gradient RMS of the ' eps.log)" = 1 ] &&
