@@ -117,6 +117,47 @@ static void test_head_widths(void **state) {
     }
 }
 
+/* What comes before a document has the bits that it has without it: of queries that see only some of a
+ * block's keys, nothing is added. */
+static void test_documents_stand_alone(void **state) {
+    (void)state;
+    enum {
+        WHOLE = 140,
+        PART = 130,
+        HEADS = 2,
+        NOPE = 20,
+        ROPE = 12,
+        V = 24,
+        Q = 32 * HEADS,
+        KV = 44 * HEADS
+    };
+    for (kernels_dtype dtype = DTYPE_FLOAT32; dtype <= DTYPE_BF16; dtype++) {
+        kernels k = open_cuda(dtype);
+        bench b = new_bench();
+        begin_case(&b, &k, base_seed);
+        real *q = scaled(&b, WHOLE * Q, 2), *kv = values(&b, WHOLE * KV), *k_rope = values(&b, WHOLE * ROPE);
+        real *o = values(&b, WHOLE * HEADS * V), *lse = values(&b, WHOLE * HEADS),
+             *d_o = values(&b, WHOLE * HEADS * V);
+        real *dq[2], *dkv[2], *dk_rope[2];
+        int32_t *first = integers(&b, WHOLE, 1);
+        for (int i = 0; i < WHOLE; i++) first[i] = i < 70 ? 0 : i < PART ? 70 : PART;
+        for (int i = 0; i < 2; i++) {
+            attention_shape s = {1, i ? PART : WHOLE, HEADS, NOPE, ROPE, V, 0};
+            dq[i] = values(&b, WHOLE * Q), dkv[i] = values(&b, WHOLE * KV);
+            dk_rope[i] = values(&b, WHOLE * ROPE);
+            k.attention_forward(k.ctx, s, o, lse, q, kv, k_rope, ROPE, first);
+            k.attention_backward(k.ctx, s, dq[i], dkv[i], dk_rope[i], ROPE, d_o, o, lse, q, kv, k_rope, ROPE,
+                                 first);
+        }
+        settle(&k);
+        expect_equal("dq", PART * Q, dq[1], dq[0]);
+        expect_equal("dkv", PART * KV, dkv[1], dkv[0]);
+        expect_equal("dk_rope", PART * ROPE, dk_rope[1], dk_rope[0]);
+        kernels_close(&k);
+        block_free(b.block);
+    }
+}
+
 /* Tiles of every width, more steps than the ring has places, rows that end inside a tile. */
 static void test_large_products(void **state) {
     (void)state;
@@ -420,6 +461,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_float_against_ref),
         cmocka_unit_test(test_bf16_against_ref),
+        cmocka_unit_test(test_documents_stand_alone),
         cmocka_unit_test(test_head_widths),
         cmocka_unit_test(test_large_products),
         cmocka_unit_test(test_banks),

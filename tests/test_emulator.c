@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "launch/error.h"
 #include "tests/emulate/emulate.h"
 #include "tests/emulate/wrong.h"
 
@@ -56,7 +57,7 @@ static void test_poison(void **state) {
 }
 
 /* Runs a kernel in a child, which must end with a message that says why. */
-static void expect_fault(wrong_kernel which, const char *says) {
+static void expect_end(int code, wrong_kernel which, const char *says) {
     int fd[2], status;
     char text[2000];
     size_t used = 0;
@@ -76,8 +77,12 @@ static void expect_fault(wrong_kernel which, const char *says) {
     text[used] = 0;
     close(fd[0]);
     assert_int_equal(waitpid(child, &status, 0), child);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 70 || !strstr(text, says))
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != code || !strstr(text, says))
         fail_msg("kernel %d: status %#x, said \"%s\", not \"%s\"", (int)which, (unsigned)status, text, says);
+}
+
+static void expect_fault(wrong_kernel which, const char *says) {
+    expect_end(70, which, says);
 }
 
 static void test_faults(void **state) {
@@ -88,10 +93,17 @@ static void test_faults(void **state) {
     expect_fault(HALF_A_WARP, "has returned, thread");
     expect_fault(PARTIAL_MASK, "a collective of lanes 0x1");
     expect_fault(TOO_MANY_THREADS, "2048 threads a block");
-    expect_fault(TOO_MUCH_SHARED, "bytes of shared memory");
     expect_fault(UNASKED_SHARED, "50176 bytes of shared memory");
     expect_fault(OUTSIDE_COPY, "an asynchronous copy");
     expect_fault(NEVER_WAITS, "has not waited for the kernels before this one");
+}
+
+/* What a GPU refuses is told before it is asked. */
+static void test_refused(void **state) {
+    (void)state;
+    expect_end(EXIT_USAGE, TOO_MUCH_SHARED, "large_kernel: a block needs 228 KiB of shared memory");
+    expect_end(EXIT_USAGE, TOO_MANY_BLOCKS, "large_kernel: 2147483648 x 1 x 1 blocks");
+    expect_end(EXIT_USAGE, TOO_MANY_HEADS, "large_kernel: 1 x 65536 x 1 blocks");
 }
 
 static void test_conflicts(void **state) {
@@ -107,8 +119,8 @@ static void test_conflicts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_right),  cmocka_unit_test(test_races),     cmocka_unit_test(test_poison),
-        cmocka_unit_test(test_faults), cmocka_unit_test(test_conflicts),
+        cmocka_unit_test(test_right),  cmocka_unit_test(test_races),   cmocka_unit_test(test_poison),
+        cmocka_unit_test(test_faults), cmocka_unit_test(test_refused), cmocka_unit_test(test_conflicts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

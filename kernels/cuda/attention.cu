@@ -45,15 +45,17 @@ static size_t operand_bytes(const kernel_context *ctx, attention_shape s, bool b
     return whole_256((size_t)(s.batch * (s.seq * query + (s.past + s.seq) * key)) * sizeof(float));
 }
 
-/* Of delta [T, heads], and of each head's part of dk_rope [T, heads, rope]. */
-static size_t delta_bytes(attention_shape s) {
+/* Of figures or delta [T, heads], and of each head's part of dk_rope [T, heads, rope]. */
+static size_t delta_bytes(const kernel_context *ctx, attention_shape s) {
+    if (on_tensor_cores(ctx, s))
+        return whole_256((size_t)(s.batch * s.heads * s.seq) * sizeof(query_figures));
     return whole_256((size_t)(s.batch * s.seq * s.heads) * sizeof(float));
 }
 static size_t part_bytes(attention_shape s) {
     return whole_256((size_t)(s.batch * s.seq * s.heads * s.rope) * sizeof(float));
 }
 size_t attention_scratch_bytes(const kernel_context *ctx, attention_shape s) {
-    return delta_bytes(s) + part_bytes(s) + operand_bytes(ctx, s, true);
+    return delta_bytes(ctx, s) + part_bytes(s) + operand_bytes(ctx, s, true);
 }
 
 extern "C" void cuda_attention_forward(kernel_context *ctx, attention_shape s, float *o, float *lse,
@@ -84,15 +86,18 @@ extern "C" void cuda_attention_backward(kernel_context *ctx, attention_shape s, 
     wrote(ctx, dk_rope, floats(tokens, s.rope, ld_dk_rope));
     bf16 *rounded = rounded_result(ctx, s, dkv, s.heads * (s.nope + s.v));
     char *room = matrix_scratch(ctx, attention_scratch_bytes(ctx, s));
-    float *delta = (float *)room, *part = (float *)(room + delta_bytes(s));
-    char *operands = room + delta_bytes(s) + part_bytes(s);
-    attention_delta(ctx, s, delta, d_o, o, in_bf16);
+    float *part = (float *)(room + delta_bytes(ctx, s));
+    char *operands = room + delta_bytes(ctx, s) + part_bytes(s);
     if (on_tensor_cores(ctx, s)) {
+        query_figures *figures = (query_figures *)room;
+        attention_figures(ctx, s, figures, lse, first_key, d_o, o);
         attention_operands x = attention_round(ctx, s, operands, q, kv, k_rope, ld_k_rope, d_o);
         attention_call p = {s, x, first_key, scale_of(s), rounded};
-        attention_dq_bf16(ctx, &p, dq, lse, delta);
-        attention_dkv_bf16(ctx, &p, dkv, part, lse, delta);
+        attention_dq_bf16(ctx, &p, dq, figures);
+        attention_dkv_bf16(ctx, &p, dkv, part, figures);
     } else {
+        float *delta = (float *)room;
+        attention_delta(ctx, s, delta, d_o, o, in_bf16);
         attention_floats p = float_operands(ctx, s, operands, q, kv, k_rope, ld_k_rope, d_o, first_key);
         attention_dq_float(ctx, &p, dq, lse, delta);
         attention_dkv_float(ctx, &p, dkv, part, lse, delta);

@@ -188,8 +188,8 @@ static __global__ void __launch_bounds__(THREADS)
     for (int64_t c = j; c < s.v; c += SIDE) dkv[at * (s.nope + s.v) + s.nope + c] = dv[i * s.v + c];
 }
 
-static dim3 grid_of(attention_shape s) {
-    return dim3((unsigned)divide_up(s.seq, SIDE), (unsigned)s.heads, (unsigned)s.batch);
+static launch_grid grid_of(attention_shape s) {
+    return grid3(divide_up(s.seq, SIDE), s.heads, s.batch);
 }
 /* Bytes of so many tiles of q's width and of v's. */
 static int64_t tiles(attention_shape s, int64_t qk, int64_t v) {

@@ -9,7 +9,6 @@
 #include <float.h>
 
 enum { QUERIES = 128, THREADS = QUERIES / GROUP_ROWS * GROUP, PLACES = 2 };
-static const float LOG2_E = 1.44269504f;
 static const double LN_2 = 0x1.62e42fefa39efp-1;
 
 /* Largest, and sum, of what the four lanes that share a row hold. */
@@ -70,12 +69,11 @@ static __device__ __forceinline__ void mask(float (&score)[KEYS / 8][4], int key
         }
 }
 
-static __device__ __forceinline__ void copy_scores(float (&to)[KEYS / 8][4],
-                                                   const float (&from)[KEYS / 8][4]) {
+static __device__ __forceinline__ void clear(float (&x)[1][KEYS / 8][4]) {
 #pragma unroll
     for (int j = 0; j < KEYS / 8; j++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) to[j][i] = from[j][i];
+        for (int i = 0; i < 4; i++) x[0][j][i] = 0;
 }
 
 template <int QK, int V, int AHEAD>
@@ -87,23 +85,22 @@ static __global__ void __launch_bounds__(THREADS, AHEAD ? 1 : 2)
     char *q_tile = tile_memory(shared), *k_places = q_tile + tile_bytes(QUERIES, QK),
          *v_places = k_places + PLACES * K_BYTES;
     const attention_shape s = p.s;
-    int64_t b = blockIdx.z, h = blockIdx.y, head = b * s.heads + h, keys = keys_of(s);
-    int64_t query =
-        (int64_t)(gridDim.x - 1 - blockIdx.x) * QUERIES; /* the last see most keys: they go first */
-    int64_t last = min(query + QUERIES, s.seq) - 1, group = query + threadIdx.x / GROUP * GROUP_ROWS;
-    const bf16 *k = p.x.k + head * keys * p.x.ld_qk, *v = p.x.v + head * keys * p.x.ld_v;
+    int seq = (int)s.seq, past = (int)s.past, keys = past + seq;
+    int64_t b = blockIdx.z, h = blockIdx.y, head = b * s.heads + h;
+    int query = (int)(gridDim.x - 1 - blockIdx.x) * QUERIES; /* the last see most keys: they go first */
+    int last = min(query + QUERIES, seq) - 1, group = query + (int)threadIdx.x / GROUP * GROUP_ROWS;
+    const bf16 *k = p.x.k + head * keys * QK, *v = p.x.v + head * keys * V;
 
-    load_rows<QUERIES, QK, THREADS>(q_tile, p.x.q + head * s.seq * p.x.ld_qk, p.x.ld_qk, query, s.seq);
-    int64_t first_block = first_key_of(p, b, query) / KEYS, end_block = (s.past + last) / KEYS + 1;
-    auto keys_of_block = [&](int64_t block) { return k_places + block % PLACES * K_BYTES; };
-    auto values_of_block = [&](int64_t block) { return v_places + block % PLACES * V_BYTES; };
-    auto fill_keys = [&](int64_t block) {
-        if (block < end_block)
-            load_rows<KEYS, QK, THREADS>(keys_of_block(block), k, p.x.ld_qk, block * KEYS, keys);
+    load_rows<QUERIES, QK, THREADS>(q_tile, p.x.q + head * seq * QK, query, seq);
+    /* blocks are counted from the first that a query sees: number i lies in place i % PLACES */
+    int first_key = first_key_of(p, b, query) / KEYS * KEYS, blocks = (past + last - first_key) / KEYS + 1;
+    auto keys_of_block = [&](int i) { return k_places + i % PLACES * K_BYTES; };
+    auto values_of_block = [&](int i) { return v_places + i % PLACES * V_BYTES; };
+    auto fill_keys = [&](int i) {
+        if (i < blocks) load_rows<KEYS, QK, THREADS>(keys_of_block(i), k, first_key + i * KEYS, keys);
     };
-    auto fill_values = [&](int64_t block) {
-        if (block < end_block)
-            load_rows<KEYS, V, THREADS>(values_of_block(block), v, p.x.ld_v, block * KEYS, keys);
+    auto fill_values = [&](int i) {
+        if (i < blocks) load_rows<KEYS, V, THREADS>(values_of_block(i), v, first_key + i * KEYS, keys);
         copy_async_commit();
     };
     auto all_filled = [&] {
@@ -111,11 +108,11 @@ static __global__ void __launch_bounds__(THREADS, AHEAD ? 1 : 2)
         tile_filled();
         __syncthreads();
     };
-    fill_keys(first_block);
+    fill_keys(0);
     copy_async_commit(); /* with q */
     all_filled();
-    if (AHEAD) fill_keys(first_block + 1);
-    fill_values(first_block);
+    if (AHEAD) fill_keys(1);
+    fill_values(0);
     uint32_t q[QK / 16][4];
     int position[2], first[2];
 #pragma unroll
@@ -123,74 +120,73 @@ static __global__ void __launch_bounds__(THREADS, AHEAD ? 1 : 2)
         fragment_a<ALONG_K>(q[t], q_tile, panel_bytes(QUERIES), (int)(threadIdx.x / WARP * 16), 16 * t);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        int64_t i = min(group + 16 * warp_of_group() + threadIdx.x % WARP / 4 + 8 * half, s.seq - 1);
-        position[half] = (int)(s.past + i);
-        first[half] = (int)first_key_of(p, b, i);
+        int i = min(group + 16 * warp_of_group() + (int)threadIdx.x % WARP / 4 + 8 * half, seq - 1);
+        position[half] = past + i;
+        first[half] = first_key_of(p, b, i);
     }
-    int64_t group_last =
-        s.past + min(group + GROUP_ROWS, s.seq) - 1; /* of the rows; masks are needed from there ... */
-    int64_t group_seen = s.past + group, group_first = first_key_of(p, b, min(group + GROUP_ROWS, s.seq) - 1);
+    int group_last =
+        past + min(group + GROUP_ROWS, seq) - 1; /* of the rows; masks are needed from there ... */
+    int group_seen = past + group, group_first = first_key_of(p, b, min(group + GROUP_ROWS, seq) - 1);
 
     running<V> r = {{}, {-FLT_MAX, -FLT_MAX}, {}};
-    float scores[1][KEYS / 8][4] = {}, (&score)[KEYS / 8][4] = scores[0];
-    if (AHEAD && group < s.seq) {
-        products_begin(scores, q);
-        fragment_product_start<KEYS, ALONG_K>(scores, q, keys_of_block(first_block), panel_bytes(KEYS));
-        products_wait<0>(scores, q);
+    float scores[2][1][KEYS / 8][4] = {}; /* of this block of keys, and of the next */
+    if (AHEAD && group < seq) {
+        products_begin(scores[0], q);
+        fragment_product_start<KEYS, ALONG_K>(scores[0], q, keys_of_block(0), panel_bytes(KEYS));
+        products_wait<0>(scores[0], q);
     }
-    for (int64_t block = first_block; block < end_block; block++) {
-        int64_t key = block * KEYS;
-        all_filled(); /* these keys and values, or, ahead, the next keys; the values before are read */
-        fill_keys(block + 1 + AHEAD);
-        fill_values(block + 1);
-        if (group >= s.seq || key > group_last) continue;
-        /* ahead, behind the last block that the group sees, of keys that do not matter */
-        float next[1][KEYS / 8][4] = {};
-        products_begin(next, q);
-        fragment_product_start<KEYS, ALONG_K>(next, q, keys_of_block(block + AHEAD), panel_bytes(KEYS));
-        if (!AHEAD) {
-            products_wait<0>(next, q);
-            copy_scores(score, next[0]);
-        }
-        if (key + KEYS - 1 > group_seen || key < group_first) mask(score, (int)key, position, first);
-        softmax(score, r, p.scale * LOG2_E);
-        uint32_t weight[KEYS / 16][4];
+    for (int pair = 0; pair < blocks; pair += 2) {
 #pragma unroll
-        for (int t = 0; t < KEYS / 16; t++) fragment_of_result(weight[t], score, t);
-        products_begin(r.out, weight);
-        fragment_product_start<V, ACROSS_K>(r.out, weight, values_of_block(block), panel_bytes(KEYS));
-        if constexpr (AHEAD) {
-            products_wait<0>(next, q, r.out, weight);
-            copy_scores(score, next[0]);
-        } else {
-            products_wait<0>(r.out, weight);
+        for (int turn = 0; turn < 2; turn++) { /* by turns: nothing is moved from one to the other */
+            if (turn && pair + turn == blocks) break;
+            float(&score)[KEYS / 8][4] = scores[turn][0];
+            float(&next)[1][KEYS / 8][4] = scores[AHEAD ? turn ^ 1 : turn];
+            int key = first_key + (pair + turn) * KEYS;
+            all_filled(); /* these keys and values, or, ahead, the next keys; the values before are read */
+            fill_keys(pair + turn + 1 + AHEAD);
+            fill_values(pair + turn + 1);
+            if (group >= seq || key > group_last) continue;
+            /* ahead, behind the last block that the group sees, of keys that do not matter */
+            clear(next);
+            products_begin(next, q);
+            fragment_product_start<KEYS, ALONG_K>(next, q, keys_of_block(turn + AHEAD), panel_bytes(KEYS));
+            if (!AHEAD) products_wait<0>(next, q);
+            if (key + KEYS - 1 > group_seen || key < group_first) mask(score, key, position, first);
+            softmax(score, r, p.scale * LOG2_E);
+            uint32_t weight[KEYS / 16][4];
+#pragma unroll
+            for (int t = 0; t < KEYS / 16; t++) fragment_of_result(weight[t], score, t);
+            products_begin(r.out, weight);
+            fragment_product_start<V, ACROSS_K>(r.out, weight, values_of_block(turn), panel_bytes(KEYS));
+            if (AHEAD) products_wait<0>(next, q, r.out, weight);
+            else products_wait<0>(r.out, weight);
         }
     }
     copy_async_wait<0>();
 
+    bool pairs = s.v % 2 == 0 && (uintptr_t)o % 8 == 0;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        int64_t i = group + 16 * warp_of_group() + threadIdx.x % WARP / 4 + 8 * half;
-        float sum = row_sum(r.sum[half]);
-        if (i >= s.seq) continue;
+        int i = group + 16 * warp_of_group() + (int)threadIdx.x % WARP / 4 + 8 * half;
+        float sum = row_sum(r.sum[half]), by = 1 / sum;
+        if (i >= seq) continue;
         int64_t at = result_row(s, b, i, h);
         if (threadIdx.x % 4 == 0) lse[at] = (float)(r.top[half] * LN_2 + log_d(sum));
 #pragma unroll
-        for (int j = 0; j < V / 8; j++)
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                int c = 8 * j + threadIdx.x % 4 * 2 + e;
-                if (c < s.v) store_result(o, p.rounded, at * s.v + c, r.out[0][j][2 * half + e] / sum);
-            }
+        for (int j = 0; j < V / 8; j++) {
+            int c = 8 * j + (int)threadIdx.x % 4 * 2;
+            if (c < s.v)
+                store_pair(o, p.rounded, at * s.v + c, r.out[0][j][2 * half] * by,
+                           r.out[0][j][2 * half + 1] * by, c + 1 < s.v, pairs);
+        }
     }
 }
 
 template <int QK, int V> static void run(kernel_context *ctx, const attention_call *p, float *o, float *lse) {
     constexpr int SHARED_BYTES =
         TILE_ALIGNMENT + tile_bytes(QUERIES, QK) + PLACES * (tile_bytes(KEYS, QK) + tile_bytes(KEYS, V));
-    LAUNCH((forward_kernel<QK, V, (QK > 96)>),
-           dim3((unsigned)divide_up(p->s.seq, QUERIES), (unsigned)p->s.heads, (unsigned)p->s.batch), THREADS,
-           SHARED_BYTES, ctx, *p, o, lse);
+    LAUNCH((forward_kernel<QK, V, (QK > 96)>), grid3(divide_up(p->s.seq, QUERIES), p->s.heads, p->s.batch),
+           THREADS, SHARED_BYTES, ctx, *p, o, lse);
 }
 
 void attention_forward_bf16(kernel_context *ctx, const attention_call *p, float *o, float *lse) {

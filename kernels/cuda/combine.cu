@@ -45,8 +45,8 @@ extern "C" void cuda_combine_forward(kernel_context *ctx, int64_t tokens, int64_
     if (!tokens) return;
     int64_t per_row = divide_up(h, 4 * THREADS);
     wrote(ctx, out, floats(tokens, h, h));
-    LAUNCH(forward_kernel, dim3((unsigned)(tokens * per_row)), THREADS, 0, ctx, h, topk, (unsigned)per_row,
-           out, rows, row_of, weight, y, aligned16(out, h) && aligned16(rows, h) && aligned16(y, h));
+    LAUNCH(forward_kernel, grid3((tokens * per_row)), THREADS, 0, ctx, h, topk, (unsigned)per_row, out, rows,
+           row_of, weight, y, aligned16(out, h) && aligned16(rows, h) && aligned16(y, h));
 }
 
 /* A team for each token: <dout, y>, where an identity expert wants it, is a sum over the whole row. */

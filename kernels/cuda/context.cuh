@@ -32,6 +32,7 @@ struct kernel_context {
     int device;
     cudaStream_t stream;
     unsigned sets_up_early; /* 1: a kernel may be set up while another ends (LAUNCH); 0: the GPU cannot */
+    size_t block_shared;    /* bytes of shared memory that a block of this GPU may ask for */
     bool host_reaches;      /* device "check:cuda": alloc's memory is the host's, which the GPU reads too */
     allocation *owned;      /* what alloc has given and is in use */
     int owned_count, owned_room;

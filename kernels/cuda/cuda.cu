@@ -34,6 +34,7 @@ extern "C" int kernels_cuda(kernels *k, const kernels_config *c, error *e) {
     CUDA_OK(cudaGetDeviceProperties(&device, ctx->device));
     snprintf(ctx->name, sizeof ctx->name, "cuda (%.50s)", device.name);
     ctx->sets_up_early = device.major >= 9;
+    ctx->block_shared = device.sharedMemPerBlockOptin;
     CUDA_OK(cudaStreamCreateWithFlags(&ctx->stream, cudaStreamNonBlocking));
     ctx->host_reaches = !strncmp(c->device, "check:", 6);
     ctx->scratch = (char *)cuda_memory(ctx, CUDA_SCRATCH, "the backend's scratch");

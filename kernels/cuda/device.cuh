@@ -19,6 +19,25 @@
 
 enum { SHARED_UNASKED = 32 << 10 }; /* of a launch: 16 KiB are left for the kernel's own */
 
+/* How many blocks a launch has, in numbers that nothing has cut off. */
+typedef struct launch_grid {
+    int64_t x, y, z;
+} launch_grid;
+static inline launch_grid grid3(int64_t x, int64_t y = 1, int64_t z = 1) {
+    return launch_grid{x, y, z};
+}
+/* launch.cu: the same as the device takes it; ends the program, naming the kernel, where there are more than
+ * a launch may have.  Likewise where the GPU has not given a kernel the shared memory that was asked for. */
+dim3 grid_within(const char *kernel, launch_grid grid);
+void shared_within(const char *kernel, int64_t shared_bytes, bool given);
+
+#define LAUNCHED(kernel) __FILE__ " " #kernel
+#define ASK_SHARED(kernel, shared_bytes)                                                                     \
+    if ((shared_bytes) > SHARED_UNASKED)                                                                     \
+    shared_within(LAUNCHED(kernel), shared_bytes,                                                            \
+                  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,                  \
+                                       (int)(shared_bytes)) == cudaSuccess)
+
 #ifdef __CUDACC__
 
 #include "kernels/cuda/ptx.cuh"
@@ -29,14 +48,16 @@ enum { SHARED_UNASKED = 32 << 10 }; /* of a launch: 16 KiB are left for the kern
  * end: the microsecond between two kernels is hidden so; kernel_begins() waits. */
 #define LAUNCH(kernel, grid, block, shared_bytes, ctx, ...)                                                  \
     do {                                                                                                     \
-        if ((shared_bytes) > SHARED_UNASKED)                                                                 \
-            CUDA_OK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,                \
-                                         (int)(shared_bytes)));                                              \
+        ASK_SHARED(kernel, shared_bytes);                                                                    \
         cudaLaunchAttribute launch_early = {};                                                               \
         launch_early.id = cudaLaunchAttributeProgrammaticStreamSerialization;                                \
         launch_early.val.programmaticStreamSerializationAllowed = 1;                                         \
-        cudaLaunchConfig_t launch_config = {(grid),        (block),       (size_t)(shared_bytes),            \
-                                            (ctx)->stream, &launch_early, (ctx)->sets_up_early};             \
+        cudaLaunchConfig_t launch_config = {grid_within(LAUNCHED(kernel), grid),                             \
+                                            (block),                                                         \
+                                            (size_t)(shared_bytes),                                          \
+                                            (ctx)->stream,                                                   \
+                                            &launch_early,                                                   \
+                                            (ctx)->sets_up_early};                                           \
         CUDA_OK(cudaLaunchKernelEx(&launch_config, kernel, __VA_ARGS__));                                    \
     } while (0)
 /* An array in shared memory: SHARED(float, tile, [32][33]). */
@@ -51,8 +72,12 @@ enum { SHARED_UNASKED = 32 << 10 }; /* of a launch: 16 KiB are left for the kern
 #include <ptx.h> /* tests/emulate */
 
 #define LAUNCH(kernel, grid, block, shared_bytes, ctx, ...)                                                  \
-    ((void)(ctx), emulate_launch(__FILE__ " " #kernel, grid, block, shared_bytes,                            \
-                                 (shared_bytes) > SHARED_UNASKED, kernel, __VA_ARGS__))
+    do {                                                                                                     \
+        (void)(ctx);                                                                                         \
+        ASK_SHARED(kernel, shared_bytes);                                                                    \
+        emulate_launch(LAUNCHED(kernel), grid_within(LAUNCHED(kernel), grid), block, shared_bytes,           \
+                       (shared_bytes) > SHARED_UNASKED, kernel, __VA_ARGS__);                                \
+    } while (0)
 #define SHARED(type, name, dimensions)                                                                       \
     typedef type name##_array dimensions;                                                                    \
     name##_array &name = *(name##_array *)emulate_shared(sizeof(name##_array), __FILE__, __LINE__)

@@ -89,8 +89,8 @@ extern "C" void cuda_digest(kernel_context *ctx, int64_t n, uint64_t *out, const
     read_words(keys.last, ACCUMULATORS, 192 - STRIPE - 7);
     read_words(keys.merge, ACCUMULATORS, 11);
     if (blocks - is_short > 0)
-        LAUNCH(digest_kernel, dim3((unsigned)divide_up((blocks - is_short) * ACCUMULATORS, THREADS)), THREADS,
-               0, ctx, n, blocks - is_short, out, x, keys, (uintptr_t)x % 8 == 0);
+        LAUNCH(digest_kernel, grid3(divide_up((blocks - is_short) * ACCUMULATORS, THREADS)), THREADS, 0, ctx,
+               n, blocks - is_short, out, x, keys, (uintptr_t)x % 8 == 0);
     if (is_short) {
         float copy[SHORT / sizeof(float)];
         size_t bytes = (size_t)tail * sizeof *copy;

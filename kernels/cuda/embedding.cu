@@ -52,6 +52,6 @@ extern "C" void cuda_embedding_backward(kernel_context *ctx, int64_t rows, int64
                                         const float *dx, const int32_t *ids) {
     if (!rows) return;
     wrote(ctx, dw, cuda_owned_from(ctx, dw)); /* ids say which rows */
-    LAUNCH(backward_kernel, dim3((unsigned)rows, (unsigned)divide_up(h, COLUMNS)), THREADS, 0, ctx, rows, h,
-           dw, dx, ids, aligned16(dw, h) && aligned16(dx, h));
+    LAUNCH(backward_kernel, grid3(rows, divide_up(h, COLUMNS)), THREADS, 0, ctx, rows, h, dw, dx, ids,
+           aligned16(dw, h) && aligned16(dx, h));
 }

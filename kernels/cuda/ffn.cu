@@ -74,8 +74,8 @@ extern "C" void cuda_swiglu_forward(kernel_context *ctx, int64_t segments, const
         row_list l = list_rows(segments, s, &next);
         if (!l.rows) return;
         uint16_t *rounded = wrote_rows(ctx, h, f, &l, !first && next == segments, true);
-        LAUNCH(forward_kernel, dim3((unsigned)(l.rows * per_row)), THREADS, 0, ctx, l, f, (unsigned)per_row,
-               h, gu, rounded, aligned16(h, f) && aligned16(gu, f));
+        LAUNCH(forward_kernel, grid3((l.rows * per_row)), THREADS, 0, ctx, l, f, (unsigned)per_row, h, gu,
+               rounded, aligned16(h, f) && aligned16(gu, f));
     }
 }
 

@@ -93,7 +93,7 @@ extern "C" void cuda_cross_entropy(kernel_context *ctx, int64_t rows, int64_t vo
     wrote(ctx, loss, floats(1, rows, rows));
     if (best) wrote(ctx, best, (size_t)rows * sizeof *best);
     uint16_t *rounded = scale != 0 ? wrote_operand(ctx, logits, rows, vocab) : NULL;
-    dim3 grid((unsigned)rows);
+    launch_grid grid = grid3(rows);
     if (vocab <= 4096)
         LAUNCH((cross_entropy_kernel<256>), grid, 256, 0, ctx, (int)vocab, scale, loss, best, logits, targets,
                rounded, whole);

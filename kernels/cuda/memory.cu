@@ -7,8 +7,8 @@
 enum { THREADS = 256 };
 
 /* One thread for each four elements. */
-static dim3 grid_for(int64_t n) {
-    return dim3((unsigned)divide_up(n, 4 * THREADS));
+static launch_grid grid_for(int64_t n) {
+    return grid3(divide_up(n, 4 * THREADS));
 }
 
 void *cuda_memory(kernel_context *ctx, size_t bytes, const char *what) {
@@ -135,8 +135,8 @@ extern "C" void cuda_copy_rows(kernel_context *ctx, int64_t n, int64_t cols, flo
     uint16_t *rounded = NULL;
     if (dst_row) wrote(ctx, dst, cuda_owned_from(ctx, dst));
     else rounded = wrote_operand(ctx, dst, n, cols);
-    LAUNCH(copy_rows_kernel, dim3((unsigned)(n * per_row)), THREADS, 0, ctx, cols, (unsigned)per_row, dst,
-           dst_row, src, src_row, rounded, aligned16(dst, cols) && aligned16(src, cols));
+    LAUNCH(copy_rows_kernel, grid3((n * per_row)), THREADS, 0, ctx, cols, (unsigned)per_row, dst, dst_row,
+           src, src_row, rounded, aligned16(dst, cols) && aligned16(src, cols));
 }
 
 extern "C" void cuda_to_host(kernel_context *ctx, void *host, const void *device, size_t bytes) {

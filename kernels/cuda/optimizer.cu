@@ -56,7 +56,7 @@ extern "C" void cuda_adamw(kernel_context *ctx, int64_t n, adamw_step s, float *
     wrote(ctx, m, floats(1, n, n));
     wrote(ctx, v, floats(1, n, n));
     bool whole = aligned16(p, 0) && aligned16(m, 0) && aligned16(v, 0) && aligned16(g, 0);
-    LAUNCH(adamw_kernel, dim3((unsigned)divide_up(n, 4 * THREADS)), THREADS, 0, ctx, n, f, p, m, v, g, whole);
+    LAUNCH(adamw_kernel, grid3(divide_up(n, 4 * THREADS)), THREADS, 0, ctx, n, f, p, m, v, g, whole);
 }
 
 /* A block of threads for each SUM_BLOCK. */
@@ -78,6 +78,5 @@ static __global__ void __launch_bounds__(THREADS)
 extern "C" void cuda_sum_squares(kernel_context *ctx, int64_t n, double *out, const float *x) {
     if (!n) return;
     wrote(ctx, out, (size_t)divide_up(n, SUM_BLOCK) * sizeof *out);
-    LAUNCH(sum_squares_kernel, dim3((unsigned)divide_up(n, SUM_BLOCK)), THREADS, 0, ctx, n, out, x,
-           aligned16(x, 0));
+    LAUNCH(sum_squares_kernel, grid3(divide_up(n, SUM_BLOCK)), THREADS, 0, ctx, n, out, x, aligned16(x, 0));
 }

@@ -82,5 +82,5 @@ static __global__ void __launch_bounds__(THREADS)
 
 void product_float(kernel_context *ctx, const product_call *p, const product_list *l, char *room) {
     if (!l->tiles) return;
-    LAUNCH(product_float_kernel, dim3((unsigned)l->tiles), THREADS, 0, ctx, *p, list_upload(ctx, l, room));
+    LAUNCH(product_float_kernel, grid3(l->tiles), THREADS, 0, ctx, *p, list_upload(ctx, l, room));
 }

@@ -11,27 +11,32 @@
 
 enum { THREADS = 256 };
 
-/* Each thread rounds a chunk; neighbours take neighbouring chunks of a row. */
+/* Each thread rounds a chunk; a row's blocks lie beside each other. */
 static __global__ void __launch_bounds__(THREADS)
-    round_kernel(bf16 *dst, const float *src, int64_t rows, int64_t chunks, int64_t cols, int64_t ld,
-                 int64_t stride, int64_t total, bool whole) {
+    round_kernel(bf16 *dst, const float *src, unsigned blocks_per_row, unsigned rows, int64_t chunks,
+                 int64_t cols, int64_t ld, int64_t stride, bool whole) {
     kernel_begins();
-    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i >= total) return;
-    int64_t row = i / chunks, at = i % chunks * CHUNK, left = cols - at;
+    unsigned row = blockIdx.x / blocks_per_row;
+    int64_t i = (int64_t)(blockIdx.x % blocks_per_row) * THREADS + threadIdx.x;
+    if (i >= chunks) return;
+    int64_t at = i * CHUNK, left = cols - at;
     const float *from = src + row / rows * stride + row % rows * ld + at;
     float4 x = load4(from, left, whole), y = load4(from + 4, left - 4, whole);
-    ((uint4 *)dst)[i] =
+    ((uint4 *)dst)[row * chunks + i] =
         make_uint4(bf16_pair(x.x, x.y), bf16_pair(x.z, x.w), bf16_pair(y.x, y.y), bf16_pair(y.z, y.w));
 }
 
-/* dst [count][rows][whole_chunks(cols)] = the matrices, rounded. */
+/* dst [count][rows][whole_chunks(cols)] = the matrices, rounded.  What lies side by side on both sides is one
+ * row. */
 static void round_all(kernel_context *ctx, bf16 *dst, const matrices *m) {
-    int64_t chunks = whole_chunks(m->cols) / CHUNK, total = m->count * m->rows * chunks;
-    if (!total) return;
-    LAUNCH(round_kernel, dim3((unsigned)divide_up(total, THREADS)), THREADS, 0, ctx, dst, m->x, m->rows,
-           chunks, m->cols, m->ld, m->stride, total,
-           aligned16(m->x, m->ld) && (m->count == 1 || m->stride % 4 == 0));
+    int64_t rows = m->rows, count = m->count, cols = m->cols;
+    if (m->ld == cols && cols % CHUNK == 0) cols *= rows, rows = 1;
+    if (rows == 1 && m->stride == cols) cols *= count, count = 1;
+    int64_t chunks = whole_chunks(cols) / CHUNK, per_row = divide_up(chunks, THREADS);
+    if (!count || !rows || !chunks) return;
+    LAUNCH(round_kernel, grid3(count * rows * per_row), THREADS, 0, ctx, dst, m->x, (unsigned)per_row,
+           (unsigned)rows, chunks, cols, m->ld, m->stride,
+           aligned16(m->x, m->ld) && (count == 1 || m->stride % 4 == 0));
 }
 
 /* ---- held weights ---- */

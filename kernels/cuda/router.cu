@@ -5,14 +5,14 @@
 #include "kernels/cuda/math.cuh"
 #include "kernels/cuda/rows.cuh"
 
-enum { WARPS = 8, TOKENS = 4, MOST_EXPERTS = 3584, MOST_CHOSEN = WARP };
+enum { WARPS = 8, TOKENS = 4, MOST_CHOSEN = WARP };
 
 /* Shared memory of a block: for each warp `work` and `sum`, [experts] each. */
 static size_t shared_bytes(int64_t experts) {
     return (size_t)(2 * WARPS * experts) * sizeof(float);
 }
-static dim3 grid_of(int64_t tokens) {
-    return dim3((unsigned)divide_up(tokens, WARPS * TOKENS));
+static launch_grid grid_of(int64_t tokens) {
+    return grid3(divide_up(tokens, WARPS * TOKENS));
 }
 
 /* part [blocks, experts] = the warps' sums, added in order. */
@@ -93,11 +93,12 @@ static __global__ void __launch_bounds__(WARPS *WARP)
     leave_sums(experts, part, shared);
 }
 
-static void require_router(const char *operation, router_shape s) {
-    if (s.ffn_experts + s.zero_experts > MOST_EXPERTS || s.topk > MOST_CHOSEN)
-        FAULT(EXIT_USAGE, "cuda %s: %lld experts, %lld of them chosen; at most %d and %d are supported",
-              operation, (long long)(s.ffn_experts + s.zero_experts), (long long)s.topk, MOST_EXPERTS,
-              MOST_CHOSEN);
+/* The GPU decides how many experts: 2,608 on an A100, 3,632 on an H100. */
+static void require_router(const kernel_context *ctx, const char *operation, router_shape s) {
+    int64_t experts = s.ffn_experts + s.zero_experts, most = (int64_t)(ctx->block_shared / shared_bytes(1));
+    if (experts > most || s.topk > MOST_CHOSEN)
+        FAULT(EXIT_USAGE, "cuda %s: %lld experts, %lld of them chosen; at most %lld and %d on this GPU",
+              operation, (long long)experts, (long long)s.topk, (long long)most, MOST_CHOSEN);
 }
 
 /* Blocks whose parts of a sum fit into scratch at a time would only matter beyond this many tokens. */
@@ -112,7 +113,7 @@ extern "C" void cuda_router_forward(kernel_context *ctx, router_shape s, float *
                                     float *weight, int64_t *count, float *prob_sum, const float *logits,
                                     const float *bias) {
     int64_t experts = s.ffn_experts + s.zero_experts;
-    require_router("router_forward", s);
+    require_router(ctx, "router_forward", s);
     float *part = parts_of(ctx, "router_forward", s.tokens, experts);
     wrote(ctx, prob, floats(s.tokens, experts, experts));
     wrote(ctx, index, (size_t)(s.tokens * s.topk) * sizeof *index);
@@ -159,7 +160,7 @@ extern "C" void cuda_router_backward(kernel_context *ctx, router_shape s, float 
                                      const float *dweight, const float *prob, const int32_t *index,
                                      const float *lb_grad) {
     int64_t experts = s.ffn_experts + s.zero_experts;
-    require_router("router_backward", s);
+    require_router(ctx, "router_backward", s);
     float *part = parts_of(ctx, "router_backward", s.tokens, experts);
     wrote(ctx, dlogits, floats(s.tokens, experts, experts));
     wrote(ctx, dprob_sum, floats(1, experts, experts));

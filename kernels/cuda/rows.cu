@@ -21,6 +21,6 @@ static __global__ void __launch_bounds__(WARPS *WARP)
 }
 
 void sum_of_rows(kernel_context *ctx, int64_t rows, int64_t cols, float *out, bool adds, const float *part) {
-    LAUNCH(sum_of_rows_kernel, dim3((unsigned)divide_up(cols, WARP)), WARPS * WARP, 0, ctx, rows, cols, out,
-           adds, part);
+    LAUNCH(sum_of_rows_kernel, grid3(divide_up(cols, WARP)), WARPS * WARP, 0, ctx, rows, cols, out, adds,
+           part);
 }

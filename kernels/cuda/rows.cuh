@@ -58,8 +58,7 @@ template <int TEAM> static __device__ __forceinline__ float team_max(float v) {
 /* Launches KERNEL with a team for each of `teams`, by threads of a team and what more its template asks for.
  */
 #define LAUNCH_TEAMS(kernel, team, teams, ctx, ...)                                                          \
-    LAUNCH(kernel, dim3((unsigned)divide_up(teams, row_block(team) / (team))), row_block(team), 0, ctx,      \
-           __VA_ARGS__)
+    LAUNCH(kernel, grid3(divide_up(teams, row_block(team) / (team))), row_block(team), 0, ctx, __VA_ARGS__)
 /* Launches KERNEL<TEAM, CHUNKS> with the smallest team that holds a row of `cols`, and no more chunks than it
  * needs. */
 #define LAUNCH_ROWS_OF(team, KERNEL, teams, cols, ctx, ...)                                                  \

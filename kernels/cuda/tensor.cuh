@@ -45,11 +45,13 @@ static __device__ __forceinline__ char *tile_chunk(char *tile, int panel, int ro
 }
 
 /* Starts to fill a tile [ROWS, COLUMNS] from src, of which the first `rows` rows and `columns` columns are
- * there; the rest becomes zero.  All THREADS threads of the block take part.  src is a multiple of 16 bytes,
- * ld of CHUNK, and what lies between `columns` and the next multiple of CHUNK is zero. */
+ * there (none, where a number is negative); the rest becomes zero.  All THREADS threads of the block take
+ * part.  src is a multiple of 16 bytes, ld of CHUNK, and what lies between `columns` and the next multiple of
+ * CHUNK is zero.  Addresses of what is not there are made, too, and not read: to choose others takes longer.
+ */
 template <int ROWS, int COLUMNS, int THREADS>
-static __device__ __forceinline__ void tile_load(char *tile, const bf16 *src, int64_t ld, int64_t rows,
-                                                 int64_t columns) {
+static __device__ __forceinline__ void tile_load(char *tile, const bf16 *src, int64_t ld, int rows,
+                                                 int columns) {
     constexpr int ACROSS = PANEL / CHUNK, STEP = THREADS / ACROSS;
     static_assert(STEP % ACROSS == 0 && ROWS % STEP == 0,
                   "a thread's rows have their chunk at the same place");
@@ -63,8 +65,8 @@ static __device__ __forceinline__ void tile_load(char *tile, const bf16 *src, in
 #pragma unroll
         for (int r = 0; r < ROWS; r += STEP) {
             bool there = row + r < rows && column < columns;
-            copy_async16(to + p * panel_bytes(ROWS) + r * (2 * PANEL),
-                         there ? from + r * ld + p * PANEL : src, there ? 16 : 0);
+            copy_async16(to + p * panel_bytes(ROWS) + r * (2 * PANEL), from + r * ld + p * PANEL,
+                         there ? 16 : 0);
         }
     }
 }
@@ -114,12 +116,18 @@ static __device__ __forceinline__ void tile_filled() {}
 /* Before products are started: their accumulators, and fragments, are as the program has left them. */
 template <class... T> static __device__ __forceinline__ void products_begin(T &...) {}
 
-/* Starts acc [64, N] += a [64, 16 STEPS] b [N, 16 STEPS]^T; a_row, b_row: where the operand's rows begin in
- * its tile.  Until products_wait, acc is not touched, and the tiles stay as they are. */
+/* Starts acc [64, N] += a [64, 16 STEPS] b [N, 16 STEPS]^T, or acc = where it does not add; a_row, b_row:
+ * where the operand's rows begin in its tile.  Until products_wait, acc is not touched, and the tiles stay as
+ * they are. */
 template <int N, tile_order A, tile_order B, int STEPS>
 static __device__ __forceinline__ void tile_product_start(float (&acc)[N / 8][4], char *a, int a_panel,
-                                                          int a_row, char *b, int b_panel, int b_row) {
+                                                          int a_row, char *b, int b_panel, int b_row,
+                                                          bool adds = true) {
     product_later([=, &acc] {
+#pragma unroll
+        for (int j = 0; j < N / 8; j++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) acc[j][i] = adds ? acc[j][i] : 0;
 #pragma unroll
         for (int s = 0; s < STEPS; s++) {
             uint32_t left[4];

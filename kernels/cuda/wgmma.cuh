@@ -7,17 +7,21 @@ static __device__ __forceinline__ void tile_filled() {
     asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
 }
 
-/* Where wgmma finds an operand: 128-byte swizzle; `leading` is the distance of panels (of operands ACROSS_K;
- * not used ALONG_K), and eight rows lie 1024 bytes from the next eight. */
-static __device__ __forceinline__ uint64_t descriptor(const char *p, int leading) {
-    return (uint64_t)(shared_address(p) >> 4 & 0x3fff) | (uint64_t)(leading >> 4) << 16 |
-           (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
-}
-/* The operand's rows from `row` (a multiple of 64) on, and k from 16 s on. */
+/* Where wgmma finds an operand, in units of 16 bytes: below, the address, and from bit 16 on the distance of
+ * panels (of operands ACROSS_K; not used ALONG_K); above, that eight rows lie 1024 bytes from the next eight,
+ * and the 128-byte swizzle. */
 template <tile_order ORDER>
-static __device__ __forceinline__ uint64_t descriptor_at(const char *tile, int panel, int row, int s) {
-    if (ORDER == ALONG_K) return descriptor(tile + s / 4 * panel + row * (2 * PANEL) + s % 4 * 32, 16);
-    return descriptor(tile + row / PANEL * panel + s * 16 * (2 * PANEL), panel);
+static __device__ __forceinline__ uint32_t operand_at(const char *tile, int panel) {
+    return shared_address(tile) >> 4 | (uint32_t)(ORDER == ALONG_K ? 1 : panel >> 4) << 16;
+}
+/* How far the operand's rows from `row` (a multiple of 64) on, and k from 16 s on, are from its beginning. */
+template <tile_order ORDER>
+static __device__ __forceinline__ uint32_t operand_step(int panel, int row, int s) {
+    if (ORDER == ALONG_K) return (uint32_t)(s / 4 * panel + row * (2 * PANEL) + s % 4 * 32) >> 4;
+    return (uint32_t)(row / PANEL * panel + s * 16 * (2 * PANEL)) >> 4;
+}
+static __device__ __forceinline__ uint64_t descriptor(uint32_t operand) {
+    return (uint64_t)(1u << 30 | 1024 >> 4) << 32 | operand;
 }
 
 #define FOUR(x)    "+f"((x)[0]), "+f"((x)[1]), "+f"((x)[2]), "+f"((x)[3])
@@ -30,18 +34,20 @@ static __device__ __forceinline__ uint64_t descriptor_at(const char *tile, int p
              "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 
 template <tile_order A, tile_order B>
-static __device__ __forceinline__ void wgmma(float (&acc)[8][4], uint64_t a, uint64_t b) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" NAMES_32
-                 "}, %32, %33, 1, 1, 1, %34, %35;\n"
+static __device__ __forceinline__ void wgmma(float (&acc)[8][4], uint64_t a, uint64_t b, bool adds) {
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %36, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" NAMES_32
+                 "}, %32, %33, p, 1, 1, %34, %35;\n}\n"
                  : SIXTEEN(0), SIXTEEN(4)
-                 : "l"(a), "l"(b), "n"((int)A), "n"((int)B));
+                 : "l"(a), "l"(b), "n"((int)A), "n"((int)B), "r"((int)adds));
 }
 template <tile_order A, tile_order B>
-static __device__ __forceinline__ void wgmma(float (&acc)[16][4], uint64_t a, uint64_t b) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" NAMES_64
-                 "}, %64, %65, 1, 1, 1, %66, %67;\n"
+static __device__ __forceinline__ void wgmma(float (&acc)[16][4], uint64_t a, uint64_t b, bool adds) {
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %68, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" NAMES_64
+                 "}, %64, %65, p, 1, 1, %66, %67;\n}\n"
                  : SIXTEEN(0), SIXTEEN(4), SIXTEEN(8), SIXTEEN(12)
-                 : "l"(a), "l"(b), "n"((int)A), "n"((int)B));
+                 : "l"(a), "l"(b), "n"((int)A), "n"((int)B), "r"((int)adds));
 }
 template <tile_order B>
 static __device__ __forceinline__ void wgmma(float (&acc)[8][4], const uint32_t (&a)[4], uint64_t b) {
@@ -89,20 +95,26 @@ static __device__ __forceinline__ void wgmma_commit() {
 
 template <int N, tile_order A, tile_order B, int STEPS>
 static __device__ __forceinline__ void tile_product_start(float (&acc)[N / 8][4], char *a, int a_panel,
-                                                          int a_row, char *b, int b_panel, int b_row) {
+                                                          int a_row, char *b, int b_panel, int b_row,
+                                                          bool adds = true) {
+    uint32_t left = operand_at<A>(a, a_panel) + operand_step<A>(a_panel, a_row, 0);
+    uint32_t right = operand_at<B>(b, b_panel) + operand_step<B>(b_panel, b_row, 0);
 #pragma unroll
     for (int s = 0; s < STEPS; s++)
-        wgmma<A, B>(acc, descriptor_at<A>(a, a_panel, a_row, s), descriptor_at<B>(b, b_panel, b_row, s));
+        wgmma<A, B>(acc, descriptor(left + operand_step<A>(a_panel, 0, s)),
+                    descriptor(right + operand_step<B>(b_panel, 0, s)), s || adds);
     wgmma_commit();
 }
 
 template <int N, tile_order B, int STEPS, int PARTS>
 static __device__ __forceinline__ void fragment_product_start(float (&acc)[PARTS][N / 8][4],
                                                               uint32_t (&a)[STEPS][4], char *b, int b_panel) {
+    uint32_t right = operand_at<B>(b, b_panel);
 #pragma unroll
     for (int p = 0; p < PARTS; p++)
 #pragma unroll
-        for (int s = 0; s < STEPS; s++) wgmma<B>(acc[p], a[s], descriptor_at<B>(b, b_panel, N * p, s));
+        for (int s = 0; s < STEPS; s++)
+            wgmma<B>(acc[p], a[s], descriptor(right + operand_step<B>(b_panel, N * p, s)));
     wgmma_commit();
 }
 

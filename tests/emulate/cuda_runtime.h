@@ -195,6 +195,7 @@ double atomicAdd(double *, double) = delete;
 
 typedef enum {
     cudaSuccess,
+    cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
     cudaErrorInsufficientDriver = 35,
     cudaErrorNotReady = 600
@@ -219,10 +220,12 @@ struct cudaDeviceProp {
 };
 
 static inline const char *cudaGetErrorName(cudaError_t e) {
-    return e ? "cudaErrorMemoryAllocation" : "cudaSuccess";
+    return e == cudaSuccess             ? "cudaSuccess"
+           : e == cudaErrorInvalidValue ? "cudaErrorInvalidValue"
+                                        : "cudaErrorMemoryAllocation";
 }
 static inline const char *cudaGetErrorString(cudaError_t e) {
-    return e ? "out of memory" : "no error";
+    return e == cudaSuccess ? "no error" : e == cudaErrorInvalidValue ? "invalid argument" : "out of memory";
 }
 static inline cudaError_t cudaGetLastError() {
     int e = emulate_error;
@@ -245,7 +248,7 @@ static inline cudaError_t cudaSetDevice(int) {
     return cudaSuccess;
 }
 static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
-    *p = {"emulated", (size_t)16 << 30, 227 << 10, 9, 0, 4, 1 << 20, {}};
+    *p = {"emulated", (size_t)16 << 30, EMULATE_BLOCK_SHARED, 9, 0, 4, 1 << 20, {}};
     snprintf(p->uuid.bytes, sizeof p->uuid.bytes, "%ld", (long)getpid()); /* a GPU for each rank */
     return cudaSuccess;
 }
@@ -254,8 +257,8 @@ static inline cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     *free_bytes = *total - emulate_given();
     return cudaSuccess;
 }
-template <class K> static inline cudaError_t cudaFuncSetAttribute(K, cudaFuncAttribute, int) {
-    return cudaSuccess;
+template <class K> static inline cudaError_t cudaFuncSetAttribute(K, cudaFuncAttribute, int bytes) {
+    return bytes > EMULATE_BLOCK_SHARED ? cudaErrorInvalidValue : cudaSuccess;
 }
 template <class T> static inline cudaError_t cudaMalloc(T **p, size_t bytes) {
     *p = (T *)emulate_malloc(bytes);

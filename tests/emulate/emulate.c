@@ -18,7 +18,6 @@ enum {
     THREADS = 1024, /* of a block at most, as on the device */
     WARP = 32,
     SHARED_ARRAYS = 32,
-    SHARED_BYTES = 227 << 10, /* an H100's most for one block */
     UNASKED_BYTES = 48 << 10, /* and what every kernel has */
     COPIES = 256,             /* of one thread under way */
     PRODUCTS = 4,             /* likewise */
@@ -298,7 +297,7 @@ void emulate_run(const char *kernel, emulate_index grid, emulate_index block, si
     machine.argument = argument;
     machine.threads = (int)threads;
     machine.shared_bytes = shared_bytes;
-    machine.shared_most = asked ? SHARED_BYTES : UNASKED_BYTES;
+    machine.shared_most = asked ? EMULATE_BLOCK_SHARED : UNASKED_BYTES;
     gridDim = grid;
     blockDim = block;
     blockIdx = (emulate_index){0, 0, 0};

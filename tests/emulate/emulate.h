@@ -28,6 +28,8 @@ typedef struct emulate_index {
 /* What a kernel knows of itself. */
 extern emulate_index threadIdx, blockIdx, blockDim, gridDim;
 
+enum { EMULATE_BLOCK_SHARED = 227 << 10 }; /* shared memory that a block may ask for: an H100's */
+
 /* In which order blocks, warps and lanes run. */
 typedef enum { EMULATE_FORWARD, EMULATE_REVERSED, EMULATE_SHUFFLED } emulate_order;
 void emulate_set_order(emulate_order order, uint64_t seed);

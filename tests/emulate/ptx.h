@@ -98,7 +98,8 @@ static inline uint32_t emulate_round_bf16(float f) {
     return (u + 0x7fffu + (u >> 16 & 1)) >> 16;
 }
 static inline float exp2_approximate(float x) {
-    return exp2f(x);
+    float y = exp2f(x);
+    return y < 0x1p-126f ? 0 : y;
 }
 
 static inline uint32_t bf16_pair(float lo, float hi) {

@@ -62,7 +62,9 @@ static __global__ void own_kernel(float *out) {
 
 void wrong_run(wrong_kernel which, float *out) {
     static const float in[THREADS] __align__(16) = {1};
-    if (which == TOO_MUCH_SHARED) LAUNCH(large_kernel, 1, WARP, 228 << 10, 0, out);
-    else if (which == UNASKED_SHARED) LAUNCH(own_kernel, 1, WARP, 32 << 10, 0, out);
-    else LAUNCH(wrong_kernel_of, 3, which == TOO_MANY_THREADS ? 2048 : THREADS, 0, 0, which, out, in);
+    if (which == TOO_MUCH_SHARED) LAUNCH(large_kernel, grid3(1), WARP, 228 << 10, 0, out);
+    else if (which == UNASKED_SHARED) LAUNCH(own_kernel, grid3(1), WARP, 32 << 10, 0, out);
+    else if (which == TOO_MANY_BLOCKS) LAUNCH(large_kernel, grid3(1ll << 31), WARP, 0, 0, out);
+    else if (which == TOO_MANY_HEADS) LAUNCH(large_kernel, grid3(1, 1 << 16), WARP, 0, 0, out);
+    else LAUNCH(wrong_kernel_of, grid3(3), which == TOO_MANY_THREADS ? 2048 : THREADS, 0, 0, which, out, in);
 }

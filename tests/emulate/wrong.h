@@ -17,6 +17,8 @@ typedef enum {
     PARTIAL_MASK,     /* */
     TOO_MANY_THREADS, /* 2048 */
     TOO_MUCH_SHARED,  /* 228 KiB */
+    TOO_MANY_BLOCKS,  /* 2^31 */
+    TOO_MANY_HEADS,   /* 65,536 across */
     UNASKED_SHARED,   /* 32 KiB that the launch brings and 17 of the kernel's own */
     OUTSIDE_COPY,     /* an asynchronous copy to an address that is not aligned */
     BANKS_SHARED,     /* ldmatrix of rows that lie in the same banks */
