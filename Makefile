@@ -249,7 +249,7 @@ bundle-emulated: all $B/tests/caracal_cuda
 	@mkdir -p $B/emulated/bundled/tests
 	@ln -sf $(abspath $B)/tests/caracal_cuda $B/emulated/bundled/caracal
 	@ln -sf $(abspath $B)/tests/replay_cuda $B/emulated/bundled/tests/replay
-	@for t in golden timeline transport test_cuda_kernels test_cuda_matrix test_cuda_rounded test_cuda_step; do \
+	@for t in golden timeline transport test_cuda_attention test_cuda_kernels test_cuda_matrix test_cuda_rounded test_cuda_step; do \
 	    ln -sf $(abspath $B)/tests/$$t $B/emulated/bundled/tests/$$t; done
 	@launch/bundle.sh $B/emulated/bundled $B/bundle-emulated
 	@touch $B/bundle-emulated/EMULATED
