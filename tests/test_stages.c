@@ -142,14 +142,16 @@ static void what_is_refused(void **state) {
          ":12: data.stages: ramp = 50: moves weights, and there are none here"},
         {"seq_len: 128", "seq_len: 0",
          ":13: data.stages: seq_len = 0: must be an integer, at least 1 and at "
-         "most 16777216"},
+         "most 1048576"},
+        {"rope_theta: 5e6", "rope_theta: 0.5",
+         ":13: data.stages: rope_theta = 0.5: must be a number, at least 1"},
         {"seq_len: 128", "sequence: 8",
          ":13: unknown key data.stages: sequence; `caracal train --help` lists "
          "the keys"},
-        {"seq_len: 128", "seq_len: 16777216, micro_batches: 1, micro_batch_size: 64, ramp: 0, after: 7",
+        {"seq_len: 128", "seq_len: 1048576, micro_batches: 1, micro_batch_size: 64, ramp: 0, after: 7",
          ":13: data.stages: after is said twice, first in line 13"},
-        {"seq_len: 128, rope_theta: 5e6, micro_batch_size: 2", "seq_len: 16777216, micro_batch_size: 64",
-         ":13: data.stages: micro_batch_size = 64: times seq_len = 16777216 times model.moe_topk must be at "
+        {"seq_len: 128, rope_theta: 5e6, micro_batch_size: 2", "seq_len: 1048576, micro_batch_size: 1024",
+         ":13: data.stages: micro_batch_size = 1024: times seq_len = 1048576 times model.moe_topk must be at "
          "most 2147483647"},
         {"after: 500, ", "", ":14: data.stages: an entry has no after: the steps done before it begins"},
         {"after: 500", "after: 9000000000000000000", ":14: data.stages: is beyond sample 2^53 of the run"},

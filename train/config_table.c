@@ -22,7 +22,9 @@
     { #field, KEY_ENUM, FIELD(field), 0, 0, words, standard, decides, doc }
 
 /* The upper ends of the model's sizes are what the cpu backend's scratch holds (REQUIREs in kernels/cpu). */
-#define DIMENSION 1048576
+#define DIMENSION 524288
+/* Positions whose angles have a sine: those below 2^20 (kernels/math.h), if no frequency is above 1. */
+#define POSITIONS 1048576
 #define ANY       KEY_UNBOUNDED
 #define POSITIVE  KEY_ABOVE_ZERO
 
@@ -58,7 +60,7 @@ const config_key config_keys[] = {
     REAL(model.routed_scaling_factor, POSITIVE, ANY, "1", "gamma: factor on the chosen probabilities"),
     REAL(model.rms_norm_eps, POSITIVE, ANY, "1e-5", ""),
     REAL(model.latent_norm_eps, POSITIVE, ANY, "1e-6", "of the norms inside MLA"),
-    REAL(model.rope_theta, POSITIVE, ANY, "1e7", "base of the rotary frequencies"),
+    REAL(model.rope_theta, 1, ANY, "1e7", "base of the rotary frequencies"),
     BOOL(model.mla_scale_q_lora, "true", DECIDES, "alpha_q = sqrt(H / q_lora_rank), else 1"),
     BOOL(model.mla_scale_kv_lora, "true", DECIDES, "alpha_kv = sqrt(H / kv_lora_rank), else 1"),
     ENUM(model.moe_input, "shortcut|sequential", "shortcut", DECIDES,
@@ -109,7 +111,7 @@ const config_key config_keys[] = {
 
     INT(train.steps, 1, ANY, KEY_REQUIRED, FREE, "where the run stops"),
     INT(train.seed, 0, ANY, "1", DECIDES, ""),
-    INT(train.seq_len, 1, 16777216, KEY_REQUIRED, DECIDES, "tokens of a sequence"),
+    INT(train.seq_len, 1, POSITIONS, KEY_REQUIRED, DECIDES, "tokens of a sequence"),
     INT(train.micro_batches, 1, 1048576, KEY_REQUIRED, DECIDES, "per step, over all ranks"),
     INT(train.micro_batch_size, 1, 1048576, "1", DECIDES, "sequences of a micro-batch"),
     INT(train.log_every, 1, ANY, "10", FREE, "steps between lines on the console"),
@@ -170,8 +172,8 @@ const int config_source_key_count = sizeof config_source_keys / sizeof *config_s
 const config_key config_stage_keys[] = {
     {"after", KEY_INT, STAGE(after), 1, ANY, NULL, KEY_REQUIRED, DECIDES, ""},
     {"ramp", KEY_INT, STAGE(ramp), 0, ANY, NULL, KEY_NOTHING, DECIDES, ""},
-    {"seq_len", KEY_INT, STAGE(seq_len), 1, 16777216, NULL, KEY_NOTHING, DECIDES, ""},
-    {"rope_theta", KEY_REAL, STAGE(rope_theta), POSITIVE, ANY, NULL, KEY_NOTHING, DECIDES, ""},
+    {"seq_len", KEY_INT, STAGE(seq_len), 1, POSITIONS, NULL, KEY_NOTHING, DECIDES, ""},
+    {"rope_theta", KEY_REAL, STAGE(rope_theta), 1, ANY, NULL, KEY_NOTHING, DECIDES, ""},
     {"micro_batches", KEY_INT, STAGE(micro_batches), 1, 1048576, NULL, KEY_NOTHING, DECIDES, ""},
     {"micro_batch_size", KEY_INT, STAGE(micro_batch_size), 1, 1048576, NULL, KEY_NOTHING, DECIDES, ""},
 };
