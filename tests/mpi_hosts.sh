@@ -20,11 +20,12 @@ if ! ./agent nodea true 2>/dev/null; then
 fi
 export OMPI_MCA_plm_rsh_agent=$out/agent OMPI_MCA_orte_tmpdir_base=$out OMPI_MCA_btl=self,vader,tcp OMPI_MCA_btl_tcp_if_include=lo
 
+by="--bind-to none" # there are not enough cores here for so many ranks
 place() { # hosts as mpirun reads them, run, options...: the command
     local ranks=0 host
     for host in ${1//,/ }; do ranks=$((ranks + ${host#*:})); done
-    command=("$top/launch/run" -np "$ranks" --host "$1" --bind-to none --map-by "${by:-slot}"
-        "$caracal" train tiny.yaml --run.dir="$2" "${@:3}")
+    # shellcheck disable=SC2206
+    command=("$top/launch/run" -np "$ranks" --host "$1" $by "$caracal" train tiny.yaml --run.dir="$2" "${@:3}")
 }
 hosts() {
     place "$@"
@@ -42,11 +43,11 @@ rich=(--loss.mtp_coef=0.3 --parallel.expert_replicas=2 --train.micro_batch_size=
 mixed="^exchange *through shared memory inside a host, by MPI between$"
 check "1 rank" train 1 base "${rich[@]}"
 check "2 + 2 ranks, each host with all experts" is "$mixed" nodea:2,nodeb:2 run "${rich[@]}"
-by=node check "2 + 2 ranks in turn: experts across hosts, replicas inside, checked messages" \
+by="--bind-to none --map-by node" check "2 + 2 ranks in turn: experts across hosts, replicas inside, checked messages" \
     is "$mixed" nodea:2,nodeb:2 run "${rich[@]}" --sdc.interval=1 --parallel.chunks=3 --parallel.expert_capacity=0.01
 check "3 + 1 ranks: one group of experts on one host, one across" is "$mixed" nodea:3,nodeb:1 run "${rich[@]}" \
     --parallel.expert_parallel=2
-check "1 + 1 ranks, with all processors of a host each" is "2 groups), $(nproc) threads\? each" nodea:1,nodeb:1 run "${rich[@]}" \
+by="" check "1 + 1 ranks, with all processors of a host each" is "2 groups), $(nproc) threads\? each" nodea:1,nodeb:1 run "${rich[@]}" \
     --parallel.threads=auto
 
 flipped() { # operation: a changed bit between hosts is found, and host and rank are named
@@ -83,6 +84,9 @@ for pair in "tiny.yaml another config" "tokenizer.json another tokenizer" "code.
 done
 here "mkdir -p apart && mount --bind elsewhere apart"
 refuses "a run directory that only rank 0's host has" 2 "apart: rank 1 on nodeb does not see what rank 0 writes there" "${both[@]}"
+here "mount --bind elsewhere base"
+refuses "a run to resume that only rank 0's host has" 2 "base: rank 1 on nodeb does not see what rank 0 writes there" \
+    hosts nodea:1,nodeb:1 base "${rich[@]}"
 here "mount -o remount,size=500k /dev/shm"
 OMPI_MCA_btl=self,tcp check "no room for shared memory on one of them" \
     is "no shared memory for messages, which go by MPI: /dev/shm has 0 MiB" nodea:2,nodeb:2 run "${rich[@]}"

@@ -67,7 +67,7 @@ int hosts_read_alike(comm *world, const config *c, const tokenizer *t, const loa
 /* Is there a file with this content?  A network's file system may take its time to show it. */
 static int comes_to_hold(const char *name, const void *content, size_t bytes) {
     const struct timespec pause = {.tv_nsec = 100000000};
-    for (int look = 0; look < 50; look++) {
+    for (int look = 0; look < 30; look++) {
         char *data = NULL;
         size_t size = 0;
         error ignored = {0};

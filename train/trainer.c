@@ -54,9 +54,12 @@ static int open_records(trainer *t, error *e) {
 static int open_trainer(trainer *t, error *e) {
     session *x = &t->x;
     int64_t row = stages_row(&x->c), turns = stages_largest(&x->c).micro_batches / x->s.mesh.ranks;
-    if (x->s.mesh.rank == 0 && path_exists(x->c.run_dir) && !hold_run(t, e))
-        mend_checkpoints(x->c.run_dir, e); /* before they are read */
-    if (comm_agree(x->world, e) || start_state(x, &t->from, e) || open_records(t, e)) return e->code;
+    int there = x->s.mesh.rank == 0 && path_exists(x->c.run_dir);
+    if (there && !hold_run(t, e)) mend_checkpoints(x->c.run_dir, e); /* before they are read */
+    if (comm_agree(x->world, e)) return e->code;
+    if (comm_max_i64(x->world, "run directory", there) && hosts_share(x->world, x->c.run_dir, e))
+        return e->code;
+    if (start_state(x, &t->from, e) || open_records(t, e)) return e->code;
     sdc_open(&x->s, e);
     if (comm_agree(x->world, e)) return e->code;
     step_result_create(&t->r, &x->c.model);
