@@ -1,15 +1,23 @@
-/* Records of a run (train/record.h): what is kept of one when the run goes on after a step. */
+/* Records of a run (train/record.h): what is kept of one when the run goes on after a step, and what of its
+ * lines when the disk loses them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 
 #include "tests/scratch.h"
 #include "train/record.h"
 
 #define LINE(n) "{\"step\":" #n ",\"x\":1}\n"
+
+static void add(record *r, int step) {
+    json_t *line = json_pack("{s:i}", "step", step);
+    record_line(r, line);
+    json_decref(line);
+}
 
 static void what_is_kept(void **state) {
     static const struct {
@@ -38,9 +46,7 @@ static void what_is_kept(void **state) {
         size_t bytes, kept = strlen(cases[i].kept);
         const char *path = scratch_write(s, "r.jsonl", cases[i].before);
         assert_int_equal(record_open(&r, s->directory, "r.jsonl", cases[i].step, &e), 0);
-        json_t *line = json_pack("{s:i}", "step", 100);
-        record_line(&r, line);
-        json_decref(line);
+        add(&r, 100);
         assert_int_equal(record_sync(&r, &e), 0);
         record_close(&r);
         char *after = scratch_read(path, &bytes);
@@ -50,9 +56,44 @@ static void what_is_kept(void **state) {
     }
 }
 
+/* The C library's, but for one call of which the disk has kept `kept` bytes. */
+static int fails;
+static off_t kept;
+int fsync(int fd) {
+    if (!fails) return fdatasync(fd);
+    assert_int_equal(ftruncate(fd, kept), 0);
+    errno = EIO;
+    return -1;
+}
+
+/* After a sync that failed, what was written since the last good one may be gone, whatever a later one says.
+ */
+static void what_a_failing_disk_loses(void **state) {
+    scratch *s = *state;
+    record r;
+    error e = {0};
+    assert_int_equal(record_open(&r, s->directory, "r.jsonl", 0, &e), 0);
+    add(&r, 1);
+    assert_int_equal(record_sync(&r, &e), 0);
+    add(&r, 2);
+    add(&r, 3);
+    kept = strlen("{\"step\":1}\n{\"st");
+    fails = 1;
+    assert_int_equal(record_sync(&r, &e), EXIT_IO);
+    fails = 0;
+    e = (error){0};
+    add(&r, 4);
+    assert_int_equal(record_sync(&r, &e), 0);
+    record_close(&r);
+    char *text = scratch_text(s, "r.jsonl");
+    assert_string_equal(text, "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"step\":4}\n");
+    free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_kept, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(what_a_failing_disk_loses, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests_name("record", tests, NULL, NULL);
 }
