@@ -47,7 +47,8 @@ exam() { # lines of code against the same lines read backwards; MTP's choices; t
         if (n++) printf "{\"question\": \"%s\", \"choices\": [\"%s\", \"%s\"], \"answer\": 1}\n", last, wrong, $0
         last = $0
     }' "$top"/optim/*.c >exam.jsonl
-    "$caracal" evaluate exam --choices=exam.jsonl | tee exam.log && grep -q '^48 questions: 100.0% by' exam.log &&
+    echo '{"question": "int", "choices": ["~", "e"], "answer": 1}' >>exam.jsonl # of one token each
+    "$caracal" evaluate exam --choices=exam.jsonl | tee exam.log && grep -q '^49 questions: 100.0% by' exam.log &&
         "$caracal" evaluate exam >exam1.log && "$top/launch/run" -np 2 "$caracal" evaluate exam >exam2.log &&
         cmp exam1.log exam2.log && grep -q 'all tokens .*[1-9][0-9.]*%' exam1.log
 }
