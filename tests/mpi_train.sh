@@ -55,6 +55,13 @@ exam() { # lines of code against the same lines read backwards; MTP's choices; t
 check "multiple choice, MTP's acceptance" exam
 check "generate" "$caracal" generate base/checkpoints --prompt='int main(' --tokens=8
 
+on_terminal() { # one line, written over and over, that does not spill into a second row, and says the time left first
+    script -qec "$caracal train tiny.yaml --run.dir=seen --train.steps=3 --train.log_every=1" /dev/null </dev/null | cat -v >seen.log
+    cat seen.log
+    [ "$(grep -o '\^\[\[?7lstep [12]/3  ETA [0-9hms]*  loss [^^]*%\^\[\[?7h\^M\^\[\[K' seen.log | wc -l)" = 2 ] &&
+        grep -q '\^\[\[Kstep 3/3  ETA 0s  loss [^^]*^M$' seen.log
+}
+check "the progress line of a terminal" on_terminal
 refuses "ranks that do not divide" 2 "train.micro_batches = 8 is not divisible by the 3 ranks" train 3 bad
 refuses "experts that do not divide" 2 "model.n_routed_experts" train 8 bad --model.n_routed_experts=6 --router.lb_groups=2
 echo '{"question": "a", "choices": ["b"], "answer": 0}' >bad.jsonl

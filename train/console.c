@@ -151,12 +151,13 @@ void console_step(console *o, const state *s, const step_result *r, const step_t
     close_line(o);
     int64_t spikes = s->spikes.told + s->spikes.rollbacks;
     if (spikes) snprintf(leaps, sizeof leaps, "%lld spike%s  ", (long long)spikes, spikes == 1 ? "" : "s");
+    o->line_open = o->terminal && s->step < c->steps;
+    if (o->line_open) fputs("\033[?7l", stdout); /* cut off at the window's edge: a second row would stay */
     printf(
-        "step %lld/%lld  loss %.4f  lm %.4f  grad %.3f  lr %.2e  ffn %.2f  %s%.0f tok/s  mfu %.0f%%  ETA %s",
-        (long long)s->step, (long long)c->steps, r->loss, r->lm, r->grad_norm, r->lr, r->ffn_mean_all, leaps,
-        t->tokens_per_second, 100 * t->mfu, console_duration(eta, console_left(o, s)));
-    if (o->terminal && s->step < c->steps) o->line_open = 1;
-    else putchar('\n');
+        "step %lld/%lld  ETA %s  loss %.4f  lm %.4f  grad %.3f  lr %.2e  ffn %.2f  %s%.0f tok/s  mfu %.0f%%",
+        (long long)s->step, (long long)c->steps, console_duration(eta, console_left(o, s)), r->loss, r->lm,
+        r->grad_norm, r->lr, r->ffn_mean_all, leaps, t->tokens_per_second, 100 * t->mfu);
+    fputs(o->line_open ? "\033[?7h" : "\n", stdout);
     fflush(stdout);
 }
 
