@@ -1,5 +1,5 @@
-/* One YAML file, read through one table of keys (train/config.c): section, name, type, range, default, and
- * whether the key decides numbers.  The same table serves the file, the command line, error messages, the
+/* One YAML file, read through one table of keys (train/config_table.c): section, name, type, range, default,
+ * and whether the key decides numbers.  The same table serves the file, the command line, error messages, the
  * resolved config.yaml and the digest that a resume checks. */
 #ifndef CARACAL_TRAIN_CONFIG_H
 #define CARACAL_TRAIN_CONFIG_H

@@ -1,4 +1,4 @@
-/* `caracal generate CKPT --prompt=TEXT ... [--tokens=64]`: continues each prompt greedily. */
+/* `caracal generate CKPT --prompt=TEXT ... [--tokens=64]`: continues each prompt, greedily or by drawing. */
 #ifndef CARACAL_TRAIN_GENERATE_H
 #define CARACAL_TRAIN_GENERATE_H
 

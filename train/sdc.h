@@ -35,7 +35,7 @@ void sdc_close(struct state *s);
 void sdc_begin(struct state *s);
 /* The layer that is computed twice in this turn of the step, -1: none.  A pure function of step and turn. */
 int64_t sdc_layer(const struct state *s, int64_t turn);
-/* After the step's update, if there was one.  */
+/* After the step's update, if there was one. */
 void sdc_end(struct state *s, int updated);
 
 /* If a rank found anything in the step just done, all ranks get EXIT_SDC and the lowest such rank's message:
