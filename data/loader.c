@@ -46,6 +46,11 @@ static int open_source(loader *l, source *s, const data_source *c, error *e) {
     s->file.bin.data = "";
     if (!prefix && l->validation) return 0;
     if (!prefix) return error_set(e, EXIT_USAGE, "data source %s has no training files", c->name);
+    const char *end = strrchr(prefix, '.');
+    if (end && (!strcmp(end, ".bin") || !strcmp(end, ".idx")))
+        return error_set(e, EXIT_USAGE,
+                         "data source %s: %s: leave out %s: the path is that of a pair, .bin and .idx",
+                         c->name, prefix, end);
     if (indexed_open(&s->file, prefix, e)) return error_within(e, "data source %s", c->name);
     if (indexed_check(&s->file, checked_bytes / s->file.token_bytes, l->vocab_size, e))
         return error_within(e, "data source %s", c->name);

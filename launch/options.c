@@ -86,6 +86,8 @@ static int other(options *o, char *arg) {
 
 /* Words come first: those overrides that were read before it move up. */
 static int word(options *o, char *arg) {
+    const char *before = o->overrides ? o->override[o->overrides - 1] : "=";
+    if (!strchr(before, '=')) return options_refuse(o, "%s needs a value: %s=%s", before, before, arg);
     if (o->words == o->max_words) return options_refuse(o, "%s: one argument too many", arg);
     memmove(o->override + 1, o->override, (size_t)o->overrides * sizeof *o->override);
     o->word[o->words++] = arg;
@@ -113,5 +115,5 @@ int options_read(options *o, int argc, char **argv) {
         }
     for (int i = 1; i < argc; i++)
         if (read_one(o, argv[i])) return 0;
-    return o->words >= o->min_words || !options_refuse(o, "%s: something is missing", argv[0]);
+    return o->words >= o->min_words || !options_refuse(o, "%s: an argument is missing", argv[0]);
 }

@@ -84,8 +84,10 @@ static void refuses(int config, const char *words, const char *why) {
 
 static void test_refuses(void **state) {
     (void)state;
-    refuses(1, "it", "it: something is missing");
-    refuses(1, "it --number=3", "it: something is missing");
+    refuses(1, "it", "it: an argument is missing");
+    refuses(1, "it --number=3", "it: an argument is missing");
+    refuses(1, "it one --optim.lr 1e-3", "--optim.lr needs a value: --optim.lr=1e-3");
+    refuses(1, "it --optim.lr one", "--optim.lr needs a value: --optim.lr=one");
     refuses(1, "it A B C", "C: one argument too many");
     refuses(1, "it A --number=0", "--number=0: a whole number from 1 to 20");
     refuses(1, "it A --number=21", "--number=21");

@@ -116,7 +116,7 @@ const config_key config_keys[] = {
     INT(train.micro_batch_size, 1, 1048576, "1", DECIDES, "sequences of a micro-batch"),
     INT(train.log_every, 1, ANY, "10", FREE, "steps between lines on the console"),
     INT(train.eval_every, 0, ANY, "0", FREE, "steps between validations; 0: none"),
-    INT(train.eval_samples, 1, ANY, "16", FREE, "samples of each source in a validation"),
+    INT(train.eval_samples, 1, ANY, "16", FREE, "samples of each source in a validation, its first"),
     ENUM(train.on_nonfinite, "stop|skip", "stop", FREE, "when loss or gradient norm is not finite"),
 
     {"data.tokenizer", KEY_TEXT, FIELD(data.tokenizer), 0, 0, NULL, KEY_REQUIRED, FREE,

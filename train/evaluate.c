@@ -140,7 +140,9 @@ int evaluate_command(int argc, char **argv) {
         {"samples", .integer = &samples, .min = 1, .max = 1e15}, {"choices", .text = &questions}, {0}};
     options o = {
         .usage =
-            "usage: caracal evaluate CKPT [--samples=N | --choices=FILE.jsonl] [--section.key=value ...]\n",
+            "usage: caracal evaluate CKPT [--samples=N | --choices=FILE.jsonl] [--section.key=value ...]\n"
+            "Held-out text of each source, all of it or its first N samples.  Or questions, one a line:\n"
+            "  {\"question\": \"2 + 2 =\", \"choices\": [\" 4\", \" 5\"], \"answer\": 0}\n",
         .known = known,
         .min_words = 1,
         .max_words = 1,

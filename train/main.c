@@ -25,8 +25,10 @@
 static int data_command(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "build")) return data_build_command(argc - 1, argv + 1);
     if (argc > 1 && !strcmp(argv[1], "ngram")) return data_ngram_command(argc - 1, argv + 1);
-    fprintf(stderr, "usage: caracal data build ...\n       caracal data ngram PREFIX ...\n");
-    return EXIT_USAGE;
+    int asked = argc > 1 && !strcmp(argv[1], "--help");
+    fputs("usage: caracal data build|ngram ...      (caracal data build --help says more)\n",
+          asked ? stdout : stderr);
+    return asked ? 0 : EXIT_USAGE;
 }
 
 static const struct command {
@@ -59,6 +61,20 @@ static void usage(FILE *out) {
     fprintf(out, "usage: caracal COMMAND ...      (mpirun -np N caracal train ... for several ranks)\n\n");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         fprintf(out, "  caracal %-10s %s\n", commands[i].name, commands[i].usage);
+    fputs("\ncaracal COMMAND --help says more; caracal train --help lists every key of a config.\n", out);
+}
+
+/* Commands that write files and share no work: several processes would write over one another's. */
+static int refuse_ranks(const char *name) {
+    static const char *const alone[] = {"tokenizer", "data", "import", "compare", "curves", "report"};
+    size_t i = 0, n = sizeof alone / sizeof *alone;
+    while (i < n && strcmp(name, alone[i])) i++;
+    if (i == n) return 0;
+    const char *size = getenv("OMPI_COMM_WORLD_SIZE"), *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (!size || atoi(size) < 2) return 0;
+    if (rank && !strcmp(rank, "0"))
+        fprintf(stderr, "caracal: %s is one process: start it without mpirun\n", name);
+    return EXIT_USAGE;
 }
 
 /* A thread that waits for the others of its rank spins for a moment, under a millisecond, and then sleeps.
@@ -97,8 +113,10 @@ int main(int argc, char **argv) {
         return 0;
     }
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (!strcmp(argv[1], commands[i].name))
-            return told(&commands[i], commands[i].run(argc - 1, argv + 1));
+        if (!strcmp(argv[1], commands[i].name)) {
+            int code = refuse_ranks(argv[1]);
+            return code ? code : told(&commands[i], commands[i].run(argc - 1, argv + 1));
+        }
     fprintf(stderr, "caracal: there is no command '%s'\n\n", argv[1]);
     usage(stderr);
     return EXIT_USAGE;

@@ -103,7 +103,9 @@ int session_checkpoint(session *x, const char *path, ckpt **out, error *e) {
     int code = ckpt_newest(x->world, directory, out, e);
     mem_free(directory);
     if (code) return code;
-    return *out ? 0 : error_set(e, EXIT_USAGE, "%s: its checkpoints have gone meanwhile", path);
+    return *out ? 0
+                : error_set(e, EXIT_USAGE,
+                            "%s: there is no complete checkpoint here: one has a manifest.json", path);
 }
 
 int session_config_of(const char *ckpt, char *path, size_t size, error *e) {
