@@ -32,6 +32,17 @@ taken() { # weights of another run; the same command again goes on, and does not
 }
 check "weights of another run" taken
 refuses "two places to begin from" 2 "a run begins from one of them" train 1 bad --init-from=base --resume=base
+itself() { # the weights of this very run: nothing is lost
+    cp -r base twin && train 1 twin --init-from=twin --train.steps=6 | tee itself.log
+    same base twin && grep -q '^done      all of train.steps = 6' itself.log
+}
+check "a run's own weights" itself
+refuses "a save that was cut off" 2 "there is no complete checkpoint here" sh -c \
+    'mkdir -p cut/step-00000009.tmp && "$0" train tiny.yaml --run.dir=bad --resume=cut/step-00000009.tmp' "$caracal"
+refuses "token files by two processes" 2 "caracal: data is one process: start it without mpirun" \
+    "$top/launch/run" -np 2 "$caracal" data build --tokenizer=tokenizer.json --out=bad tiny.yaml
+refuses "the name of one file of two" 2 "data source code: code.train.bin: leave out .bin" \
+    sh -c 'sed s/code.train/code.train.bin/ tiny.yaml >half.yaml && "$0" train half.yaml --run.dir=bad' "$caracal"
 evaluated() { # opens the model alone, and says what training said of it
     local total
     total=$(sed -n 's/.*"loss":{[^}]*"total":\([0-9.]*\).*/\1/p' base/eval.jsonl | tail -n 1)

@@ -260,6 +260,9 @@ int train_run(comm *world, const train_job *job, error *e) {
     code = open_trainer(&t, e);
     if (!code) {
         t.console = console_open(t.x.s.step);
+        if (t.x.s.mesh.rank == 0 && t.x.s.step >= t.x.c.train.steps)
+            console_line(&t.console, "done      all of train.steps = %lld; a larger one goes on",
+                         (long long)t.x.c.train.steps);
         if (t.x.s.mesh.rank == 0) t.live = live_open(t.x.c.run_dir, t.x.s.step, t.x.c.train.steps);
         code = loop(&t, e);
         saves_finish(&t); /* a loop that ended with an error may leave one, and a timeline */
