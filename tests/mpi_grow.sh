@@ -54,15 +54,25 @@ in_place() { # the grown run directory itself goes on, by its own config
 check "the new run goes on by its own config" in_place
 check "evaluate reads it" "$caracal" evaluate six
 check "another schedule" "$caracal" grow small faster --optim.schedule_steps=40 --optim.lr=1e-3
+same_layers() { # as many layers: the step after has the loss of the run that was left, and another learning rate
+    "$caracal" grow small slower --times=1 --optim.lr=1e-5 && "$caracal" train slower/config.yaml --train.steps=6 &&
+        train 1 small $kinds --train.steps=6 || return
+    step() { grep -m 1 "^{\"step\":$2," "$1/metrics.jsonl" | grep -oE "\"$3\":[^,]*"; }
+    [ "$(step slower 5 loss_hex)" = "$(step small 5 loss_hex)" ] && [ "$(step slower 5 lr)" != "$(step small 5 lr)" ] &&
+        [ "$(step slower 6 loss_hex)" != "$(step small 6 loss_hex)" ]
+}
 check "and only that one resumes" train 1 faster $kinds --model.num_layers=4 --optim.schedule_steps=40 --optim.lr=1e-3 \
     --train.steps=5
+cp -r small small-4
+check "the same layers, another learning rate" same_layers
+rm -r small && mv small-4 small
 
 refuses "a resume with the old number of layers" 2 "model.num_layers is 2, was 4" train 1 bad $kinds --resume=four
 refuses "a run that is there" 2 "is a run already" "$caracal" grow small six
 refuses "another width" 2 "model.hidden_size = 64" "$caracal" grow small bad --model.hidden_size=64
 refuses "another number of layers" 2 "model.num_layers" "$caracal" grow small bad --model.num_layers=8
 refuses "no MTP head any more" 2 "loss.mtp_coef" "$caracal" grow small bad --loss.mtp_coef=0
-refuses "once is not growth" 2 "times" "$caracal" grow small bad --times=1
+refuses "no times" 2 "times" "$caracal" grow small bad --times=0
 refuses "nothing to grow" 2 "nowhere" "$caracal" grow nowhere bad
 refuses "a damaged checkpoint" 3 "shard-00001.h5" sh -c \
     'cp -r small hurt && truncate -s -1 hurt/checkpoints/step-00000004/shard-00001.h5 && rm -r hurt/checkpoints/step-00000003 &&

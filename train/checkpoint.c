@@ -327,8 +327,8 @@ int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e)
     if (config_compare(s->run, json_object_get(about, "config"), integer(about, "step"), &why))
         return error_set(
             e, why.code,
-            "cannot resume from %s: %s; another run.dir begins anew, and --init-from=CKPT takes the "
-            "weights along",
+            "cannot resume from %s: %s; another run.dir begins anew, --init-from=CKPT takes the weights "
+            "along, and `caracal grow CKPT OUT --times=1 KEY=...` makes a run that goes on so",
             ckpt_path(k), why.text);
     if (!tokenizer || strcmp(tokenizer, tokenizer_digest))
         return error_set(e, EXIT_USAGE,

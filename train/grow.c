@@ -28,8 +28,8 @@ static int load_smaller(grower *g, const char *path, error *e) {
     return 0;
 }
 
-/* The smaller run's config with more layers, its own directory, and what the user says: the way to give the
- * larger model another schedule, which a resume alone would refuse. */
+/* The smaller run's config with more layers (as many, where times is 1), its own directory, and what the user
+ * says: the way to give a run another schedule, which a resume alone would refuse. */
 static int load_larger(grower *g, const char *path, const char *out, int64_t times, const options *o,
                        error *e) {
     char config_path[4096];
@@ -82,10 +82,9 @@ static int grow(grower *g, const char *path, const char *out, int64_t times, con
     if (!code) code = ckpt_stack(g->k, directory, times, g->larger.checkpoint.shards, about, e);
     if (!code) code = config_save(&g->larger, out, e);
     if (!code)
-        printf(
-            "%s: step %lld, %lld layers from the %lld of %s\ngo on with: caracal train CONFIG --resume=%s\n",
-            out, (long long)ckpt_step(g->k), (long long)g->larger.model.num_layers,
-            (long long)g->x.c.model.num_layers, ckpt_path(g->k), out);
+        printf("%s: step %lld, %lld layers from the %lld of %s\ngo on with: caracal train %s/config.yaml\n",
+               out, (long long)ckpt_step(g->k), (long long)g->larger.model.num_layers,
+               (long long)g->x.c.model.num_layers, ckpt_path(g->k), out);
     json_decref(about);
     mem_free(config_path);
     mem_free(directory);
@@ -94,9 +93,11 @@ static int grow(grower *g, const char *path, const char *out, int64_t times, con
 
 int grow_command(int argc, char **argv) {
     int64_t times = 2;
-    const option known[] = {{"times", .integer = &times, .min = 2, .max = 1000}, {0}};
+    const option known[] = {{"times", .integer = &times, .min = 1, .max = 1000}, {0}};
     options o = {.usage = "usage: caracal grow CKPT OUT [--times=2] [--section.key=value ...]\n"
-                          "  OUT becomes a run directory: config.yaml and checkpoints/step-N\n",
+                          "  OUT becomes a run directory: config.yaml and checkpoints/step-N.  --times=1: "
+                          "the same layers,\n"
+                          "  for a run that goes on with another learning rate, schedule or mixture.\n",
                  .known = known,
                  .min_words = 2,
                  .max_words = 2,
