@@ -72,7 +72,7 @@ static void time_left(void **test) {
     error e;
     if (load(*test, &c, good, &e)) fail_msg("%s", e.text);
     const state s = {.run = &c, .c = c, .step = 400};
-    const console o = {.start = comm_clock() - 1e4, .first_step = 100};
+    console o = {.since = {comm_clock() - 1e4, 100}, .next = {comm_clock(), 400}};
     double at[3] = {100, 400, 1000};
     for (int i = 0; i < 3; i++) at[i] = metrics_flops(&c, (double)stages_tokens(&c, (int64_t)at[i]));
     assert_float_equal(console_left(&o, &s), 1e4 * (at[2] - at[1]) / (at[1] - at[0]), 100);

@@ -15,12 +15,14 @@ static int on_terminal(void) {
 }
 
 console console_open(int64_t first_step) {
-    return (console){.terminal = on_terminal(), .start = comm_clock(), .first_step = first_step};
+    console o = {.terminal = on_terminal()};
+    console_restart(&o, first_step);
+    return o;
 }
 
 void console_restart(console *o, int64_t first_step) {
-    o->start = comm_clock();
     o->first_step = first_step;
+    o->since = o->next = (console_moment){comm_clock(), first_step};
 }
 
 /* ---- numbers ---- */
@@ -136,9 +138,15 @@ static double flops_until(const state *s, int64_t step) {
 }
 
 /* By FLOPs: a token of a later stage costs more where sequences are longer. */
-double console_left(const console *o, const state *s) {
-    double first = flops_until(s, o->first_step), done = flops_until(s, s->step);
-    return (flops_until(s, s->c.train.steps) - done) * (comm_clock() - o->start) / (done - first);
+double console_left(console *o, const state *s) {
+    int64_t window = s->c.train.eval_every > 100 ? s->c.train.eval_every : 100;
+    double now = comm_clock(), since = flops_until(s, o->since.step), done = flops_until(s, s->step);
+    double left = (flops_until(s, s->c.train.steps) - done) * (now - o->since.at) / (done - since);
+    if (s->step - o->next.step >= window) { /* an hour when the machine was busy is forgotten */
+        o->since = o->next;
+        o->next = (console_moment){now, s->step};
+    }
+    return left;
 }
 
 void console_step(console *o, const state *s, const step_result *r, const step_timing *t) {

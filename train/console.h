@@ -6,11 +6,17 @@
 #include "train/metrics.h"
 #include "train/session.h"
 
+typedef struct console_moment {
+    double at; /* comm_clock */
+    int64_t step;
+} console_moment;
+
 typedef struct console {
     int terminal, line_open, epsilon_told, ratio_told;
     int64_t ratio_steps; /* in a row that some layer's R_g was above its limit */
-    double start, last;  /* comm_clock: of the run, and of the last line */
+    double last;         /* comm_clock: of the last line */
     int64_t first_step;
+    console_moment since, next; /* what the time left is reckoned from now, and will be later */
 } console;
 
 console console_open(int64_t first_step);
@@ -20,8 +26,9 @@ void console_restart(console *o, int64_t first_step);
 void console_header(const session *x);
 /* A stage of data.stages (1 and on) in a line; the caller frees it (mem_free). */
 char *console_stage(const config *c, int64_t stage);
-/* Seconds to the end of the run, at the speed it had since it began: after at least one step. */
-double console_left(const console *o, const state *s);
+/* Seconds to the end of the run, at the speed of the last one or two hundred steps, or twice as many as there
+ * are between validations: after at least one step. */
+double console_left(console *o, const state *s);
 void console_step(console *o, const state *s, const step_result *r, const step_timing *t);
 /* Warns, once a run, when AdamW's eps exceeds a hundredth of the smallest group's gradient RMS: from there on
  * that group's updates depend on the gradient's scale.  A group without any gradient is no reason to. */
