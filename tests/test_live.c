@@ -34,7 +34,7 @@ static void add_steps(scratch *s, int first, int last) {
         FILE *f = fopen(scratch_path(s, timing ? "timing.jsonl" : "metrics.jsonl"), "ab");
         for (int i = first; i <= last; i++)
             if (timing) fprintf(f, "{\"step\":%d,\"step_seconds\":1}\n", i);
-            else fprintf(f, "{\"step\":%d,\"tokens\":%d,\"loss\":5.5}\n", i, 10 * i);
+            else fprintf(f, "{\"step\":%d,\"tokens\":%d,\"lm_loss\":5.5}\n", i, 10 * i);
         fclose(f);
     }
 }

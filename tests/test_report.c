@@ -63,7 +63,7 @@ static char *read_in(const run *r, const char *name) {
 static void write_step(FILE *f, int step) {
     double x = 9 - step / 100.0;
     fprintf(f,
-            "{\"step\": %d, \"tokens\": %d, \"loss\": %.17g, \"grad_norm\": %g, \"lr\": 0.001, "
+            "{\"step\": %d, \"tokens\": %d, \"lm_loss\": %.17g, \"grad_norm\": %g, \"lr\": 0.001, "
             "\"ffn_experts_mean\": [3.9, 4.0, 4.1], \"expert_load_max_over_mean\": [%g, 2.0, 1.25], "
             "\"router_similarity\": [0.1, 0.2, 0.3], \"router_grad_ratio\": [0.01, 0.02, 0.03], "
             "\"layer_output_max\": [1, %d, 2], "
@@ -222,7 +222,8 @@ static void a_resumed_run_counts_the_later_lines(void **state) {
     char *clean = page_of(r, NULL);
     FILE *f = open_in(r, "metrics.jsonl", "wb");
     for (int step = 1; step <= 30; step++) write_step(f, step);
-    for (int step = 31; step <= 40; step++) fprintf(f, "{\"step\": %d, \"tokens\": 1, \"loss\": 77}\n", step);
+    for (int step = 31; step <= 40; step++)
+        fprintf(f, "{\"step\": %d, \"tokens\": 1, \"lm_loss\": 77}\n", step);
     for (int step = 31; step <= 50; step++) write_step(f, step);
     fclose(f);
     char *resumed = page_of(r, NULL);
@@ -244,7 +245,7 @@ static void broken_lines_inside_are_told(void **state) {
 static void values_that_are_not_finite_leave_gaps(void **state) {
     write_steps(*state, 1, 20);
     append(*state, "metrics.jsonl",
-           "{\"step\": 21, \"tokens\": 21000, \"loss\": null, \"grad_norm\": null, "
+           "{\"step\": 21, \"tokens\": 21000, \"lm_loss\": null, \"grad_norm\": null, "
            "\"router_similarity\": [null, 0.2, 0.3]}\n");
     write_steps(*state, 22, 40);
     char *page = page_of(*state, NULL);
@@ -253,7 +254,7 @@ static void values_that_are_not_finite_leave_gaps(void **state) {
 }
 
 static void a_run_without_a_finite_loss_has_a_page(void **state) {
-    append(*state, "metrics.jsonl", "{\"step\": 1, \"tokens\": 1000, \"loss\": null}\n");
+    append(*state, "metrics.jsonl", "{\"step\": 1, \"tokens\": 1000, \"lm_loss\": null}\n");
     append(*state, "eval.jsonl", "{\"step\": 1, \"loss\": {\"c\": null, \"total\": null}}\n");
     char *page = page_of(*state, NULL);
     assert_sound(page);
@@ -273,22 +274,22 @@ static void series_gather_bins(void **state) {
     const run *r = *state;
     error e = {0};
     run_data grown, once;
-    assert_int_equal(run_read(&grown, r->directory, "loss", &e), 0);
+    assert_int_equal(run_read(&grown, r->directory, "lm_loss", &e), 0);
     assert_true(grown.metrics.rows == 0 && grown.metrics.bins == 0);
     run_free(&grown);
     write_steps(r, 1, 1);
-    assert_int_equal(run_read(&grown, r->directory, "loss", &e), 0);
+    assert_int_equal(run_read(&grown, r->directory, "lm_loss", &e), 0);
     for (int step = 2; step <= 1000; step += 37) {
         write_steps(r, step, step + 36);
         run_update(&grown);
         assert_true(grown.metrics.rows == step + 36 && grown.metrics.bins <= SERIES_BINS);
     }
-    append(r, "metrics.jsonl", "{\"step\": 1001, \"loss\": 7"); /* half a line is none yet */
+    append(r, "metrics.jsonl", "{\"step\": 1001, \"lm_loss\": 7"); /* half a line is none yet */
     run_update(&grown);
     assert_int_equal(grown.metrics.last, 1000);
     assert_int_equal(run_read(&once, r->directory, NULL, &e), 0);
     const series *s = &grown.metrics;
-    const column *loss = series_find(s, "loss"), *similarity = series_find(s, "router_similarity");
+    const column *loss = series_find(s, "lm_loss"), *similarity = series_find(s, "router_similarity");
     assert_null(series_find(s, "hidden_max"));
     assert_null(series_find(s, "absent"));
     assert_true(s->rows == 1000 && s->first == 1 && s->last == 1000 && s->per == 4 && s->bins == 250);
@@ -297,7 +298,7 @@ static void series_gather_bins(void **state) {
     for (int64_t b = 0; b < s->bins; b++) {
         assert_true(fabs(s->step[b] - (2.5 + 4 * (double)b)) < 1e-9);
         assert_true(fabs(loss->mean[b] - (9 - s->step[b] / 100)) < 1e-9); /* it is linear in the step */
-        assert_true(fabs(loss->mean[b] - series_find(&once.metrics, "loss")->mean[b]) < 1e-12);
+        assert_true(fabs(loss->mean[b] - series_find(&once.metrics, "lm_loss")->mean[b]) < 1e-12);
         assert_true(fabs(loss->high[b] - loss->mean[b] - 0.015) < 1e-9);
         assert_true(fabs(loss->mean[b] - loss->low[b] - 0.015) < 1e-9);
         assert_true(fabs(similarity->mean[b * 3 + 2] - 0.3) < 1e-15);
@@ -321,10 +322,10 @@ static void a_log_that_is_cut_is_read_anew(void **state) {
         assert_int_equal(truncate(path, 0), 0);
         write_steps(r, 1, 40);
         FILE *f = open_in(r, "metrics.jsonl", "ab");
-        for (int step = 41; step <= to; step++) fprintf(f, "{\"step\":%d,\"loss\":3}\n", step);
+        for (int step = 41; step <= to; step++) fprintf(f, "{\"step\":%d,\"lm_loss\":3}\n", step);
         fclose(f);
         run_update(&followed);
-        const column *loss = series_find(&followed.metrics, "loss");
+        const column *loss = series_find(&followed.metrics, "lm_loss");
         assert_true(followed.metrics.rows == to && followed.metrics.last == to);
         assert_true(loss->mean[39] == 8.6 && loss->mean[40] == 3 && loss->last == 3);
     }

@@ -36,7 +36,7 @@ int report_page(const run_data *r, error *e) {
 
 int report_picture(const run_data *r, error *e) {
     char path[4200];
-    if (!series_find(&r->metrics, "loss")) return 0;
+    if (!series_find(&r->metrics, "lm_loss")) return 0;
     snprintf(path, sizeof path, "%s/loss.svg", r->directory);
     return whole_file(path, loss_picture, r, e);
 }

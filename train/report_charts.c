@@ -38,7 +38,7 @@ chart small_chart(FILE *out, const series *s, double right) {
 /* ---- loss ---- */
 
 static void range_of_loss(const run_data *r, chart *c) {
-    const column *loss = series_find(&r->metrics, "loss");
+    const column *loss = series_find(&r->metrics, "lm_loss");
     chart_range(r->metrics.bins, loss->low, &c->y0, &c->y1);
     c->y1 = -INFINITY; /* a single step's spike is drawn at the edge */
     chart_range(r->metrics.bins, r->smooth, &c->y0, &c->y1);
@@ -50,7 +50,7 @@ static void range_of_loss(const run_data *r, chart *c) {
 void charts_loss(FILE *out, const run_data *r, double width, double height, const char *class,
                  const char *head) {
     const series *s = &r->metrics;
-    const column *loss = series_find(s, "loss");
+    const column *loss = series_find(s, "lm_loss");
     if (!loss) return;
     chart c = {.out = out,
                .width = width,

@@ -105,8 +105,7 @@ static int open_log(jsonl *log, const run_data *r, const char *name, error *e) {
 }
 
 static int open_logs(run_data *r, const char *whole, error *e) {
-    static const char *const metrics[] = {"loss",
-                                          "lm_loss",
+    static const char *const metrics[] = {"lm_loss",
                                           "tokens",
                                           "grad_norm",
                                           "grad_rms_min",
@@ -167,7 +166,7 @@ void run_update(run_data *r) {
     for (; (row = jsonl_next(&r->eval_log)); json_decref(row)) eval_row(&r->eval, row);
     series_settle(&r->metrics);
     series_settle(&r->timing);
-    const column *loss = series_find(&r->metrics, "loss");
+    const column *loss = series_find(&r->metrics, "lm_loss");
     for (int64_t b = 0; b < r->metrics.bins; b++) r->smooth[b] = NAN;
     if (loss) series_smooth(r->metrics.bins, r->smooth, loss->mean, r->metrics.bins / 60);
 }
