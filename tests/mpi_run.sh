@@ -85,6 +85,8 @@ with_ranks signals TERM TERM USR1
 check "a repeated signal is ignored" 75 "$code"
 with_ranks signals INT
 check "INT stops now" 130 "$code"
+grep -qx "launch/run: interrupted; the newest complete checkpoint is intact, train resumes from it" "$directory/log"
+check "and says what is safe" 0 $?
 with_ranks signals KILL
 wait_for eval '! pgrep -f "$directory/rank" >/dev/null'
 check "killed itself, it leaves nobody behind" 0 $?
