@@ -52,11 +52,11 @@ static void test_bf16_against_ref(void **state) {
 static void test_large_products(void **state) {
     (void)state;
     static const int64_t shape[][3] = {
-        {140, 260, 520}, {129, 128, 330}, {300, 513, 64}, {64, 300, 9}}; /* rows n k */
+        {140, 260, 520}, {129, 128, 330}, {300, 513, 64}, {64, 300, 9}, {20, 129, 1}}; /* rows n k */
     for (kernels_dtype dtype = DTYPE_FLOAT32; dtype <= DTYPE_BF16; dtype++) {
         kernels k = open_checked(dtype);
         bench b = new_bench();
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < 5; i++) {
             int64_t rows = shape[i][0], n = shape[i][1], depth = shape[i][2];
             segment s[] = {{0, rows, 1}, {rows, 0, 1}, {rows, 70, 2}, {rows + 70, 1, 0}, {rows + 71, 300, 0}};
             int64_t total = rows + 371;

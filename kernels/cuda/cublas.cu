@@ -16,7 +16,7 @@ enum { WORKSPACE = 32 << 20 }; /* what NVIDIA advises for Hopper */
 /* Everything that decides which algorithm is right. */
 typedef struct shape {
     int64_t m, n, k, lda, ldb, ldc;
-    int64_t form, adds, alignment;
+    int64_t form, adds;
 } shape;
 
 typedef struct plan {
@@ -162,14 +162,14 @@ static void choose(const cublas *x, plan *p) {
     cublasLtMatmulPreference_t wish;
     CUBLAS_OK(x, cublasLtMatmulPreferenceCreate(&wish));
     const uint64_t workspace = WORKSPACE;
-    const uint32_t operands = 16, result = (uint32_t)p->s.alignment;
+    const uint32_t alignment = 16;                                   /* of all four: cuda_gemm sees to it */
     const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* split sums are added in one order */
     prefer(x, wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
     prefer(x, wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes);
-    prefer(x, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &operands, sizeof operands);
-    prefer(x, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &operands, sizeof operands);
-    prefer(x, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &result, sizeof result);
-    prefer(x, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &result, sizeof result);
+    prefer(x, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment, sizeof alignment);
+    prefer(x, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &alignment, sizeof alignment);
+    prefer(x, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment, sizeof alignment);
+    prefer(x, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment, sizeof alignment);
     cublasLtMatmulHeuristicResult_t found;
     int count = 0;
     cublasStatus_t code = x->cublasLtMatmulAlgoGetHeuristic(x->handle, p->product, p->a, p->b, p->c, p->c,
@@ -219,16 +219,10 @@ static const plan *plan_for(cublas *x, shape s) {
     return &x->plans[x->count++];
 }
 
-/* Whether rows of floats begin at multiples of 16 bytes. */
-static int64_t alignment_of(const float *p, int64_t ld) {
-    return (uintptr_t)p % 16 == 0 && ld % 4 == 0 ? 16 : 4;
-}
-
 void cublas_gemm(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c, int64_t ldc,
                  const float *d, const bf16 *a, int64_t lda, const bf16 *b, int64_t ldb) {
     cublas *x = ctx->matrix->cublas;
-    int64_t alignment = alignment_of(c, ldc), of_d = d ? alignment_of(d, ldc) : alignment;
-    shape s = {m, n, k, lda, ldb, ldc, form, d != NULL, alignment < of_d ? alignment : of_d};
+    shape s = {m, n, k, lda, ldb, ldc, form, d != NULL};
     const plan *p = plan_for(x, s);
     const float one = 1, beta = d ? 1 : 0;
     CUBLAS_OK(x, cublasLtMatmul(x->handle, p->product, &one, b, p->a, a, p->b, &beta, d ? d : c, p->c, c,

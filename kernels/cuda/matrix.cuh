@@ -33,7 +33,7 @@ typedef struct product_list {
 } product_list;
 
 /* All products of a launch have the same form, n and strides.  C = D + sum of the job's runs in their order;
- * d is NULL (no D) or has c's stride. */
+ * d is NULL (no D) or has c's stride.  bf16: GEMM_TN is chained, the others are not. */
 typedef struct product_call {
     gemm_form form;
     int64_t n, lda, ldb, ldc;
@@ -157,7 +157,8 @@ static __device__ __forceinline__ const product_job *job_of_tile(const device_li
     return job + from;
 }
 
-/* ---- cublasLt (cublas.cu): c = d + a b of bf16 operands whose rows are whole chunks ---- */
+/* ---- cublasLt (cublas.cu): c = d + a b of bf16 operands whose rows are whole chunks; rows of c and d begin
+ * at multiples of 16 bytes ---- */
 
 int cublas_open(kernel_context *ctx, struct cublas **out, error *e);
 void cublas_close(struct cublas *c);

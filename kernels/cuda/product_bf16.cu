@@ -88,14 +88,16 @@ static __global__ void __launch_bounds__(TILE_M / GROUP_ROWS * (TILE_N / GROUP_C
     };
     for (int stage = 0; stage < STAGES - 1; stage++) fill(stage);
 
-    float *c = p.c + job.c + (int64_t)(m + group_m) * p.ldc + n + group_n;
+    int64_t at = job.c + (int64_t)(m + group_m) * p.ldc + n + group_n;
+    float *c = p.c + at;
+    const float *d = p.d ? p.d + at : NULL;
     int rows = job.m - m - group_m, columns = (int)p.n - n - group_n;
     float acc[GROUP_COLUMNS / 8][4] = {}, sum[CHAINED ? GROUP_COLUMNS / 8 : 1][4] = {};
-    if (CHAINED)
+    if (CHAINED && d)
         each_pair(rows, columns, [&](int row, int column, int j, int i) {
-            const float *d = c + row * p.ldc + column;
-            sum[CHAINED ? j : 0][i] = d[0];
-            if (column + 1 < columns) sum[CHAINED ? j : 0][i + 1] = d[1];
+            const float *from = d + row * p.ldc + column;
+            sum[CHAINED ? j : 0][i] = from[0];
+            if (column + 1 < columns) sum[CHAINED ? j : 0][i + 1] = from[1];
         });
     copy_async_wait<STAGES - 2>();
     tile_filled();
@@ -128,6 +130,10 @@ static __global__ void __launch_bounds__(TILE_M / GROUP_ROWS * (TILE_N / GROUP_C
         float first = CHAINED ? sum[CHAINED ? j : 0][i] : acc[j][i];
         float second = CHAINED ? sum[CHAINED ? j : 0][i + 1] : acc[j][i + 1];
         float *to = c + row * p.ldc + column;
+        if (!CHAINED && d) {
+            first += d[row * p.ldc + column];
+            if (column + 1 < columns) second += d[row * p.ldc + column + 1];
+        }
         if (pairs && column + 1 < columns) {
             *(float2 *)to = make_float2(first, second);
         } else {

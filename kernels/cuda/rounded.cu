@@ -30,8 +30,8 @@ static __global__ void __launch_bounds__(THREADS)
  * row. */
 static void round_all(kernel_context *ctx, bf16 *dst, const matrices *m) {
     int64_t rows = m->rows, count = m->count, cols = m->cols;
-    if (m->ld == cols && cols % CHUNK == 0) cols *= rows, rows = 1;
-    if (rows == 1 && m->stride == cols) cols *= count, count = 1;
+    if (cols % CHUNK == 0 && m->ld == cols) cols *= rows, rows = 1;
+    if (cols % CHUNK == 0 && rows == 1 && m->stride == cols) cols *= count, count = 1;
     int64_t chunks = whole_chunks(cols) / CHUNK, per_row = divide_up(chunks, THREADS);
     if (!count || !rows || !chunks) return;
     LAUNCH(round_kernel, grid3(count * rows * per_row), THREADS, 0, ctx, dst, m->x, (unsigned)per_row,
