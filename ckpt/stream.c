@@ -84,7 +84,7 @@ static int store(ckpt_stream *s, const ckpt_tensor *t, const chunk_span *span, e
 }
 
 int ckpt_stream_append(ckpt_stream *s, const void *values, int64_t count, error *e) {
-    REQUIRE(s->tensor < s->m.n_tensors);
+    REQUIRE(s->tensor < s->m.n_tensors && count > 0);
     const ckpt_tensor *t = &s->m.tensor[s->tensor];
     size_t size = ckpt_type_size(t->type);
     if (s->chunk == 0 && s->held == 0) {

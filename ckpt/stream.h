@@ -12,8 +12,8 @@ typedef struct ckpt_stream ckpt_stream;
  * until the end.  EXIT_USAGE: there is such a step already. */
 int ckpt_stream_create(ckpt_stream **out, const char *directory, int64_t step, int64_t shards,
                        const ckpt_tensor *tensors, int64_t n_tensors, error *e);
-/* The next `count` elements, of the type of the tensor that they belong to; NULL: zeros.  A call stays inside
- * one tensor. */
+/* The next `count` (at least one) elements, of the type of the tensor that they belong to; NULL: zeros.  A
+ * call stays inside one tensor. */
 int ckpt_stream_append(ckpt_stream *s, const void *values, int64_t count, error *e);
 /* Completes the checkpoint, once every element was given, and releases the writer.  Where abandon != 0 or
  * something fails, nothing of it stays. */

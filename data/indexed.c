@@ -207,8 +207,11 @@ int indexed_finish(indexed_writer *w, error *e) {
 }
 
 int indexed_commit(indexed_writer *w, error *e) {
-    unlink(w->idx.path);
-    if (output_commit(&w->bin, e) || output_commit(&w->idx, e)) return e->code;
+    char *directory = parent_of(w->idx.path);
+    /* an old index is gone for good before the .bin changes */
+    int code = unlink(w->idx.path) == 0 ? sync_path(directory, e) : 0;
+    mem_free(directory);
+    if (code || output_commit(&w->bin, e) || output_commit(&w->idx, e)) return e->code;
     indexed_discard(w);
     return 0;
 }
