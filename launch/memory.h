@@ -1,4 +1,5 @@
-/* The only allocator.  Nothing is allocated between the first and the last step of a run. */
+/* The only allocator.  What a step works on is there before the first one; steps allocate lists and messages
+ * at most. */
 #ifndef CARACAL_LAUNCH_MEMORY_H
 #define CARACAL_LAUNCH_MEMORY_H
 

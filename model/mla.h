@@ -22,7 +22,7 @@ void mla_saved_create(mla_saved *s, arena *a, const context *x);
  * join those that are there, and they attend to all. */
 void mla_forward(const context *x, real *out_TH, const real *residual_TH, mla_saved *s, const mla_tensors *w,
                  const real *n_TH);
-/* dn_TH = gradient of the input n_TH; g = gradients of the weights (overwritten) */
+/* dn_TH = gradient of the input n_TH; g: gradients of the weights, = or += as x->accumulate says */
 void mla_backward(const context *x, real *dn_TH, mla_tensors *g, const mla_saved *s, const mla_tensors *w,
                   const real *n_TH, const real *dout_TH);
 /* Right after mla_backward of the layer's attention 0 or 1: its core once more, compared with what is in

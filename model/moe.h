@@ -69,7 +69,8 @@ void moe_backward_experts(context *x, moe_saved *s, const layer_tensors *w, real
 /* Right after moe_backward_experts: the kept gate and up, and the rows' gradients, computed once more
  * (model/recheck.h). */
 void moe_recheck(context *x, const moe_saved *s, const layer_tensors *w);
-/* dy_TH += the experts' part, the identity part and the router's; router_grad = (overwritten). */
+/* dy_TH += the experts' part, the identity part and the router's; router_grad = or +=, as x->accumulate says.
+ */
 void moe_backward_combine(context *x, moe_saved *s, real *dy_TH, real *router_grad, const layer_tensors *w,
                           real *const *class_grad, const int *class_of, const real *y_TH,
                           const real *dout_TH);

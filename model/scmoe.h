@@ -31,9 +31,9 @@ void layer_saved_create(layer_saved *s, const places *a, const context *x);
 void layer_forward(context *x, layer_saved *s, const layer_tensors *w, const real *bias_E, double loss_scale,
                    real *out_TH);
 
-/* dx_TH: on entry the gradient of the layer's output, on return that of its input.  g = gradients of the
- * dense weights (overwritten); experts' gradients are added to class_grad[class] (see model/moe.h). d_TH: two
- * scratch matrices. */
+/* dx_TH: on entry the gradient of the layer's output, on return that of its input.  g: gradients of the dense
+ * weights, = or += as x->accumulate says; experts' gradients are added to class_grad[class] (model/moe.h).
+ * d_TH: two scratch matrices. */
 void layer_backward(context *x, layer_saved *s, const layer_tensors *w, layer_tensors *g,
                     real *const *class_grad, const int *class_of, real *dx_TH, real *const d_TH[2]);
 
