@@ -23,7 +23,8 @@ static const char build_usage[] =
     "FILE...\n"
     "Writes PREFIX.train.bin/.idx and PREFIX.valid.bin/.idx.  Files are .jsonl with a \"text\" key on every "
     "line,\n"
-    "or plain text; plain files over 64 KiB are cut at blank lines into documents of about 4 KiB.\n";
+    "or plain text; plain files over 64 KiB are cut at blank lines into documents of about 4 KiB.\n"
+    "Near-duplicate documents all stay, on one side of the split into training and held-out text.\n";
 static const char ngram_usage[] =
     "usage: caracal data ngram PREFIX...\n"
     "Entropy and bigram loss of PREFIX.valid, in nats per token, fitted on PREFIX.train.\n";

@@ -174,6 +174,9 @@ static void refuses_wrong_types_and_ranges(void **state) {
     expect_refusal(*state, edited("optim: {lr: 1e-3}", "optim: 3"), NULL,
                    "FILE:18: optim is a section: its keys stand below it, indented");
     expect_refusal(*state, "model: {a: 1\n", NULL, "FILE:2: not YAML: did not find expected ',' or '}'");
+    expect_refusal(
+        *state, "model:\n\ta: 1\n", NULL,
+        "FILE:2: not YAML: found character that cannot start any token; a tab? only spaces indent");
 }
 
 static void refuses_impossible_combinations(void **state) {

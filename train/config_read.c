@@ -171,8 +171,9 @@ int config_read_file(config *c, config_origin *o, error *e) {
     } else if (ferror(file)) { /* a directory, for one */
         code = error_set(e, EXIT_USAGE, "%s: cannot be read: %s", o->file, strerror(errno));
     } else {
-        code = error_set(e, EXIT_USAGE, "%s:%d: not YAML: %s", o->file, (int)parser.problem_mark.line + 1,
-                         parser.problem ? parser.problem : "unreadable");
+        const char *problem = parser.problem ? parser.problem : "unreadable";
+        code = error_set(e, EXIT_USAGE, "%s:%d: not YAML: %s%s", o->file, (int)parser.problem_mark.line + 1,
+                         problem, strstr(problem, "any token") ? "; a tab? only spaces indent" : "");
     }
     yaml_parser_delete(&parser);
     fclose(file);
