@@ -214,6 +214,8 @@ static void twins(void **state) {
     snprintf(b, sizeof b, "%s/b/run/", s->directory);
     assert_int_equal(comparison_read(c, 2, (char *[]){a, b}, &e), 0);
     assert_true(c->run[1].to_first.equal && c->run[1].to_first.pairs == 30);
+    for (int i = 0; i < 30; i++) /* half a second a step */
+        assert_float_equal(c->run[0].seconds[i], 0.5 * (i + 1), 1e-9);
     comparison_free(c);
     *c = (comparison){0};
     snprintf(b, sizeof b, "%s/b/../a/run/", s->directory);

@@ -375,6 +375,28 @@ static void the_command_checks_its_arguments(void **state) {
 
 #define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
+/* Of more validations than there is room for, each that is kept is whole, and the latest is one of them. */
+static void many_validations_are_thinned_out(void **state) {
+    const run *r = *state;
+    run_data d;
+    error e;
+    FILE *f = open_in(r, "eval.jsonl", "wb");
+    for (int i = 1; i <= 3 * EVAL_ROWS; i++)
+        fprintf(f, "{\"step\":%d,\"loss\":{\"a\":%d,\"total\":%d},\"bits_per_byte\":{\"total\":%d}}\n",
+                10 * i, i, i + 1, i + 2);
+    fclose(f);
+    assert_int_equal(run_read(&d, r->directory, NULL, &e), 0);
+    const evaluations *v = &d.eval;
+    assert_true(v->rows > EVAL_ROWS / 2 && v->rows <= EVAL_ROWS && v->total == 1);
+    assert_true(v->step[v->rows - 1] == 30 * EVAL_ROWS);
+    for (int64_t i = 0; i < v->rows; i++) {
+        double x = v->step[i] / 10;
+        assert_true(v->loss[0][i] == x && v->loss[1][i] == x + 1 && v->bits[i] == x + 2);
+        assert_true(i == 0 || v->step[i] > v->step[i - 1]);
+    }
+    run_free(&d);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(an_empty_run_has_a_page),
@@ -390,6 +412,7 @@ int main(void) {
         CASE(a_single_step_has_a_page),
         CASE(series_gather_bins),
         CASE(a_log_that_is_cut_is_read_anew),
+        CASE(many_validations_are_thinned_out),
         CASE(smoothing_keeps_constants_gaps_and_the_start),
         CASE(numbers_read_well),
         CASE(the_command_checks_its_arguments),
