@@ -18,6 +18,11 @@ unseen() { # what a run looks at on its way, and how often, changes nothing of i
         cmp base/metrics.jsonl unseen/metrics.jsonl && diff -r {base,unseen}/checkpoints/step-00000006
 }
 check "without validations, the same bits" unseen
+largest() { head -n 1 "$1/metrics.jsonl" | grep -o '"layer_output_max":\[[^]]*\]'; }
+whole() { # the first step's samples as one micro-batch: the largest elements are those of all
+    train 1 whole --train.micro_batches=1 --train.micro_batch_size=8 --train.steps=1 && diff <(largest base) <(largest whole)
+}
+check "the largest activations, of all micro-batches" whole
 small_gradients() { # one warning, with the group and both numbers, and a note in the report; none at the usual eps
     train 2 eps --optim.eps=1 --train.steps=3 >eps.log && cat eps.log &&
         [ "$(grep -c 'warning: step 1: optim.eps = 1 exceeds a hundredth of the gradient RMS of the ' eps.log)" = 1 ] &&

@@ -59,7 +59,10 @@ static void stages_are_completed(void **state) {
     assert_int_equal(stages_tokens(&c, 501), 500 * 1024 + 2048);
     batch_shape most = stages_largest(&c);
     assert_true(most.seq_len == 128 && most.micro_batches == 8 && most.micro_batch_size == 2);
-    double each = metrics_flops_per_token(&c); /* of stage 0 */
+    config_free(&c);
+    assert_int_equal(load(*state, &c, edited("micro_batch_size: 8", "micro_batch_size: 9"), &e), 0);
+    assert_int_equal(stages_largest(&c).micro_batch_size, 3); /* 288 tokens want three rows of 128 */
+    double each = metrics_flops_per_token(&c);                /* of stage 0 */
     /* 4 attentions of 2 heads, each of 16 positions on average by 16 + 8 + 16 multiply-adds; thrice */
     assert_true(each - 6 * params_active(&c.model, 2) == 3 * 4 * 2 * 16 * 40 * 2);
     assert_true(metrics_flops(&c, 1e5) == 1e5 * each && metrics_flops(&c, 6e5) > 6e5 * each);
