@@ -28,7 +28,7 @@ static size_t plus(size_t a, size_t b) {
     return a > SIZE_MAX - b ? SIZE_MAX : a + b;
 }
 
-/* Sums of kB: of what there is, and of what is left. */
+/* The host's memory and swap space in bytes; 0 where it does not say. */
 static void read_meminfo(const char *root, size_t *total, size_t *left, size_t *swap, size_t *swap_left) {
     char path[4200], line[128];
     size_t kib;

@@ -39,7 +39,7 @@ is() { # words of what it says, hosts, run, options...: the bits of a rank alone
     shift
     hosts "$@" && grep -q "$words" log && same base "$2" && rm -rf "$2"
 }
-rich=(--loss.mtp_coef=0.3 --parallel.expert_replicas=2 --train.micro_batch_size=2 --train.seq_len=100 --train.steps=4)
+rich=(--loss.mtp_coef=0.3 --parallel.expert_replicas=2 --train.micro_batch_size=2 --train.seq_len=100 --train.steps=3)
 mixed="^exchange *through shared memory inside a host, by MPI between$"
 check "1 rank" train 1 base "${rich[@]}"
 check "2 + 2 ranks, each host with all experts" is "$mixed" nodea:2,nodeb:2 run "${rich[@]}"
