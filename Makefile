@@ -140,7 +140,7 @@ $B/tests/transport: $B/obj/tests/tool_transport.o $(filter-out $B/obj/train/main
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
 	$(Q)$(CC) -o $@ $^ $(LDLIBS)
-$B/tests/test_emulator: $B/emulated/tests/emulate/wrong.o $B/obj/tests/emulate/emulate.o \
+$B/tests/test_emulator: $B/emulated/tests/emulate/wrong.o $B/emulated/tests/emulate/tiles.o $B/obj/tests/emulate/emulate.o \
     $(if $(CUDA),,$B/emulated/kernels/cuda/launch.o)
 $B/tests/test_%: $B/obj/tests/test_%.o $(LIB)
 	@mkdir -p $(@D)

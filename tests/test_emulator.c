@@ -117,10 +117,17 @@ static void test_conflicts(void **state) {
     assert_int_equal(emulate_times("conflict of banks"), 3 * 2 * 4);
 }
 
+/* What no emulator runs: where wgmma would read. */
+static void test_descriptors(void **state) {
+    (void)state;
+    assert_true(tiles_are_described());
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_right),  cmocka_unit_test(test_races),   cmocka_unit_test(test_poison),
-        cmocka_unit_test(test_faults), cmocka_unit_test(test_refused), cmocka_unit_test(test_conflicts),
+        cmocka_unit_test(test_right),       cmocka_unit_test(test_races),   cmocka_unit_test(test_poison),
+        cmocka_unit_test(test_faults),      cmocka_unit_test(test_refused), cmocka_unit_test(test_conflicts),
+        cmocka_unit_test(test_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

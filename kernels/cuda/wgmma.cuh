@@ -2,26 +2,11 @@
 #ifndef CARACAL_KERNELS_CUDA_WGMMA_CUH
 #define CARACAL_KERNELS_CUDA_WGMMA_CUH
 
+#include "kernels/cuda/descriptor.cuh"
+
 /* What was written by ordinary stores and cp.async becomes visible to the tensor cores' own reads. */
 static __device__ __forceinline__ void tile_filled() {
     asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
-}
-
-/* Where wgmma finds an operand, in units of 16 bytes: below, the address, and from bit 16 on the distance of
- * panels (of operands ACROSS_K; not used ALONG_K); above, that eight rows lie 1024 bytes from the next eight,
- * and the 128-byte swizzle. */
-template <tile_order ORDER>
-static __device__ __forceinline__ uint32_t operand_at(const char *tile, int panel) {
-    return shared_address(tile) >> 4 | (uint32_t)(ORDER == ALONG_K ? 1 : panel >> 4) << 16;
-}
-/* How far the operand's rows from `row` (a multiple of 64) on, and k from 16 s on, are from its beginning. */
-template <tile_order ORDER>
-static __device__ __forceinline__ uint32_t operand_step(int panel, int row, int s) {
-    if (ORDER == ALONG_K) return (uint32_t)(s / 4 * panel + row * (2 * PANEL) + s % 4 * 32) >> 4;
-    return (uint32_t)(row / PANEL * panel + s * 16 * (2 * PANEL)) >> 4;
-}
-static __device__ __forceinline__ uint64_t descriptor(uint32_t operand) {
-    return (uint64_t)(1u << 30 | 1024 >> 4) << 32 | operand;
 }
 
 #define FOUR(x)    "+f"((x)[0]), "+f"((x)[1]), "+f"((x)[2]), "+f"((x)[3])
@@ -97,8 +82,8 @@ template <int N, tile_order A, tile_order B, int STEPS>
 static __device__ __forceinline__ void tile_product_start(float (&acc)[N / 8][4], char *a, int a_panel,
                                                           int a_row, char *b, int b_panel, int b_row,
                                                           bool adds = true) {
-    uint32_t left = operand_at<A>(a, a_panel) + operand_step<A>(a_panel, a_row, 0);
-    uint32_t right = operand_at<B>(b, b_panel) + operand_step<B>(b_panel, b_row, 0);
+    uint32_t left = operand_at<A>(shared_address(a), a_panel) + operand_step<A>(a_panel, a_row, 0);
+    uint32_t right = operand_at<B>(shared_address(b), b_panel) + operand_step<B>(b_panel, b_row, 0);
 #pragma unroll
     for (int s = 0; s < STEPS; s++)
         wgmma<A, B>(acc, descriptor(left + operand_step<A>(a_panel, 0, s)),
@@ -109,7 +94,7 @@ static __device__ __forceinline__ void tile_product_start(float (&acc)[N / 8][4]
 template <int N, tile_order B, int STEPS, int PARTS>
 static __device__ __forceinline__ void fragment_product_start(float (&acc)[PARTS][N / 8][4],
                                                               uint32_t (&a)[STEPS][4], char *b, int b_panel) {
-    uint32_t right = operand_at<B>(b, b_panel);
+    uint32_t right = operand_at<B>(shared_address(b), b_panel);
 #pragma unroll
     for (int p = 0; p < PARTS; p++)
 #pragma unroll

@@ -32,5 +32,11 @@ extern "C"
 #endif
     void
     wrong_run(wrong_kernel which, float *out);
+/* tiles.cu: whether descriptors of tiles for Hopper's tensor cores say where their elements lie. */
+#ifdef __cplusplus
+extern "C"
+#endif
+    int
+    tiles_are_described(void);
 
 #endif
