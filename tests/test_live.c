@@ -114,6 +114,7 @@ static void a_status_is_read_back(void **state) {
                                              "{",
                                              "[1]",
                                              "{\"state\": \"running\"}",
+                                             "{\"state\": \"running\", \"at\": 5}",
                                              "{\"state\": \"away\", \"at\": 5}",
                                              "{\"state\": 3, \"at\": \"x\"}"};
     for (size_t i = 0; i < sizeof unreadable / sizeof *unreadable; i++) {

@@ -38,7 +38,8 @@ void status_read(run_status *s, const char *run_dir) {
     s->patience = json_finite_of(j, "patience");
     s->left = json_finite_of(j, "left");
     snprintf(s->why, sizeof s->why, "%s", why ? why : "");
-    if (!isfinite(s->at)) s->state = RUN_UNKNOWN;
+    int known = s->state != RUN_RUNNING || (isfinite(s->every) && isfinite(s->patience));
+    if (!isfinite(s->at) || !known) s->state = RUN_UNKNOWN;
     json_decref(j);
 }
 
