@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "launch/files.h"
 #include "launch/memory.h"
@@ -73,6 +74,7 @@ static int check_arrays(indexed_reader *r, const input *idx, const char *path, e
                          "%s has %zu bytes, and its index says %lld: cut short, or not its index", r->path,
                          r->bin.bytes, (long long)at);
     r->tokens = at / r->token_bytes;
+    r->index = XXH3_64bits(idx->data, idx->bytes);
     return 0;
 }
 
@@ -148,6 +150,12 @@ int indexed_check(const indexed_reader *r, int64_t most, int64_t vocab_size, err
     return error_set(e, EXIT_CORRUPT,
                      "%s: token %lld is %d, and the vocabulary has %lld: not this tokenizer's file", r->path,
                      (long long)i, id, (long long)vocab_size);
+}
+
+void indexed_digest(const indexed_reader *r, int64_t most, char hex[33]) {
+    int64_t count = r->tokens < most ? r->tokens : most;
+    XXH128_hash_t h = XXH3_128bits_withSeed(r->bin.data, (size_t)(count * r->token_bytes), r->index);
+    snprintf(hex, 33, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
 }
 
 int indexed_create(indexed_writer *w, const char *prefix, int64_t vocab_size, error *e) {

@@ -21,6 +21,7 @@ typedef struct indexed_reader {
     input bin;
     int token_bytes; /* 2 or 4 */
     int64_t tokens, sequences;
+    uint64_t index; /* digest of the .idx */
 } indexed_reader;
 
 /* Maps PREFIX.bin and checks it against PREFIX.idx.  EXIT_IO: a file cannot be read; EXIT_CORRUPT: a file is
@@ -36,6 +37,9 @@ int indexed_place(const char *prefix, int64_t token, int64_t *document, int64_t 
 /* An error (EXIT_CORRUPT) if one of the first `most` tokens is not in 0 .. vocab_size - 1; it names the file
  * and the token's place. */
 int indexed_check(const indexed_reader *r, int64_t most, int64_t vocab_size, error *e);
+/* 32 hex digits that are others where one of the first `most` tokens is another, or any sequence or document
+ * has another length. */
+void indexed_digest(const indexed_reader *r, int64_t most, char hex[33]);
 
 typedef struct indexed_writer {
     char *prefix;

@@ -13,6 +13,7 @@ static const int64_t checked_bytes = (int64_t)4 << 30; /* of a file, when it is 
 typedef struct source {
     indexed_reader file;
     uint64_t stream; /* of its random numbers */
+    char digest[33];
 } source;
 
 struct loader {
@@ -52,8 +53,9 @@ static int open_source(loader *l, source *s, const data_source *c, error *e) {
                          "data source %s: %s: leave out %s: the path is that of a pair, .bin and .idx",
                          c->name, prefix, end);
     if (indexed_open(&s->file, prefix, e)) return error_within(e, "data source %s", c->name);
-    if (indexed_check(&s->file, checked_bytes / s->file.token_bytes, l->vocab_size, e))
-        return error_within(e, "data source %s", c->name);
+    int64_t most = checked_bytes / s->file.token_bytes;
+    if (indexed_check(&s->file, most, l->vocab_size, e)) return error_within(e, "data source %s", c->name);
+    indexed_digest(&s->file, most, s->digest); /* of what was just read anyway */
     return 0;
 }
 
@@ -108,6 +110,10 @@ void loader_close(loader *l) {
 int64_t loader_source_samples(const loader *l, int64_t stage, int64_t source_index) {
     int64_t tokens = l->source[source_index].file.tokens, length = l->seq_len[stage];
     return tokens < length + 2 ? 0 : (tokens - 2) / length;
+}
+
+const char *loader_source_digest(const loader *l, int64_t source_index) {
+    return l->source[source_index].digest;
 }
 
 void loader_source_sample(const loader *l, int64_t stage, int64_t source_index, int64_t k, int32_t *tokens) {

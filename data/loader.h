@@ -62,5 +62,8 @@ sample_place loader_place(const loader *l, int64_t stage, int64_t position);
 /* Sample k of one source in file order, cut for a stage (validation): k < loader_source_samples. */
 void loader_source_sample(const loader *l, int64_t stage, int64_t source, int64_t k, int32_t *tokens);
 int64_t loader_source_samples(const loader *l, int64_t stage, int64_t source);
+/* 32 hex digits that tell a source's tokens from others, "" where it has none.  Of a file larger than 4 GiB
+ * only the first 4 GiB count, and the lengths of all its documents. */
+const char *loader_source_digest(const loader *l, int64_t source);
 
 #endif

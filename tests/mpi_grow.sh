@@ -22,8 +22,8 @@ stacked() { # ckpt, times: the tensors that growth must give, as digest, type, s
         }
         { print about, $NF }' | sort
 }
-state() { # ckpt: everything that is not a tensor, but for the number of layers
-    "$caracal" inspect "$1" | sed -n '/^state/,/^files/p' | grep -vE '^(files|  config.model.num_layers|  config_digest) '
+state() { # ckpt: everything that is not a tensor, but for the number of layers, and the text, which growth leaves open
+    "$caracal" inspect "$1" | sed -n '/^state/,/^files/p' | grep -vE '^(files|  config.model.num_layers|  config_digest|  data_digests[^ ]*) '
 }
 layers() { "$caracal" inspect "$1" | grep -F "config.model.num_layers" | grep -F "\"$2\""; }
 grows() { # times, out

@@ -84,6 +84,33 @@ echo '{"question": "a", "choices": ["b"], "answer": 0}' >bad.jsonl
 refuses "a question without a choice" 3 'bad.jsonl:1: must be {"question": text' "$caracal" evaluate base --choices=bad.jsonl
 refuses "an unknown key" 2 "seq_length" train 2 bad --train.seq_length=7
 refuses "another config on resume" 2 "optim.lr" train 1 base --optim.lr=1e-3 --train.steps=7
+# Token files that are others than the run has had, under the same names.
+mkdir had && cp code.* prose.* had
+rebuild() { "$caracal" data build --tokenizer=tokenizer.json --out=code "$@" "$top"/kernels/ref/*.c "$top"/model/*.c "$top"/optim/*.c; }
+swapped() { # two tokens of a file change places, far from its beginning: the index stays
+    { head -c 5000 "had/$1" && tail -c +5003 "had/$1" | head -c 2 && tail -c +5001 "had/$1" | head -c 2 && tail -c +5005 "had/$1"; } >"$1" &&
+        ! cmp "had/$1" "$1" && [ "$(stat -c %s "$1")" = "$(stat -c %s "had/$1")" ]
+}
+elsewhere() { # the same tokens at another place, and less held-out text: nothing has changed
+    mkdir moved && cp had/* moved && sed 's:train\: \(code\|prose\):train\: moved/\1:; s/, valid: prose.valid//' tiny.yaml >moved.yaml && grep -q 'train: moved/code' moved.yaml &&
+        cp -r base moves && "$caracal" train moved.yaml --run.dir=moves --train.steps=7
+}
+go_on() { # with other text, on purpose: by growth, and then as any run; or with the weights alone
+    "$caracal" grow base other --times=1 && "$caracal" train other/config.yaml --train.steps=7 &&
+        "$caracal" train other/config.yaml --train.steps=8 && train 2 weights --init-from=base --train.steps=1
+}
+check "the same text at another place" elsewhere
+check "another split" rebuild --valid-fraction=0.2 --seed=1
+refuses "another split on resume" 2 "data source code: code.train.bin has other tokens" train 2 base --train.steps=7
+check "which growth makes a run of" go_on
+cp had/code.train.* .
+refuses "other held-out text on resume" 2 "data source code: code.valid.bin has other tokens" train 1 base --train.steps=7
+cp had/* .
+check "two tokens of the second source" swapped prose.train.bin
+refuses "two other tokens on resume" 2 "data source prose: prose.train.bin has other tokens" train 1 base --train.steps=7
+refuses "nor does the run of other text go back" 2 "data source code: code.train.bin has other tokens" "$caracal" train other/config.yaml
+cp had/* .
+check "what the run has had" train 2 base --train.steps=7
 "$caracal" tokenizer train --vocab-size=300 --out=small.json "$top"/LICENSE >log 2>&1
 refuses "a token id past the vocabulary" 3 "code.train" train 1 bad --data.tokenizer=small.json --model.vocab_size=300
 refuses "gradients whose squares overflow" 5 "stopped before the update" train 1 bad --loss.hidden_z_coef=9e18 --optim.clip=0

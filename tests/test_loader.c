@@ -239,6 +239,44 @@ static void test_damaged_files(void **state) {
     check_damaged(s, ".bin", 2 * 77, "\xF4\x01", 2, "token 77 is 500, and the vocabulary has 500");
 }
 
+/* A digest is that of the tokens and of the documents' lengths, of each source and file for itself. */
+static void test_digests(void **state) {
+    scratch *s = *state;
+    static const int32_t ids[][6] = {
+        {1, 2, 3, 4, 5, 6}, {1, 2, 3, 4, 5, 7}, {1, 2, 3, 4, 5, 6}, {1, 2, 3, 4, 5, 6}};
+    static const int64_t first[] = {2, 2, 3, 2}, vocab_size[] = {500, 500, 500, 65537};
+    char digest[5][33], start[2][33];
+    for (int i = 0; i < 5; i++) { /* the last as the first, written again */
+        indexed_writer w;
+        indexed_reader r;
+        error e = {0};
+        char *prefix = scratch_path(s, i ? "y" : "x");
+        assert_int_equal(indexed_create(&w, prefix, vocab_size[i % 4], &e), 0);
+        indexed_add(&w, ids[i % 4], first[i % 4]);
+        indexed_add(&w, ids[i % 4] + first[i % 4], 6 - first[i % 4]);
+        if (indexed_finish(&w, &e) || indexed_commit(&w, &e) || indexed_open(&r, prefix, &e))
+            fail_msg("%s", e.text);
+        indexed_digest(&r, 100, digest[i]);
+        if (i < 2) indexed_digest(&r, 5, start[i]); /* what differs is not looked at */
+        indexed_close(&r);
+        assert_int_equal(strlen(digest[i]), 32);
+        for (int k = 0; k < i && i < 4; k++) assert_string_not_equal(digest[i], digest[k]);
+    }
+    assert_string_equal(digest[0], digest[4]);
+    assert_string_equal(start[0], start[1]);
+
+    char *prefix[] = {write_tokens(s, "a", 1000, VOCAB), write_tokens(s, "b", 1001, VOCAB)};
+    data_config c = config_of(2, prefix, (const double[]){1, 1});
+    c.source[0].valid = prefix[1];
+    c.source[1].valid = NULL;
+    loader *l = open_loader(&c, 0, 7), *valid = open_loader(&c, 1, 7);
+    assert_string_not_equal(loader_source_digest(l, 0), loader_source_digest(l, 1));
+    assert_string_equal(loader_source_digest(valid, 0), loader_source_digest(l, 1));
+    assert_string_equal(loader_source_digest(valid, 1), "");
+    loader_close(l);
+    loader_close(valid);
+}
+
 /* The header, byte for byte as Megatron-LM writes it. */
 static void test_layout(void **state) {
     scratch *s = *state;
@@ -292,6 +330,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_validation_in_file_order, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_refused_configs, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_damaged_files, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_digests, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_layout, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

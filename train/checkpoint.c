@@ -8,6 +8,7 @@
 #include "kernels/twin.h"
 #include "launch/files.h"
 #include "launch/memory.h"
+#include "train/inputs.h"
 #include "train/json_number.h"
 
 /* The logical tensors of a state in the order in which they are stored: for each parameter its weight and
@@ -147,12 +148,12 @@ static void say_config(json_t *about, const config *c) {
 
 /* Everything that is not a tensor.  The ranks are told only where they decide numbers: otherwise not a byte
  * of a checkpoint depends on them. */
-static json_t *describe(const state *s, const char *tokenizer_digest) {
-    json_t *about =
-        json_pack("{s:I, s:I, s:I, s:I, s:I, s:s}", "step", (json_int_t)s->step, "position",
-                  (json_int_t)s->position, "adam_steps", (json_int_t)s->optimizer.steps, "mtp_adam_steps",
-                  (json_int_t)s->optimizer.mtp_steps, "controller_waiting_tokens",
-                  (json_int_t)s->history[0].waiting_tokens, "tokenizer_digest", tokenizer_digest);
+static json_t *describe(const state *s, const json_t *inputs) {
+    json_t *about = json_pack("{s:I, s:I, s:I, s:I, s:I}", "step", (json_int_t)s->step, "position",
+                              (json_int_t)s->position, "adam_steps", (json_int_t)s->optimizer.steps,
+                              "mtp_adam_steps", (json_int_t)s->optimizer.mtp_steps,
+                              "controller_waiting_tokens", (json_int_t)s->history[0].waiting_tokens);
+    json_object_update(about, (json_t *)inputs); /* reads them only */
     say_config(about, s->run);
     json_object_set_new(about, "spikes", spikes_to_json(&s->spikes));
     if (s->run->router.grad_ratio_target > 0)
@@ -167,6 +168,7 @@ static json_t *describe(const state *s, const char *tokenizer_digest) {
 json_t *checkpoint_state_with(const json_t *about, const config *c) {
     json_t *copy = json_copy((json_t *)about); /* reads it only */
     say_config(copy, c);
+    json_object_del(copy, INPUTS_DATA);
     return copy;
 }
 
@@ -179,8 +181,8 @@ int checkpoint_preflight(const state *s, error *e) {
     return code;
 }
 
-int checkpoint_start(ckpt_saver *saver, const state *s, const char *tokenizer_digest, error *e) {
-    json_t *about = describe(s, tokenizer_digest);
+int checkpoint_start(ckpt_saver *saver, const state *s, const json_t *inputs, error *e) {
+    json_t *about = describe(s, inputs);
     read_pieces(s);
     ckpt_start(saver, s->step, about, e);
     json_decref(about);
@@ -197,10 +199,10 @@ void checkpoint_tensors_free(ckpt_tensor *tensor, int64_t n) {
     list_free(&(tensor_list){.tensor = tensor, .tensors = n});
 }
 
-json_t *checkpoint_describe_fresh(const config *c, const char *tokenizer_digest) {
+json_t *checkpoint_describe_fresh(const config *c, const json_t *inputs) {
     bias_history none = {0};
     state fresh = {.run = c, .c = *c, .history = &none};
-    return describe(&fresh, tokenizer_digest);
+    return describe(&fresh, inputs);
 }
 
 /* ---- loading ---- */
@@ -320,9 +322,8 @@ static int same_ranks(const state *s, const ckpt *k, const json_t *about, error 
         ckpt_path(k), (long long)ranks, (long long)ep, s->mesh.ranks, s->mesh.expert_parallel);
 }
 
-int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e) {
+int checkpoint_resume(state *s, ckpt *k, const json_t *inputs, error *e) {
     const json_t *about = ckpt_state(k);
-    const char *tokenizer = json_string_value(json_object_get(about, "tokenizer_digest"));
     error why;
     if (config_compare(s->run, json_object_get(about, "config"), integer(about, "step"), &why))
         return error_set(
@@ -330,10 +331,8 @@ int checkpoint_resume(state *s, ckpt *k, const char *tokenizer_digest, error *e)
             "cannot resume from %s: %s; another run.dir begins anew, --init-from=CKPT takes the weights "
             "along, and `caracal grow CKPT OUT --times=1 KEY=...` makes a run that goes on so",
             ckpt_path(k), why.text);
-    if (!tokenizer || strcmp(tokenizer, tokenizer_digest))
-        return error_set(e, EXIT_USAGE,
-                         "cannot resume from %s: it was trained with another tokenizer than %s", ckpt_path(k),
-                         s->c.data.tokenizer);
+    if (inputs_compare(&s->c.data, inputs, about, e))
+        return error_within(e, "cannot resume from %s", ckpt_path(k));
     if (same_ranks(s, k, about, e)) return e->code;
     s->step = integer(about, "step");
     s->position = integer(about, "position");

@@ -8,12 +8,11 @@
 #include "launch/files.h"
 #include "launch/host.h"
 #include "launch/memory.h"
+#include "train/inputs.h"
 
-enum { SAMPLES = 16 };
-
-typedef struct inputs {
+typedef struct digests {
     uint64_t config, tokenizer, tokens;
-} inputs;
+} digests;
 
 static uint64_t digest_of_config(const config *c) {
     char *text = NULL;
@@ -25,16 +24,10 @@ static uint64_t digest_of_config(const config *c) {
     return digest;
 }
 
-/* Of the first samples of the run: which they are depends on how many tokens there are, too. */
-static uint64_t digest_of_tokens(const config *c, const loader *train) {
-    size_t n = (size_t)c->train.seq_len + 2;
-    int32_t *tokens = mem_alloc(n * sizeof *tokens, "tokens");
-    uint64_t digest = 0;
-    for (int64_t i = 0; i < SAMPLES; i++) {
-        loader_sample(train, 0, i, tokens);
-        digest = XXH3_64bits_withSeed(tokens, n * sizeof *tokens, digest);
-    }
-    mem_free(tokens);
+static uint64_t digest_of_json(const json_t *value) {
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    uint64_t digest = text ? XXH3_64bits(text, strlen(text)) : 0;
+    mem_free(text);
     return digest;
 }
 
@@ -45,11 +38,11 @@ static void name_rank(comm *world, char text[HOST_TEXT]) {
     comm_free(host);
 }
 
-int hosts_read_alike(comm *world, const config *c, const tokenizer *t, const loader *train, error *e) {
-    const char *digest = tokenizer_digest(t), *other = NULL;
-    inputs mine = {digest_of_config(c), XXH3_64bits(digest, strlen(digest)),
-                   train ? digest_of_tokens(c, train) : 0},
-           first = mine;
+int hosts_read_alike(comm *world, const config *c, const json_t *inputs, error *e) {
+    const char *other = NULL;
+    digests mine = {digest_of_config(c), digest_of_json(json_object_get(inputs, INPUTS_TOKENIZER)),
+                    digest_of_json(json_object_get(inputs, INPUTS_DATA))},
+            first = mine;
     char rank[HOST_TEXT];
     comm_broadcast(world, "what rank 0 has read", &first, sizeof first, 0);
     name_rank(world, rank);

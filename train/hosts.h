@@ -3,14 +3,14 @@
 #ifndef CARACAL_TRAIN_HOSTS_H
 #define CARACAL_TRAIN_HOSTS_H
 
-#include "data/loader.h"
-#include "data/tokenizer.h"
+#include <jansson.h>
+
 #include "launch/comm.h"
 #include "train/config.h"
 
-/* Have all ranks read the same config, tokenizer and (train: NULL without them) token files?  EXIT_USAGE
+/* Have all ranks read the same config, and the same tokenizer and token files (inputs_record)?  EXIT_USAGE
  * names a rank that read others than rank 0, and what. */
-int hosts_read_alike(comm *world, const config *c, const tokenizer *t, const loader *train, error *e);
+int hosts_read_alike(comm *world, const config *c, const json_t *inputs, error *e);
 
 /* Does every rank see what rank 0 writes in an existing directory?  EXIT_USAGE names one that does not. */
 int hosts_share(comm *world, const char *directory, error *e);

@@ -14,6 +14,7 @@
 #include "launch/options.h"
 #include "train/checkpoint.h"
 #include "train/import_match.h"
+#include "train/inputs.h"
 #include "train/published.h"
 
 enum { PIECE = 1 << 20 }; /* elements in memory at a time */
@@ -159,7 +160,8 @@ static int write_checkpoint(importer *x, const char *run, error *e) {
     int64_t n;
     ckpt_tensor *tensor = checkpoint_tensors(&x->p, &n);
     char *directory = text_of("%s/checkpoints", run);
-    json_t *about = checkpoint_describe_fresh(&x->c, tokenizer_digest(x->tokenizer));
+    json_t *inputs = inputs_record(&x->c.data, x->tokenizer, NULL, NULL);
+    json_t *about = checkpoint_describe_fresh(&x->c, inputs);
     error ignored = {0};
     int code = ckpt_stream_create(&k, directory, 0, x->c.checkpoint.shards, tensor, n, e);
     if (!code) {
@@ -168,6 +170,7 @@ static int write_checkpoint(importer *x, const char *run, error *e) {
         else code = ckpt_stream_finish(k, about, 0, e);
     }
     json_decref(about);
+    json_decref(inputs);
     mem_free(directory);
     checkpoint_tensors_free(tensor, n);
     return code;

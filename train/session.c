@@ -7,6 +7,7 @@
 #include "launch/files.h"
 #include "launch/memory.h"
 #include "train/hosts.h"
+#include "train/inputs.h"
 
 enum { OPEN_CONFIG = 1, OPEN_TOKENIZER, OPEN_FILES, OPEN_STATE };
 
@@ -40,6 +41,7 @@ static int open_files(session *x, const char *config_path, int files, error *e) 
         if (x->train) loader_close(x->train);
         x->train = NULL;
     }
+    if (!e->code) x->inputs = inputs_record(&c->data, x->tokenizer, x->train, x->valid);
     return e->code;
 }
 
@@ -54,7 +56,7 @@ int session_open_on(session *x, comm *world, const char *config_path, int overri
     tokenizer_open(&x->tokenizer, x->c.data.tokenizer, e);
     if (agree(x, OPEN_TOKENIZER, e)) goto failed;
     open_files(x, config_path, files, e);
-    if (agree(x, OPEN_FILES, e) || hosts_read_alike(world, &x->c, x->tokenizer, x->train, e)) goto failed;
+    if (agree(x, OPEN_FILES, e) || hosts_read_alike(world, &x->c, x->inputs, e)) goto failed;
     state_create(&x->s, &x->c, x->world, tokenizer_eos(x->tokenizer), (files & SESSION_TRAIN) != 0, e);
     if (agree(x, OPEN_STATE, e)) goto failed;
     return 0;
@@ -83,6 +85,7 @@ void session_close(session *x) {
     if (x->opened >= OPEN_FILES) {
         if (x->train) loader_close(x->train);
         if (x->valid) loader_close(x->valid);
+        json_decref(x->inputs);
     }
     if (x->opened >= OPEN_TOKENIZER) tokenizer_close(x->tokenizer);
     if (x->opened >= OPEN_CONFIG) config_free(&x->c);

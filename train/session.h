@@ -10,6 +10,7 @@ typedef struct session {
     config c;
     tokenizer *tokenizer;
     loader *train, *valid; /* NULL when not asked for; valid also when no source has held-out text */
+    json_t *inputs;        /* what was read, as a checkpoint records it (inputs.h) */
     state s;
     int opened; /* how far session_open came */
     int owns_world;

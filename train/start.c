@@ -36,8 +36,7 @@ int start_state(session *x, const start_point *p, error *e) {
         state_initialise(s);
         return 0;
     }
-    int code = model_only ? checkpoint_init_from(s, k, e)
-                          : checkpoint_resume(s, k, tokenizer_digest(x->tokenizer), e);
+    int code = model_only ? checkpoint_init_from(s, k, e) : checkpoint_resume(s, k, x->inputs, e);
     if (!code && s->mesh.rank == 0) printf("%s %s\n", model_only ? "from     " : "resuming ", ckpt_path(k));
     ckpt_close(k);
     return code;

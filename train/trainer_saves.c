@@ -43,8 +43,7 @@ static int start_save(trainer *t) {
     error why = {0};
     saves_finish(t); /* the one before, if it is not done yet */
     if (t->x.s.mesh.rank == 0) metrics_sync(&t->out, &why);
-    if (comm_agree(t->x.world, &why) ||
-        checkpoint_start(t->saver, &t->x.s, tokenizer_digest(t->x.tokenizer), &why))
+    if (comm_agree(t->x.world, &why) || checkpoint_start(t->saver, &t->x.s, t->x.inputs, &why))
         not_written(t, t->x.s.step, &why);
     t->deadline.saved = comm_clock() + t->deadline.save;
     return why.code;
