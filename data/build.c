@@ -53,8 +53,9 @@ static int write_files(const build_config *c, tokenizer *t, const uint8_t *held_
     int64_t vocab_size = tokenizer_vocab_size(t);
     indexed_writer train = {0}, valid = {0};
 
-    int code = indexed_create(&train, train_prefix, vocab_size, e);
-    if (!code && split->held_out) code = indexed_create(&valid, valid_prefix, vocab_size, e);
+    int code = indexed_create(&train, train_prefix, tokenizer_digest(t), vocab_size, e);
+    if (!code && split->held_out)
+        code = indexed_create(&valid, valid_prefix, tokenizer_digest(t), vocab_size, e);
     if (!code) code = write_tokens(c, t, held_out, split->documents, &train, &valid, e);
     *report = (build_report){.documents = split->documents,
                              .bytes = split->bytes,

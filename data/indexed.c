@@ -8,8 +8,8 @@
 #include "launch/files.h"
 #include "launch/memory.h"
 
-static const char magic[9] = "MMIDIDX\0";
-enum { VERSION = 1, TYPE_INT32 = 4, TYPE_UINT16 = 8, HEADER_BYTES = 9 + 8 + 1 + 8 + 8 };
+static const char magic[9] = "MMIDIDX\0", made_by[8] = "CARACAL";
+enum { VERSION = 1, TYPE_INT32 = 4, TYPE_UINT16 = 8, HEADER_BYTES = 9 + 8 + 1 + 8 + 8, DIGEST_BYTES = 32 };
 
 /* The arrays of an .idx begin at byte 34 and so are not aligned. */
 static int64_t read_i64(const char *p) {
@@ -39,8 +39,13 @@ static int check_header(indexed_reader *r, const input *idx, const char *path, e
     r->token_bytes = type == TYPE_INT32 ? 4 : 2;
     r->sequences = read_i64(p + 18);
     int64_t marks = read_i64(p + 26), most = (int64_t)idx->bytes; /* more would not fit: no overflow below */
-    if (r->sequences < 0 || r->sequences > most || marks < 1 || marks > most ||
-        HEADER_BYTES + 12 * r->sequences + 8 * marks != most)
+    int plausible = r->sequences >= 0 && r->sequences <= most && marks >= 1 && marks <= most;
+    int64_t arrays = plausible ? HEADER_BYTES + 12 * r->sequences + 8 * marks : -1;
+    r->documents = marks - 1;
+    if (arrays >= 0 && arrays + (int64_t)sizeof made_by + DIGEST_BYTES == most &&
+        !memcmp(p + arrays, made_by, sizeof made_by))
+        snprintf(r->tokenizer, sizeof r->tokenizer, "%.*s", DIGEST_BYTES, p + arrays + sizeof made_by);
+    else if (arrays != most)
         return error_set(e, EXIT_CORRUPT, "%s: %lld sequences and %lld documents do not make its %zu bytes",
                          path, (long long)r->sequences, (long long)marks - 1, idx->bytes);
     return 0;
@@ -49,7 +54,7 @@ static int check_header(indexed_reader *r, const input *idx, const char *path, e
 /* Sequences must lie end to end, since samples are cut from the stream of all tokens. */
 static int check_arrays(indexed_reader *r, const input *idx, const char *path, error *e) {
     const char *length = idx->data + HEADER_BYTES, *offset = length + 4 * r->sequences;
-    const char *document = offset + 8 * r->sequences, *end = idx->data + idx->bytes;
+    const char *document = offset + 8 * r->sequences, *end = document + 8 * (r->documents + 1);
     int64_t at = 0, before = 0;
     for (int64_t i = 0; i < r->sequences; i++) {
         if (read_i32(length + 4 * i) < 0 || read_i64(offset + 8 * i) != at)
@@ -74,7 +79,7 @@ static int check_arrays(indexed_reader *r, const input *idx, const char *path, e
                          "%s has %zu bytes, and its index says %lld: cut short, or not its index", r->path,
                          r->bin.bytes, (long long)at);
     r->tokens = at / r->token_bytes;
-    r->index = XXH3_64bits(idx->data, idx->bytes);
+    r->index = XXH3_64bits(idx->data, (size_t)(end - idx->data));
     return 0;
 }
 
@@ -101,7 +106,7 @@ int indexed_place(const char *prefix, int64_t token, int64_t *document, int64_t 
     *document = *within = 0;
     if (!code) {
         const char *length = idx.data + HEADER_BYTES, *first = length + 12 * r.sequences,
-                   *end = idx.data + idx.bytes;
+                   *end = first + 8 * (r.documents + 1);
         int64_t sequence = 0, at = 0; /* the sequence that has the token, and its first token */
         while (sequence < r.sequences && at + read_i32(length + 4 * sequence) <= token)
             at += read_i32(length + 4 * sequence++);
@@ -158,8 +163,11 @@ void indexed_digest(const indexed_reader *r, int64_t most, char hex[33]) {
     snprintf(hex, 33, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
 }
 
-int indexed_create(indexed_writer *w, const char *prefix, int64_t vocab_size, error *e) {
+int indexed_create(indexed_writer *w, const char *prefix, const char *tokenizer, int64_t vocab_size,
+                   error *e) {
+    REQUIRE(!*tokenizer || strlen(tokenizer) == DIGEST_BYTES);
     *w = (indexed_writer){.prefix = mem_string(prefix), .token_bytes = vocab_size <= 65536 ? 2 : 4};
+    snprintf(w->tokenizer, sizeof w->tokenizer, "%s", tokenizer);
     char *path = text_of("%s.bin", prefix);
     int code = output_open(&w->bin, path, e);
     mem_free(path);
@@ -202,6 +210,9 @@ static void write_index(const indexed_writer *w, output *o) {
         at += (int64_t)w->length[i] * w->token_bytes;
     }
     for (int64_t i = 0; i < marks; i++) output_write(o, &i, sizeof i);
+    if (!*w->tokenizer) return;
+    output_write(o, made_by, sizeof made_by);
+    output_write(o, w->tokenizer, DIGEST_BYTES);
 }
 
 int indexed_finish(indexed_writer *w, error *e) {

@@ -5,7 +5,8 @@
  *                uint64 documents + 1, int32 length of each sequence, int64 byte offset of each sequence,
  *                int64 number of each document's first sequence and, last, the number of sequences
  *
- * Files written here have one sequence a document.
+ * Files written here have one sequence a document, and behind all that the .idx may say with which tokenizer
+ * they were made, where readers of the layout do not look: "CARACAL\0" and its digest, 32 hex digits.
  */
 #ifndef CARACAL_DATA_INDEXED_H
 #define CARACAL_DATA_INDEXED_H
@@ -20,8 +21,9 @@ typedef struct indexed_reader {
     char *path; /* of the .bin file, for messages */
     input bin;
     int token_bytes; /* 2 or 4 */
-    int64_t tokens, sequences;
-    uint64_t index; /* digest of the .idx */
+    int64_t tokens, sequences, documents;
+    uint64_t index;     /* digest of the .idx but for the tokenizer's */
+    char tokenizer[33]; /* digest of the tokenizer that made it; "": it does not say */
 } indexed_reader;
 
 /* Maps PREFIX.bin and checks it against PREFIX.idx.  EXIT_IO: a file cannot be read; EXIT_CORRUPT: a file is
@@ -43,14 +45,17 @@ void indexed_digest(const indexed_reader *r, int64_t most, char hex[33]);
 
 typedef struct indexed_writer {
     char *prefix;
+    char tokenizer[33];
     output bin, idx;
     int token_bytes;
     int32_t *length; /* of each document, in tokens */
     int64_t documents, room, tokens;
 } indexed_writer;
 
-/* Starts PREFIX.bin under a temporary name; ids are stored as uint16 if the vocabulary allows it. */
-int indexed_create(indexed_writer *w, const char *prefix, int64_t vocab_size, error *e);
+/* Starts PREFIX.bin under a temporary name; ids are stored as uint16 if the vocabulary allows it.  tokenizer:
+ * the digest of the one that makes the ids, "" where it is not to be said. */
+int indexed_create(indexed_writer *w, const char *prefix, const char *tokenizer, int64_t vocab_size,
+                   error *e);
 /* Appends one document of fewer than 2^31 tokens; a failed write is found by indexed_finish. */
 void indexed_add(indexed_writer *w, const int32_t *ids, int64_t count);
 /* Makes both files durable, still under their temporary names. */

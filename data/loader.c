@@ -116,6 +116,19 @@ const char *loader_source_digest(const loader *l, int64_t source_index) {
     return l->source[source_index].digest;
 }
 
+int loader_check_tokenizer(const loader *l, const data_config *c, const tokenizer *t, error *e) {
+    for (int64_t i = 0; i < l->sources; i++) {
+        const indexed_reader *f = &l->source[i].file;
+        if (!*f->tokenizer || !strcmp(f->tokenizer, tokenizer_digest(t))) continue;
+        return error_set(
+            e, EXIT_USAGE,
+            "data source %s: %s was made with another tokenizer than %s: let data.tokenizer name "
+            "that one, or make the file again with `caracal data build --tokenizer=%s`",
+            c->source[i].name, f->path, c->tokenizer, c->tokenizer);
+    }
+    return 0;
+}
+
 void loader_source_sample(const loader *l, int64_t stage, int64_t source_index, int64_t k, int32_t *tokens) {
     const source *s = &l->source[source_index];
     int64_t length = l->seq_len[stage];

@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+#include "data/tokenizer.h"
 #include "launch/error.h"
 
 enum { DATA_MAX_SOURCES = 64, DATA_MAX_STAGES = 64, LOADER_BLOCK = 1024 };
@@ -65,5 +66,8 @@ int64_t loader_source_samples(const loader *l, int64_t stage, int64_t source);
 /* 32 hex digits that tell a source's tokens from others, "" where it has none.  Of a file larger than 4 GiB
  * only the first 4 GiB count, and the lengths of all its documents. */
 const char *loader_source_digest(const loader *l, int64_t source);
+/* EXIT_USAGE where token files say that they were made with another tokenizer than `t`, of the path
+ * c->tokenizer. Files that `data build` did not write say nothing. */
+int loader_check_tokenizer(const loader *l, const data_config *c, const tokenizer *t, error *e);
 
 #endif

@@ -112,6 +112,15 @@ refuses "nor does the run of other text go back" 2 "data source code: code.train
 cp had/* .
 check "what the run has had" train 2 base --train.steps=7
 "$caracal" tokenizer train --vocab-size=300 --out=small.json "$top"/LICENSE >log 2>&1
+{ cat tokenizer.json && echo; } >near.json
+refuses "token files of another tokenizer" 2 "code.train.bin was made with another tokenizer than near.json" train 2 bad --data.tokenizer=near.json
+refuses "nor are they validated on" 2 "code.valid.bin was made with another tokenizer than near.json" "$caracal" evaluate base --data.tokenizer=near.json
+silent() { # as other programs write it, the index does not say which tokenizer: it is taken as it is
+    mkdir silent && cp code.* prose.* silent && truncate -s -40 silent/*.idx &&
+        sed 's:\(code\|prose\)\.\(train\|valid\):silent/&:g' tiny.yaml >silent.yaml && grep -q silent/prose.valid silent.yaml &&
+        "$caracal" train silent.yaml --run.dir=mute --data.tokenizer=near.json && cmp mute/eval.jsonl <(head -n 2 base/eval.jsonl)
+}
+check "token files of other programs" silent
 refuses "a token id past the vocabulary" 3 "code.train" train 1 bad --data.tokenizer=small.json --model.vocab_size=300
 refuses "gradients whose squares overflow" 5 "stopped before the update" train 1 bad --loss.hidden_z_coef=9e18 --optim.clip=0
 refuses "non-finite loss" 5 "stopped before the update" train 2 bad --optim.lr=1e17 --optim.clip=0

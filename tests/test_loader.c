@@ -19,7 +19,7 @@ static char *write_tokens(scratch *s, const char *name, int64_t tokens, int64_t 
     char *prefix = scratch_path(s, name);
     indexed_writer w;
     error e = {0};
-    assert_int_equal(indexed_create(&w, prefix, vocab_size, &e), 0);
+    assert_int_equal(indexed_create(&w, prefix, "", vocab_size, &e), 0);
     int32_t ids[100];
     for (int64_t at = 0; at < tokens;) { /* documents of 1, 2, ... 100 tokens */
         int64_t n = 1 + w.documents % 100;
@@ -251,7 +251,7 @@ static void test_digests(void **state) {
         indexed_reader r;
         error e = {0};
         char *prefix = scratch_path(s, i ? "y" : "x");
-        assert_int_equal(indexed_create(&w, prefix, vocab_size[i % 4], &e), 0);
+        assert_int_equal(indexed_create(&w, prefix, "", vocab_size[i % 4], &e), 0);
         indexed_add(&w, ids[i % 4], first[i % 4]);
         indexed_add(&w, ids[i % 4] + first[i % 4], 6 - first[i % 4]);
         if (indexed_finish(&w, &e) || indexed_commit(&w, &e) || indexed_open(&r, prefix, &e))
@@ -277,6 +277,42 @@ static void test_digests(void **state) {
     loader_close(valid);
 }
 
+/* The index says which tokenizer made it, behind what others read; nothing else changes. */
+static void test_tokenizer_is_told(void **state) {
+    scratch *s = *state;
+    static const char hex[] = "0123456789abcdef0123456789abcdef";
+    char digest[2][33], path[160], *prefix = scratch_path(s, "t");
+    int64_t document, within;
+    size_t n[2];
+    error e = {0};
+    indexed_reader r;
+    snprintf(path, sizeof path, "%s.idx", prefix);
+    for (int told = 0; told < 2; told++) {
+        indexed_writer w;
+        assert_int_equal(indexed_create(&w, prefix, told ? hex : "", 500, &e), 0);
+        for (int i = 1; i < 4; i++) indexed_add(&w, (const int32_t[]){1, 2, 3}, i);
+        if (indexed_finish(&w, &e) || indexed_commit(&w, &e) || indexed_open(&r, prefix, &e))
+            fail_msg("%s", e.text);
+        assert_string_equal(r.tokenizer, told ? hex : "");
+        assert_int_equal(r.documents, 3);
+        assert_int_equal(r.tokens, 6);
+        indexed_digest(&r, 100, digest[told]);
+        indexed_close(&r);
+        free(scratch_read(path, &n[told]));
+        assert_int_equal(indexed_place(prefix, 5, &document, &within, &e), 0);
+        assert_int_equal(document, 2);
+        assert_int_equal(within, 2);
+    }
+    assert_int_equal(n[1], n[0] + 8 + 32);
+    assert_string_equal(digest[0], digest[1]);
+    FILE *f = fopen(path, "r+b"); /* something else of that length */
+    fseek(f, (long)n[0], SEEK_SET);
+    fputc('c', f);
+    fclose(f);
+    assert_int_equal(indexed_open(&r, prefix, &e), EXIT_CORRUPT);
+    assert_non_null(strstr(e.text, "do not make its"));
+}
+
 /* The header, byte for byte as Megatron-LM writes it. */
 static void test_layout(void **state) {
     scratch *s = *state;
@@ -288,7 +324,7 @@ static void test_layout(void **state) {
         indexed_writer w;
         error e;
         char *prefix = scratch_path(s, "m"), path[160];
-        assert_int_equal(indexed_create(&w, prefix, wide ? 65537 : 65536, &e), 0);
+        assert_int_equal(indexed_create(&w, prefix, "", wide ? 65537 : 65536, &e), 0);
         indexed_add(&w, (const int32_t[]){1, 65535, 3}, 3);
         indexed_add(&w, (const int32_t[]){4}, 1);
         assert_int_equal(indexed_finish(&w, &e), 0);
@@ -331,6 +367,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_refused_configs, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_damaged_files, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_digests, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_tokenizer_is_told, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_layout, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,7 @@ static char *write_tokens(scratch *s, const char *name, const int32_t *ids, int6
     char *prefix = scratch_path(s, name);
     indexed_writer w;
     error e = {0};
-    assert_int_equal(indexed_create(&w, prefix, 1000, &e), 0);
+    assert_int_equal(indexed_create(&w, prefix, "", 1000, &e), 0);
     indexed_add(&w, ids, count);
     if (indexed_finish(&w, &e) || indexed_commit(&w, &e)) fail_msg("%s", e.text);
     return prefix;

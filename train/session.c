@@ -45,6 +45,13 @@ static int open_files(session *x, const char *config_path, int files, error *e) 
     return e->code;
 }
 
+/* Are the token files this tokenizer's?  After hosts_read_alike, which knows better where ranks differ. */
+static int check_tokenizer(session *x, error *e) {
+    if (x->train) loader_check_tokenizer(x->train, &x->c.data, x->tokenizer, e);
+    if (x->valid && !e->code) loader_check_tokenizer(x->valid, &x->c.data, x->tokenizer, e);
+    return comm_agree(x->world, e);
+}
+
 int session_open_on(session *x, comm *world, const char *config_path, int overrides, char **override,
                     int files, error *e) {
     *x = (session){.world = world};
@@ -56,7 +63,8 @@ int session_open_on(session *x, comm *world, const char *config_path, int overri
     tokenizer_open(&x->tokenizer, x->c.data.tokenizer, e);
     if (agree(x, OPEN_TOKENIZER, e)) goto failed;
     open_files(x, config_path, files, e);
-    if (agree(x, OPEN_FILES, e) || hosts_read_alike(world, &x->c, x->inputs, e)) goto failed;
+    if (agree(x, OPEN_FILES, e) || hosts_read_alike(world, &x->c, x->inputs, e) || check_tokenizer(x, e))
+        goto failed;
     state_create(&x->s, &x->c, x->world, tokenizer_eos(x->tokenizer), (files & SESSION_TRAIN) != 0, e);
     if (agree(x, OPEN_STATE, e)) goto failed;
     return 0;
