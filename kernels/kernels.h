@@ -283,8 +283,11 @@ void kernels_cpu_avx512(kernels *k, int threads, kernels_dtype dtype); /* bf16: 
  * *e filled: no driver, no GPU.  A failure of the GPU later on is a fault. */
 int kernels_cuda(kernels *k, const kernels_config *c, struct error *e);
 /* The machine's own peak in FLOP/s with these threads, of fused multiply-adds or of bf16's dot products where
- * isa has them, measured for about 20 ms. */
+ * isa has them, measured for about 20 ms: what all of them do together now, whatever disturbs them. */
 double kernels_measure_peak(const kernels_config *c);
+/* The same in about 30 ms, as if nothing disturbed them: each thread counts for its own best fraction of a
+ * millisecond. */
+double kernels_measure_own_peaks(const kernels_config *c);
 #endif
 
 #endif

@@ -69,7 +69,7 @@ static int open_trainer(trainer *t, error *e) {
     t->held_out = mem_alloc((size_t)(x->c.data.sources + 1) * sizeof *t->held_out, "held-out losses");
     /* until a save was timed: 12 bytes a parameter, 100 MB/s */
     t->deadline.save = 12 * params_total(&x->c.model) / 1e8;
-    int64_t peak = (int64_t)(kernels_measure_peak(&x->s.c.kernels) / 1e6);
+    int64_t peak = (int64_t)(kernels_measure_own_peaks(&x->s.c.kernels) / 1e6);
     comm_sum_i64(x->world, "measured peak", &peak, 1);
     t->peak_flops = (double)peak * 1e6;
     return 0;

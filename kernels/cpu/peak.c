@@ -1,6 +1,7 @@
 /* The machine's own peak of multiply-adds: what the speed of everything else is a fraction of. */
 #include "kernels/cpu/bf16.h"
 
+#include <math.h>
 #include <time.h>
 
 #include "kernels/cpu/cpu.h"
@@ -52,6 +53,11 @@ static double run(int threads, int64_t steps, void (*spin)(int64_t)) {
     return seconds() - start;
 }
 
+/* FLOP of a thread. */
+static double work(kernels_dtype dtype, int64_t steps) {
+    return 2.0 * way[dtype].products * GEMM_LANES * CHAINS * (double)steps;
+}
+
 double CPU_(measure_peak)(int threads, kernels_dtype dtype) {
     void (*spin)(int64_t) = way[dtype].spin;
     const int64_t steps = 1 << 18; /* a millisecond or two */
@@ -62,5 +68,32 @@ double CPU_(measure_peak)(int threads, kernels_dtype dtype) {
         total += once;
         if (once < best) best = once;
     }
-    return 2.0 * way[dtype].products * GEMM_LANES * CHAINS * (double)steps * threads / best;
+    return work(dtype, steps) * threads / best;
+}
+
+/* The shortest time of those that end before `until`, when other threads may cease and leave this one more
+ * than its share of a core; of one that does not, where there is no other. */
+static double shortest(void (*spin)(int64_t), int64_t steps, double until) {
+    for (double best = INFINITY;;) {
+        const double start = seconds();
+        spin(steps);
+        const double end = seconds();
+        if (end > until && best < INFINITY) return best;
+        best = fmin(best, end - start);
+    }
+}
+
+double CPU_(measure_own_peaks)(int threads, kernels_dtype dtype) {
+    void (*spin)(int64_t) = way[dtype].spin;
+    const int64_t steps =
+        1 << 16; /* a part of a millisecond, in which another process may well leave it alone */
+    const double until = seconds() + 0.03;
+    double rates = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : rates)
+    {
+        spin(4 * steps); /* wakes the clock */
+#pragma omp barrier
+        rates += 1 / shortest(spin, steps, until);
+    }
+    return work(dtype, steps) * rates;
 }

@@ -7,5 +7,8 @@
 
 double measure_peak_avx2(int threads, kernels_dtype dtype);
 double measure_peak_avx512(int threads, kernels_dtype dtype);
+/* The same for 30 ms, each thread for itself: the sum of what each did when nothing disturbed it. */
+double measure_own_peaks_avx2(int threads, kernels_dtype dtype);
+double measure_own_peaks_avx512(int threads, kernels_dtype dtype);
 
 #endif
