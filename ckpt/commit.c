@@ -35,17 +35,40 @@ static int written_by_us(const char *name) {
     return numbered(name, "shard-", 5, &rest) >= 0 && !strcmp(rest, ".h5");
 }
 
-int step_below(const char *directory, const char *suffix, int64_t bound, int64_t *step, error *e) {
+/* The k of what follows step-N: 1 for the suffix itself, with `several` more for suffix-2 and on, 0 for
+ * another. */
+static int64_t number_of(const char *rest, const char *suffix, int several) {
+    size_t n = strlen(suffix);
+    const char *end = "";
+    if (strncmp(rest, suffix, n)) return 0;
+    if (!rest[n]) return 1;
+    int64_t k = several ? numbered(rest + n, "-", 1, &end) : 0;
+    return k > 1 && !*end ? k : 0;
+}
+
+/* The last such name before *step and *k, in their order; *step = -1 if there is none (or no `directory`). */
+static int last_before(const char *directory, const char *suffix, int several, int64_t *step, int64_t *k,
+                       error *e) {
+    const int64_t bound = *step, most = *k;
     *step = -1;
+    *k = 0;
     DIR *d = opendir(directory);
     if (!d) return errno == ENOENT || errno == ENOTDIR ? 0 : path_error(e, directory, "cannot be read");
     for (struct dirent *entry = readdir(d); entry; entry = readdir(d)) {
         const char *rest = "";
         int64_t n = numbered(entry->d_name, "step-", 8, &rest);
-        if (n > *step && n < bound && !strcmp(rest, suffix)) *step = n;
+        int64_t m = n < 0 ? 0 : number_of(rest, suffix, several);
+        if (!m || n > bound || (n == bound && m >= most)) continue;
+        if (n > *step || (n == *step && m > *k)) *step = n, *k = m;
     }
     closedir(d);
     return 0;
+}
+
+int step_below(const char *directory, const char *suffix, int64_t bound, int64_t *step, error *e) {
+    int64_t k = 0;
+    *step = bound;
+    return last_before(directory, suffix, 0, step, &k, e);
 }
 
 /* Removes our files in a directory, and the directory if nothing else is in it.  Not through a link: what
@@ -93,31 +116,6 @@ static char *aside_path(const char *directory, int64_t step, const char *why, in
     return step_path(directory, step, suffix);
 }
 
-/* The k of such a suffix, 0 if it is another. */
-static int64_t aside_number(const char *suffix) {
-    const char *rest = "";
-    if (!strcmp(suffix, ".replaced")) return 1;
-    int64_t k = numbered(suffix, ".replaced-", 1, &rest);
-    return k > 1 && !*rest ? k : 0;
-}
-
-/* The last step-N.replaced-K before *step and *k, in their order; *step = -1 if there is none. */
-static int replaced_before(const char *directory, int64_t *step, int64_t *k, error *e) {
-    int64_t last = -1, last_k = 0;
-    DIR *d = opendir(directory);
-    if (!d && errno != ENOENT && errno != ENOTDIR) return path_error(e, directory, "cannot be read");
-    for (struct dirent *entry = d ? readdir(d) : NULL; entry; entry = readdir(d)) {
-        const char *rest = "";
-        int64_t n = numbered(entry->d_name, "step-", 8, &rest), m = n < 0 ? 0 : aside_number(rest);
-        if (!m || n > *step || (n == *step && m >= *k)) continue;
-        if (n > last || (n == last && m > last_k)) last = n, last_k = m;
-    }
-    if (d) closedir(d);
-    *step = last;
-    *k = last_k;
-    return 0;
-}
-
 /* What was put aside without a manifest is what was left of a removal. */
 static int mend(const char *final, const char *replaced, error *e) {
     if (!path_exists(final)) {
@@ -136,7 +134,7 @@ static int mend(const char *final, const char *replaced, error *e) {
 int commit_mend(const char *directory, error *e) {
     /* a name may be taken by what could not be removed: the last one is of the save that was cut off */
     for (int64_t step = INT64_MAX, k = 0;;) {
-        if (replaced_before(directory, &step, &k, e)) return e->code;
+        if (last_before(directory, ".replaced", 1, &step, &k, e)) return e->code;
         if (step < 0) return 0;
         char *final = step_path(directory, step, ""), *replaced = aside_path(directory, step, "replaced", k);
         int code = mend(final, replaced, e);
