@@ -128,9 +128,9 @@ void params_create(params *p, const model_config *c, int mtp, int expert_paralle
     }
     for (int64_t i = 0; i < p->buckets; i++) { /* each array begins on a cache line */
         p->bucket[i].dense_offset = p->weights;
-        p->weights += (p->bucket[i].dense_count + 15) / 16 * 16;
+        p->weights += params_whole_lines(p->bucket[i].dense_count);
         p->bucket[i].expert_offset = p->weights;
-        p->weights += (p->bucket[i].expert_count + 15) / 16 * 16;
+        p->weights += params_whole_lines(p->bucket[i].expert_count);
     }
 }
 
@@ -158,6 +158,19 @@ int64_t params_cut(const params *p, int64_t number, int experts, int64_t parts, 
         return q->offset + (inside < q->count ? inside : q->count);
     }
     return count;
+}
+
+int64_t params_part(const params *p, int64_t bucket, int experts, int64_t parts, int64_t s) {
+    return params_cut(p, bucket, experts, parts, s + 1) - params_cut(p, bucket, experts, parts, s);
+}
+
+int64_t params_largest_part(const params *p, int64_t bucket, int experts, int64_t parts) {
+    int64_t most = 0;
+    for (int64_t s = 0; s < parts; s++) {
+        int64_t n = params_part(p, bucket, experts, parts, s);
+        if (n > most) most = n;
+    }
+    return most;
 }
 
 /* ---- views: the same order as the add_* functions above ---- */

@@ -62,6 +62,13 @@ int64_t params_find(const params *p, const char *name);
 /* Where part s of `parts` begins in a bucket's dense (experts = 0) or expert array: an even cut, moved up to
  * the next SUM_BLOCK boundary of the tensor it falls into.  s = parts gives the array's end. */
 int64_t params_cut(const params *p, int64_t bucket, int experts, int64_t parts, int64_t s);
+/* Elements of part s, and of the largest part. */
+int64_t params_part(const params *p, int64_t bucket, int experts, int64_t parts, int64_t s);
+int64_t params_largest_part(const params *p, int64_t bucket, int experts, int64_t parts);
+/* So many elements that what follows n of them begins on a cache line. */
+static inline int64_t params_whole_lines(int64_t n) {
+    return (n + 15) / 16 * 16;
+}
 
 /* ---- the tensors of a bucket as the model's code names them ----
  * The same struct serves weights (base = the bucket's arrays) and gradients (base = a gradient buffer). */

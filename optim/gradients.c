@@ -6,8 +6,12 @@ static int slot_of(const gradients *g, int64_t bucket) {
     if (bucket == BUCKET_EMBEDDING) return SLOT_EMBEDDING;
     if (bucket == bucket_head(g->p)) return SLOT_HEAD;
     if (g->p->mtp && bucket == bucket_mtp(g->p)) return SLOT_MTP;
-    /* a rank alone folds at once, and one buffer stays in the cache */
-    return SLOT_LAYER_0 + (g->mesh->ranks > 1 ? (int)(bucket % g->layer_slots) : 0);
+    return SLOT_LAYER_0 + (int)(bucket % g->layer_slots);
+}
+
+/* A rank alone folds at once, and one buffer stays in the cache. */
+int gradients_layer_slots(const mesh *m, int shares) {
+    return m->ranks == 1 ? 1 : shares ? 3 : 2;
 }
 
 static real *room(gradients *g, int64_t n, const char *what) {
@@ -21,13 +25,6 @@ static real *sent_room(gradients *g, transport *t, int64_t n, const char *what) 
     return transport_alloc(t, (size_t)n * sizeof(real), what);
 }
 
-static int64_t largest(const int64_t *cut, int64_t parts) {
-    int64_t most = 0;
-    for (int64_t i = 0; i < parts; i++)
-        if (cut[i + 1] - cut[i] > most) most = cut[i + 1] - cut[i];
-    return most;
-}
-
 /* Is a bucket's buffer in this turn the sum itself? */
 static int in_place(const gradients *g, int64_t bucket, int64_t turn) {
     return g->mesh->ranks == 1 && !g->local && (turn == 0 || bucket == BUCKET_EMBEDDING);
@@ -35,17 +32,11 @@ static int in_place(const gradients *g, int64_t bucket, int64_t turn) {
 
 /* Room for the gradient of a bucket's dense part while it fills and travels. */
 static void slot_create(gradients *g, gradient_slot *s, int64_t bucket) {
-    int64_t ranks = g->mesh->ranks;
     s->bucket = -1;
     if (s->part || !g->p->bucket[bucket].dense_count) return; /* all layers are alike */
-    s->part = largest(g->dense_cut + bucket * (ranks + 1), ranks);
+    s->part = params_largest_part(g->p, bucket, 0, g->mesh->ranks);
     if (!g->local && !in_place(g, bucket, 1))
         s->buffer = sent_room(g, g->world, g->p->bucket[bucket].dense_count, "a gradient buffer");
-}
-
-/* So many elements that what follows begins on a cache line. */
-static int64_t whole_lines(int64_t n) {
-    return (n + 15) / 16 * 16;
 }
 
 static void local_create(gradients *g) {
@@ -53,7 +44,7 @@ static void local_create(gradients *g) {
     g->local_at = mem_alloc((size_t)g->p->buckets * sizeof(int64_t), "gradient parts");
     for (int64_t b = 0; b < g->p->buckets; b++) {
         g->local_at[b] = n;
-        n += whole_lines(g->p->bucket[b].dense_count);
+        n += params_whole_lines(g->p->bucket[b].dense_count);
     }
     g->local_count = n;
     g->local = sent_room(g, g->world, n, "this rank's gradients");
@@ -64,7 +55,7 @@ void gradients_create(gradients *g, const params *p, const kernels *k, const mes
     int64_t ranks = mesh->ranks, groups = mesh->groups, most_expert = 0;
     g->world = transport_open(mesh->world, k);
     g->replicas = transport_open(mesh->replicas, k);
-    g->layer_slots = transport_shares(g->world) ? 3 : 2;
+    g->layer_slots = gradients_layer_slots(mesh, transport_shares(g->world));
     g->parts =
         mem_alloc((size_t)(2 * (ranks + mesh->replica_classes * groups)) * sizeof *g->parts, "message lists");
     g->part =
@@ -83,12 +74,13 @@ void gradients_create(gradients *g, const params *p, const kernels *k, const mes
         for (int64_t i = 0; i <= ranks; i++) dense[i] = params_cut(p, b, 0, ranks, i);
         for (int64_t i = 0; i <= groups; i++) expert[i] = params_cut(p, b, 1, groups, i);
         g->dense_at[b] = g->owned_count;
-        g->owned_count += whole_lines(dense[mesh->rank + 1] - dense[mesh->rank]);
+        g->owned_count += params_whole_lines(dense[mesh->rank + 1] - dense[mesh->rank]);
         g->expert_at[b] = g->owned_count;
-        g->owned_count += whole_lines(expert[mesh->group + 1] - expert[mesh->group]);
+        g->owned_count += params_whole_lines(expert[mesh->group + 1] - expert[mesh->group]);
         g->class_at[b] = g->class_count;
         g->class_count += p->bucket[b].expert_count;
-        if (largest(expert, groups) > most_expert) most_expert = largest(expert, groups);
+        const int64_t part = params_largest_part(p, b, 1, groups);
+        if (part > most_expert) most_expert = part;
         slot_create(g, &g->slot[slot_of(g, b)], b);
     }
     g->owned = room(g, g->owned_count, "gradients");

@@ -42,7 +42,7 @@ typedef struct gradients {
     gradient_slot slot[GRADIENT_SLOTS];
     real *local;                    /* this rank's sums of dense gradients, NULL: every turn is folded */
     int64_t local_count, *local_at; /* [buckets] */
-    int layer_slots;                /* that take turns: 2 or 3 */
+    int layer_slots;                /* that take turns: gradients_layer_slots */
     comm_part *parts;               /* [2 P] message lists */
     const real **part;              /* [P or R] what is added */
     int64_t *dense_cut;             /* [buckets][P + 1] */
@@ -60,6 +60,8 @@ typedef struct gradients {
     size_t bytes;          /* of the backend's memory, for all of these */
 } gradients;
 
+/* How many buffers the layers' dense gradients take turns in; shares: others read them in place. */
+int gradients_layer_slots(const mesh *m, int shares);
 void gradients_create(gradients *g, const params *p, const kernels *k, const mesh *mesh);
 /* Nothing happens to one that was never created and is all zero. */
 void gradients_destroy(gradients *g);

@@ -1,29 +1,11 @@
 #include "train/memory_plan.h"
 
-static int64_t whole_lines(int64_t n) {
-    return (n + 15) / 16 * 16;
-}
-
-/* Elements of part i of a bucket's dense weights, or of its experts', cut for so many. */
-static int64_t part_of(const params *p, int64_t bucket, int experts, int64_t parts, int64_t i) {
-    return params_cut(p, bucket, experts, parts, i + 1) - params_cut(p, bucket, experts, parts, i);
-}
-
-static int64_t largest_part(const params *p, int64_t bucket, int experts, int64_t parts) {
-    int64_t most = 0;
-    for (int64_t i = 0; i < parts; i++) {
-        int64_t n = part_of(p, bucket, experts, parts, i);
-        if (n > most) most = n;
-    }
-    return most;
-}
-
 /* Elements of the sums that a rank keeps (optim/gradients.h). */
 static int64_t owned(const params *p, const mesh *m) {
     int64_t n = 0;
     for (int64_t b = 0; b < p->buckets; b++)
-        n += whole_lines(part_of(p, b, 0, m->ranks, m->rank)) +
-             whole_lines(part_of(p, b, 1, m->groups, m->group));
+        n += params_whole_lines(params_part(p, b, 0, m->ranks, m->rank)) +
+             params_whole_lines(params_part(p, b, 1, m->groups, m->group));
     return n;
 }
 
@@ -31,7 +13,7 @@ static int64_t owned(const params *p, const mesh *m) {
 static int slots_of(const params *p, const mesh *m, int64_t bucket, int shares) {
     if (bucket == BUCKET_EMBEDDING) return m->ranks > 1; /* a rank alone adds it to the sum */
     if (bucket >= bucket_head(p)) return 1;
-    return bucket > BUCKET_LAYER_0 ? 0 : m->ranks == 1 ? 1 : shares ? 3 : 2;
+    return bucket > BUCKET_LAYER_0 ? 0 : gradients_layer_slots(m, shares);
 }
 
 /* Elements of gradients on their way: what fills, unless a rank has all of its own in one piece, and room for
@@ -42,10 +24,10 @@ static int64_t moving(const params *p, const mesh *m, int shares) {
     for (int64_t b = 0; b < p->buckets; b++) {
         int64_t slots = slots_of(p, m, b, shares), dense = p->bucket[b].dense_count;
         if (b == BUCKET_LAYER_0 && slots > layers) slots = layers;
-        n += local ? whole_lines(dense) : slots * dense;
-        if (m->ranks > 1 && !shares && slots) n += slots * m->ranks * largest_part(p, b, 0, m->ranks);
+        n += local ? params_whole_lines(dense) : slots * dense;
+        if (m->ranks > 1 && !shares && slots) n += slots * m->ranks * params_largest_part(p, b, 0, m->ranks);
         if (m->groups > 1 && !shares) {
-            int64_t most = largest_part(p, b, 1, m->groups);
+            int64_t most = params_largest_part(p, b, 1, m->groups);
             if (most > experts) experts = most;
         }
     }
@@ -58,8 +40,8 @@ static double sum(const memory_plan *x) {
 
 static void weigh(memory_plan *plan, const params *p) {
     for (int64_t b = 0; b < p->buckets; b++) {
-        plan->dense += (double)sizeof(real) * (double)whole_lines(p->bucket[b].dense_count);
-        plan->experts += (double)sizeof(real) * (double)whole_lines(p->bucket[b].expert_count);
+        plan->dense += (double)sizeof(real) * (double)params_whole_lines(p->bucket[b].dense_count);
+        plan->experts += (double)sizeof(real) * (double)params_whole_lines(p->bucket[b].expert_count);
     }
 }
 
