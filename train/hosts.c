@@ -72,15 +72,13 @@ static int comes_to_hold(const char *name, const void *content, size_t bytes) {
     return 0;
 }
 
-int hosts_share(comm *world, const char *directory, error *e) {
-    comm *host = comm_host(world);
+int hosts_share(comm *world, const comm *host, const char *directory, error *e) {
     int several = comm_size(host) < comm_size(world), first = comm_rank(world) == 0;
     char rank[HOST_TEXT], *name = text_of("%s/.common", directory);
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now); /* what no earlier run left there */
     int64_t content[] = {now.tv_sec, now.tv_nsec, getpid()};
     host_name_rank(world, host, rank);
-    comm_free(host);
     if (several) {
         comm_broadcast(world, "what rank 0 writes", content, sizeof content, 0);
         if (first) write_file(name, content, sizeof content, e);

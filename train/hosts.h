@@ -12,7 +12,8 @@
  * names a rank that read others than rank 0, and what. */
 int hosts_read_alike(comm *world, const config *c, const json_t *inputs, error *e);
 
-/* Does every rank see what rank 0 writes in an existing directory?  EXIT_USAGE names one that does not. */
-int hosts_share(comm *world, const char *directory, error *e);
+/* Does every rank see what rank 0 writes in an existing directory?  EXIT_USAGE names one that does not.
+ * host: comm_host(world). */
+int hosts_share(comm *world, const comm *host, const char *directory, error *e);
 
 #endif

@@ -44,7 +44,7 @@ static int open_records(trainer *t, error *e) {
     const config *c = &t->x.c;
     const state *s = &t->x.s;
     if (s->mesh.rank == 0 && !probe_directory(c->run_dir, e)) hold_run(t, e);
-    if (comm_agree(t->x.world, e) || hosts_share(t->x.world, c->run_dir, e)) return e->code;
+    if (comm_agree(t->x.world, e) || hosts_share(t->x.world, s->host, c->run_dir, e)) return e->code;
     if (s->mesh.rank == 0 && !checkpoint_preflight(s, e) && !set_aside_checkpoints(t, e) &&
         !config_save(c, c->run_dir, e))
         metrics_open(&t->out, c->run_dir, c->metrics.tensorboard, s->step, e);
@@ -57,7 +57,7 @@ static int open_trainer(trainer *t, error *e) {
     int there = x->s.mesh.rank == 0 && path_exists(x->c.run_dir);
     if (there && !hold_run(t, e)) mend_checkpoints(x->c.run_dir, e); /* before they are read */
     if (comm_agree(x->world, e)) return e->code;
-    if (comm_max_i64(x->world, "run directory", there) && hosts_share(x->world, x->c.run_dir, e))
+    if (comm_max_i64(x->world, "run directory", there) && hosts_share(x->world, x->s.host, x->c.run_dir, e))
         return e->code;
     if (start_state(x, &t->from, e) || open_records(t, e)) return e->code;
     sdc_open(&x->s, e);
