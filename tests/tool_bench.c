@@ -2,12 +2,13 @@
  * that are measured in the same run, on one thread and on all cores, and the training steps of runs that were
  * made just before.  A table on the output, and a JSON file.
  *
- *     bench OUT.json [--seconds=0.1] [--only=TEXT] [--peers=FILE.jsonl] [--roofline=CONFIG]
- *           [RUN,RANKS,THREADS ...]
+ *     bench OUT.json [--seconds=0.1] [--passes=3] [--only=TEXT] [--peers=FILE.jsonl] [--roofline=CONFIG]
+ *           [--fold=FILE.json] [RUN,RANKS,THREADS ...]
  *
- * Figures are medians of calls before and after which the cores had their usual speed.  The limits, of 12
- * independent chains of multiply-adds, and of copying with stores that go past the caches, are looked at
- * before every line, and are the medians of that. */
+ * A figure is the median of some passes over all lines, minutes apart, and in each the median of calls before
+ * and after which the cores had their usual speed.  The limits, of 12 independent chains of multiply-adds,
+ * and of copying with stores that go past the caches, are looked at before every line, and are the medians of
+ * that; so is the time in which threads are gathered. */
 #include <immintrin.h>
 #include <math.h>
 #include <stdio.h>
@@ -26,11 +27,13 @@
 enum {
     COPIED = 16 << 20, /* floats of a copy: past every cache */
     COPIES = 5,
+    GATHERINGS = 2000,
     MOST_CALLS = 1000,
-    MOST_TRIES = 25,
+    MOST_TRIES = 8,
     MOST_RUNS = 16,
 };
 #define STEADY 0.9 /* of the best peak seen: with less, somebody else is on our cores */
+#define NEAR   1.7 /* times the shortest gathering seen: with more, they have no cache in common now */
 
 int bench_wants(const bench *b, const char *name) {
     return !b->only || strstr(name, b->only);
@@ -53,12 +56,26 @@ static double peak_now(const bench *b, kernels_dtype dtype, int variant) {
     return kernels_measure_peak(&c);
 }
 
-/* Whether the cores are all there.  Those of a virtual machine may for seconds be two halves of one, and then
- * all of them together do what one does. */
+static double gather_now(const bench *b, int variant) {
+    const double start = comm_clock();
+    for (int i = 0; i < GATHERINGS; i++) {
+#pragma omp parallel num_threads(b->threads[variant])
+        __asm__ volatile("" ::: "memory");
+    }
+    return (comm_clock() - start) / GATHERINGS;
+}
+
+/* Whether the cores are all there, and near each other.  Those of a virtual machine may for seconds be two
+ * halves of one, and then all of them together do what one does; or they are moved to where they share no
+ * cache, and all that one leaves for another takes two to three times as long. */
 static int undisturbed(const bench *b, int variant) {
-    double best = 0;
-    for (int64_t i = 0; i < b->limits; i++) best = fmax(best, b->limit[0][variant][i]);
-    return peak_now(b, DTYPE_FLOAT32, variant) > STEADY * best;
+    double best = 0, shortest = INFINITY;
+    for (int64_t i = 0; i < b->limits; i++) {
+        best = fmax(best, b->limit[0][variant][i]);
+        shortest = fmin(shortest, b->limit[LIMIT_GATHER][variant][i]);
+    }
+    return peak_now(b, DTYPE_FLOAT32, variant) > STEADY * best &&
+           (b->threads[variant] == 1 || gather_now(b, variant) < NEAR * shortest);
 }
 
 static double median_once(const bench *b, void (*run)(void *), void *what) {
@@ -105,10 +122,11 @@ static double copy_now(const bench *b, int variant) {
 
 void bench_limits(bench *b) {
     for (int v = 0; v < b->variants; v++) {
-        double seen[3] = {0};
+        double seen[LIMITS] = {0};
         for (int dtype = 0; dtype < b->dtypes; dtype++) seen[dtype] = peak_now(b, dtype, v);
-        seen[2] = copy_now(b, v);
-        for (int i = 0; i < 3; i++) {
+        seen[LIMIT_COPY] = copy_now(b, v);
+        seen[LIMIT_GATHER] = gather_now(b, v);
+        for (int i = 0; i < LIMITS; i++) {
             b->limit[i][v] = mem_grow(b->limit[i][v], sizeof(double) * (size_t)(b->limits + 1), "limits");
             b->limit[i][v][b->limits] = seen[i];
         }
@@ -121,7 +139,8 @@ static void settle_limits(bench *b) {
     for (int v = 0; v < b->variants; v++) {
         for (int dtype = 0; dtype < 2; dtype++)
             b->peak[dtype][v] = series_quantile(b->limits, b->limit[dtype][v], 0.5);
-        b->copy[v] = series_quantile(b->limits, b->limit[2][v], 0.5);
+        b->copy[v] = series_quantile(b->limits, b->limit[LIMIT_COPY][v], 0.5);
+        b->gather[v] = series_quantile(b->limits, b->limit[LIMIT_GATHER][v], 0.5);
     }
 }
 
@@ -137,17 +156,35 @@ static json_t *section_of(const bench *b, const char *name) {
 }
 
 void bench_add(bench *b, const char *section, json_t *entry, int variant, double work, double seconds) {
-    json_t *list = section_of(b, section);
-    json_object_set_new(entry, "threads", json_integer(b->threads[variant]));
-    if (strcmp(section, "memory_bound")) {
-        json_object_set_new(entry, "gflops", json_real(1e-9 * work / seconds));
-    } else { /* memory is twice as fast in one minute as in another: copying right before and right after */
-        const double copy = (b->limit[2][variant][b->limits - 1] + copy_now(b, variant)) / 2;
-        json_object_set_new(entry, "gbps", json_real(1e-9 * work / seconds));
-        json_object_set_new(entry, "copy_gbps", json_real(1e-9 * copy));
+    if (b->line == BENCH_LINES) FAULT(EXIT_BUG, "more than %d lines", BENCH_LINES);
+    bench_line *l = b->lines + b->line++;
+    if (b->pass == 0) {
+        json_object_set_new(entry, "threads", json_integer(b->threads[variant]));
+        json_array_append_new(section_of(b, section), entry);
+        l->entry = entry;
+        l->in_memory = !strcmp(section, "memory_bound");
+    } else {
+        json_decref(entry);
     }
-    json_array_append_new(list, entry);
+    l->rate[b->pass] = work / seconds;
+    if (l->in_memory) /* memory is twice as fast in one minute as in another */
+        l->copy[b->pass] = (b->limit[LIMIT_COPY][variant][b->limits - 1] + copy_now(b, variant)) / 2;
     fprintf(stderr, "."); /* it takes minutes */
+}
+
+/* The medians of the passes. */
+static void settle_lines(bench *b) {
+    for (bench_line *l = b->lines; l < b->lines + b->line; l++) {
+        double fraction[BENCH_PASSES];
+        for (int64_t pass = 0; pass < b->passes; pass++) fraction[pass] = l->rate[pass] / l->copy[pass];
+        if (l->in_memory) {
+            json_object_set_new(l->entry, "copy_gbps",
+                                json_real(1e-9 * series_quantile(b->passes, l->copy, 0.5)));
+            json_object_set_new(l->entry, "fraction", json_real(series_quantile(b->passes, fraction, 0.5)));
+        }
+        json_object_set_new(l->entry, l->in_memory ? "gbps" : "gflops",
+                            json_real(1e-9 * series_quantile(b->passes, l->rate, 0.5)));
+    }
 }
 
 /* Everything of an entry but its rate, on one line. */
@@ -179,12 +216,11 @@ static void finish_section(const bench *b, const char *section, const char *unit
     if (json_array_size(list)) printf("\n%s\n", section);
     json_array_foreach(list, i, entry) {
         const int v = json_integer_value(json_object_get(entry, "threads")) != b->threads[0];
-        const json_t *copy = json_object_get(entry, "copy_gbps");
-        const double limit = copy ? 1e9 * json_real_value(copy) : b->peak[is_bf16(entry)][v];
-        const double rate = json_real_value(json_object_get(entry, unit)), fraction = 1e9 * rate / limit;
+        const double rate = json_real_value(json_object_get(entry, unit));
         print_entry(entry);
-        json_object_set_new(entry, "fraction", json_real(fraction));
-        printf(" %8.1f %s  %5.1f%%\n", rate, unit, 100 * fraction);
+        if (!json_object_get(entry, "fraction"))
+            json_object_set_new(entry, "fraction", json_real(1e9 * rate / b->peak[is_bf16(entry)][v]));
+        printf(" %8.1f %s  %5.1f%%\n", rate, unit, 100 * json_real_value(json_object_get(entry, "fraction")));
     }
 }
 
@@ -284,17 +320,21 @@ static int add_peers(bench *b, const char *path, error *e) {
 }
 
 int main(int argc, char **argv) {
-    bench b = {
-        .isa = __builtin_cpu_supports("avx512vl") ? "avx512" : "avx2", .budget = 0.1, .root = json_object()};
+    bench b = {.isa = __builtin_cpu_supports("avx512vl") ? "avx512" : "avx2",
+               .budget = 0.1,
+               .passes = 3,
+               .root = json_object()};
     const char *peers = NULL, *config = NULL, *fold = NULL;
     const option known[] = {{"seconds", .real = &b.budget, .min = 1e-3, .max = 60},
+                            {"passes", .integer = &b.passes, .min = 1, .max = BENCH_PASSES},
                             {"only", .text = &b.only},
                             {"peers", .text = &peers},
                             {"fold", .text = &fold},
                             {"roofline", .text = &config},
                             {0}};
-    options o = {.usage = "usage: bench OUT.json [--seconds=0.1] [--only=TEXT] [--peers=FILE.jsonl] "
-                          "[--roofline=CONFIG] [--fold=FILE.json] [RUN,RANKS,THREADS ...]\n",
+    options o = {.usage =
+                     "usage: bench OUT.json [--seconds=0.1] [--passes=3] [--only=TEXT] "
+                     "[--peers=FILE.jsonl] [--roofline=CONFIG] [--fold=FILE.json] [RUN,RANKS,THREADS ...]\n",
                  .known = known,
                  .min_words = 1,
                  .max_words = 1 + MOST_RUNS};
@@ -311,26 +351,32 @@ int main(int argc, char **argv) {
     arena copies = arena_create("copies", 2 * sizeof(float) * COPIED);
     for (int i = 0; i < 2; i++) b.copied[i] = arena_alloc(&copies, sizeof(float) * COPIED);
     bench_limits(&b);
-    bench_gemm(&b);
-    if (bench_wants(&b, "attention")) bench_attention(&b);
-    bench_memory(&b);
+    for (; b.pass < b.passes; b.pass++) {
+        b.line = 0;
+        bench_gemm(&b);
+        if (bench_wants(&b, "attention")) bench_attention(&b);
+        bench_memory(&b);
+    }
     error e = {0};
     if (config) bench_roofline(&b, config, &e);
     fprintf(stderr, "\n");
 
     settle_limits(&b);
+    settle_lines(&b);
     const int last = b.variants - 1;
     printf("%s, %d cores: %.1f GFLOP/s of multiply-adds (%.1f on one), %.1f GB/s of copying (%.1f on one)\n",
            b.isa, cores, 1e-9 * b.peak[0][last], 1e-9 * b.peak[0][0], 1e-9 * b.copy[last], 1e-9 * b.copy[0]);
     if (b.dtypes > 1)
         printf("%.1f GFLOP/s of dot products in bf16 (%.1f on one)\n", 1e-9 * b.peak[1][last],
                1e-9 * b.peak[1][0]);
+    if (last) printf("%.2f us in which all threads begin and end together\n", 1e6 * b.gather[last]);
     json_object_set_new(b.root, "fma_peak_gflops", json_real(1e-9 * b.peak[0][last]));
     json_object_set_new(b.root, "fma_peak_gflops_one_thread", json_real(1e-9 * b.peak[0][0]));
     json_object_set_new(b.root, "bf16_peak_gflops", json_real(1e-9 * b.peak[1][last]));
     json_object_set_new(b.root, "bf16_peak_gflops_one_thread", json_real(1e-9 * b.peak[1][0]));
     json_object_set_new(b.root, "copy_gbps", json_real(1e-9 * b.copy[last]));
     json_object_set_new(b.root, "copy_gbps_one_thread", json_real(1e-9 * b.copy[0]));
+    json_object_set_new(b.root, "gather_microseconds", json_real(1e6 * b.gather[last]));
     finish_section(&b, "gemm", "gflops");
     finish_section(&b, "attention", "gflops");
     finish_section(&b, "memory_bound", "gbps");
@@ -347,7 +393,7 @@ int main(int argc, char **argv) {
     for (int v = 0; v < b.variants; v++) {
         kernels_close(&b.kernel[v]);
         if (b.dtypes > 1) kernels_close(&b.bf16[v]);
-        for (int i = 0; i < 3; i++) mem_free(b.limit[i][v]);
+        for (int i = 0; i < LIMITS; i++) mem_free(b.limit[i][v]);
     }
     return e.code;
 }

@@ -118,9 +118,11 @@ int main(int argc, char **argv) {
     else if (!strcmp(what, "roofline")) print_roofline(root);
     else if (!strcmp(what, "limits"))
         printf("| | one thread | all cores |\n| --- | --: | --: |\n"
-               "| multiply-adds, GFLOP/s | %.0f | %.0f |\n| copying, GB/s read and written | %.1f | %.1f |\n",
+               "| multiply-adds, GFLOP/s | %.0f | %.0f |\n| copying, GB/s read and written | %.1f | %.1f |\n"
+               "| gathering the threads, us | | %.2f |\n",
                number(root, "fma_peak_gflops_one_thread"), number(root, "fma_peak_gflops"),
-               number(root, "copy_gbps_one_thread"), number(root, "copy_gbps"));
+               number(root, "copy_gbps_one_thread"), number(root, "copy_gbps"),
+               number(root, "gather_microseconds"));
     else FAULT(EXIT_USAGE, "usage: bench_page BENCH.json limits|gemm|attention|memory_bound|step|roofline");
     json_decref(root);
     return 0;
