@@ -159,6 +159,7 @@ $B/f64/ulp_exact.o: $(ULPF64)
 	$(Q)objcopy --keep-global-symbol=ulp_exact $@
 $B/tests/ulp $B/tests/test_ulp: $B/obj/tests/ulp_cases.o $B/f64/ulp_exact.o
 $B/tests/bench: $(patsubst %,$B/obj/tests/%.o,bench_gemm bench_ops bench_step timed)
+$B/tests/bench_page: $B/obj/tests/bench_goals.o
 $B/tests/%: $B/obj/tests/tool_%.o $(LIB)
 	@mkdir -p $(@D)
 	@echo '  LINK $@'
@@ -210,7 +211,7 @@ ulp: $B/tests/ulp
 	@$B/tests/ulp $(OPENBLAS)
 
 # some minutes, of a quiet machine: docs/performance.md
-bench: $B/caracal $B/tests/bench $B/tests/bench_fold
+bench: $B/caracal $B/tests/bench $B/tests/bench_fold $B/tests/bench_page
 	@CARACAL_BUILD=$B tests/bench.sh
 
 .PHONY: scaling

@@ -44,10 +44,12 @@ if [ "$cores" != 1 ]; then
 fi
 peers=()
 if [ -x "$build/peers/gemm" ]; then
-    "$build/peers/gemm" >"$work/peers.jsonl"
+    for _ in 1 2 3; do "$build/peers/gemm" >>"$work/peers.jsonl"; done # the fastest counts
     cat "$build/peers/steps.jsonl" >>"$work/peers.jsonl" 2>/dev/null || true
     peers=("--peers=$work/peers.jsonl")
 fi
 GOMP_SPINCOUNT=30000 "$build/tests/bench" "$build/bench.json" "$@" ${roofline[@]+"${roofline[@]}"} ${fold[@]+"${fold[@]}"} ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}
+echo
+"$build/tests/bench_page" "$build/bench.json" goals
 echo
 echo "$build/bench.json"

@@ -1,15 +1,29 @@
 /* The tables of docs/performance.md, in Markdown, from the file that `make bench` writes.
  *
- *     bench_page BENCH.json limits|gemm|attention|memory_bound|step|roofline
+ *     bench_page BENCH.json limits|goals|gemm|attention|memory_bound|step|roofline
  */
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "launch/error.h"
+#include "tests/bench_page.h"
 
-static double number(const json_t *entry, const char *key) {
+double bench_number(const json_t *entry, const char *key) {
     return json_number_value(json_object_get(entry, key));
+}
+
+const char *bench_text(const json_t *entry, const char *key) {
+    const char *text = json_string_value(json_object_get(entry, key));
+    return text ? text : "";
+}
+
+int bench_same_product(const json_t *ours, const json_t *theirs) {
+    static const char *const keys[] = {"op", "m", "n", "k"};
+    int same = !strcmp(bench_text(ours, "dtype"), "float32");
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        same &= json_equal(json_object_get(ours, keys[i]), json_object_get(theirs, keys[i]));
+    return same;
 }
 
 /* What an entry measures: its name and sizes, without what came out and on how many threads. */
@@ -29,17 +43,11 @@ static void describe(const json_t *entry, char *text, size_t size) {
 
 /* Speed of a peer on the same product in float32, 0 where there is none. */
 static double of_peer(const json_t *peers, const char *name, const json_t *entry) {
-    static const char *const keys[] = {"op", "m", "n", "k"};
-    const char *dtype = json_string_value(json_object_get(entry, "dtype"));
     size_t i;
     json_t *peer;
-    if (dtype && strcmp(dtype, "float32")) return 0;
     json_array_foreach((json_t *)peers, i, peer) {
-        const char *who = json_string_value(json_object_get(peer, "peer"));
-        int same = who && !strcmp(who, name);
-        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
-            same &= json_equal(json_object_get(peer, keys[k]), json_object_get(entry, keys[k]));
-        if (same) return number(peer, "gflops");
+        if (!strcmp(bench_text(peer, "peer"), name) && bench_same_product(entry, peer))
+            return bench_number(peer, "gflops");
     }
     return 0;
 }
@@ -61,9 +69,9 @@ static void print_rates(const json_t *root, const char *section, const char *uni
         const json_t *one = json_array_get(list, i), *all = json_array_get(list, i + 1);
         describe(one, text, sizeof text);
         describe(all, next, sizeof next);
-        printf("| %s | %.1f | %.0f%% |", text, number(one, rate), 100 * number(one, "fraction"));
+        printf("| %s | %.1f | %.0f%% |", text, bench_number(one, rate), 100 * bench_number(one, "fraction"));
         if (all && !strcmp(text, next)) {
-            printf(" **%.1f** | **%.0f%%** |", number(all, rate), 100 * number(all, "fraction"));
+            printf(" **%.1f** | **%.0f%%** |", bench_number(all, rate), 100 * bench_number(all, "fraction"));
             i++;
         } else {
             printf(" | |");
@@ -82,13 +90,13 @@ static void print_steps(const json_t *root) {
     printf("| | ranks x threads | dtype | tokens/s | of the peak, by model FLOPs |\n"
            "| --- | --- | --- | --: | --: |\n");
     json_array_foreach(json_object_get(root, "step"), i, entry)
-        printf("| Caracal | %.0f x %.0f | %s | %.0f | **%.1f%%** |\n", number(entry, "ranks"),
-               number(entry, "threads"), json_string_value(json_object_get(entry, "dtype")),
-               number(entry, "tokens_per_second"), 100 * number(entry, "fraction"));
+        printf("| Caracal | %.0f x %.0f | %s | %.0f | **%.1f%%** |\n", bench_number(entry, "ranks"),
+               bench_number(entry, "threads"), bench_text(entry, "dtype"),
+               bench_number(entry, "tokens_per_second"), 100 * bench_number(entry, "fraction"));
     json_array_foreach(json_object_get(root, "peers"), i,
                        entry) if (json_object_get(entry, "tokens_per_second"))
-        printf("| %s | 1 x %.0f | float32 | %.0f | |\n", json_string_value(json_object_get(entry, "peer")),
-               number(entry, "threads"), number(entry, "tokens_per_second"));
+        printf("| %s | 1 x %.0f | float32 | %.0f | |\n", bench_text(entry, "peer"),
+               bench_number(entry, "threads"), bench_number(entry, "tokens_per_second"));
 }
 
 static void print_roofline(const json_t *root) {
@@ -98,10 +106,11 @@ static void print_roofline(const json_t *root) {
            "| --- | --: | --: | --: | --: | --: | --: | --- |\n");
     json_array_foreach(json_object_get(root, "roofline"), i, entry) {
         const json_t *limit = json_object_get(entry, "limit");
-        printf("| %s | %.0f | %.2f | %.1f | %.2f | %.1f%% |", json_string_value(json_object_get(entry, "op")),
-               number(entry, "calls"), number(entry, "gflop"), number(entry, "mbyte"), number(entry, "ms"),
-               100 * number(entry, "share"));
-        if (limit) printf(" %.0f%% | %s |\n", 100 * number(entry, "fraction"), json_string_value(limit));
+        printf("| %s | %.0f | %.2f | %.1f | %.2f | %.1f%% |", bench_text(entry, "op"),
+               bench_number(entry, "calls"), bench_number(entry, "gflop"), bench_number(entry, "mbyte"),
+               bench_number(entry, "ms"), 100 * bench_number(entry, "share"));
+        if (limit)
+            printf(" %.0f%% | %s |\n", 100 * bench_number(entry, "fraction"), json_string_value(limit));
         else printf(" | |\n");
     }
 }
@@ -111,7 +120,8 @@ int main(int argc, char **argv) {
     json_error_t why;
     json_t *root = argc == 3 ? json_load_file(argv[1], 0, &why) : NULL;
     if (argc == 3 && !root) FAULT(EXIT_CORRUPT, "%s: %s", argv[1], why.text);
-    if (!strcmp(what, "gemm")) print_rates(root, what, "GFLOP/s", "gflops", 1);
+    if (!strcmp(what, "goals")) bench_goals(root);
+    else if (!strcmp(what, "gemm")) print_rates(root, what, "GFLOP/s", "gflops", 1);
     else if (!strcmp(what, "attention")) print_rates(root, what, "GFLOP/s", "gflops", 0);
     else if (!strcmp(what, "memory_bound")) print_rates(root, what, "GB/s", "gbps", 0);
     else if (!strcmp(what, "step")) print_steps(root);
@@ -120,10 +130,12 @@ int main(int argc, char **argv) {
         printf("| | one thread | all cores |\n| --- | --: | --: |\n"
                "| multiply-adds, GFLOP/s | %.0f | %.0f |\n| copying, GB/s read and written | %.1f | %.1f |\n"
                "| gathering the threads, us | | %.2f |\n",
-               number(root, "fma_peak_gflops_one_thread"), number(root, "fma_peak_gflops"),
-               number(root, "copy_gbps_one_thread"), number(root, "copy_gbps"),
-               number(root, "gather_microseconds"));
-    else FAULT(EXIT_USAGE, "usage: bench_page BENCH.json limits|gemm|attention|memory_bound|step|roofline");
+               bench_number(root, "fma_peak_gflops_one_thread"), bench_number(root, "fma_peak_gflops"),
+               bench_number(root, "copy_gbps_one_thread"), bench_number(root, "copy_gbps"),
+               bench_number(root, "gather_microseconds"));
+    else
+        FAULT(EXIT_USAGE,
+              "usage: bench_page BENCH.json limits|goals|gemm|attention|memory_bound|step|roofline");
     json_decref(root);
     return 0;
 }
