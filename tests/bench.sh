@@ -1,7 +1,7 @@
 #!/bin/bash
 # `make bench`: the kernels, and training steps of configs/bench.yaml on one rank with all cores, on a rank for each
 # core, and on one core, all against limits measured in the same run; peers beside them where `make peers` has built
-# them.  A table on the output and $B/bench.json; some ten minutes of a quiet machine (on a busy one it means
+# them.  A table on the output and $B/bench.json; some fifteen minutes of a quiet machine (on a busy one it means
 # nothing).  docs/performance.md has results.
 #
 # tests/performance_page.sh makes that page of what this measured.
@@ -45,7 +45,9 @@ fi
 peers=()
 if [ -x "$build/peers/gemm" ]; then
     for _ in 1 2 3; do "$build/peers/gemm" >>"$work/peers.jsonl"; done # the fastest counts
-    cat "$build/peers/steps.jsonl" >>"$work/peers.jsonl" 2>/dev/null || true
+    echo "steps of PyTorch" >&2
+    OMP_NUM_THREADS=$cores "$build/peers/venv/bin/python" tests/peers/longcat.py >>"$work/peers.jsonl" 2>"$work/peers.log" ||
+        { tail -n 5 "$work/peers.log" >&2; exit 1; }
     peers=("--peers=$work/peers.jsonl")
 fi
 GOMP_SPINCOUNT=30000 "$build/tests/bench" "$build/bench.json" "$@" ${roofline[@]+"${roofline[@]}"} ${fold[@]+"${fold[@]}"} ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}

@@ -1,7 +1,6 @@
 #!/bin/bash
 # `make peers`: what `make bench` compares with.  Installs OpenBLAS and oneDNN (Debian) and builds the program that times
-# them; trains the bench's shape with PyTorch and transformers, in the environment of `make interop` (5 GB of PyPI).
-# Results wait in $build/peers for the next `make bench`; PyTorch's must be taken on a quiet machine too.
+# them; and the environment of `make interop` (5 GB of PyPI), in which PyTorch and transformers train the bench's shape.
 set -eu
 cd "$(dirname "$0")/../.."
 build=${CARACAL_BUILD:-build}
@@ -13,5 +12,4 @@ if [ ! -e /usr/include/dnnl.h ] || ! ls /usr/include/*/cblas.h >/dev/null 2>&1; 
 fi
 gcc -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror tests/peers/gemm.c -o "$build/peers/gemm" -lopenblas -ldnnl
 tests/interop/environment.sh "$version"
-OMP_NUM_THREADS=$(nproc) "$build/interop-venv-$version/bin/python" tests/peers/longcat.py >"$build/peers/steps.jsonl"
-cat "$build/peers/steps.jsonl"
+ln -sfn "../interop-venv-$version" "$build/peers/venv"
