@@ -6,10 +6,12 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sys/wait.h>
 
 #include "data/indexed.h"
 #include "data/mixture.h"
 #include "launch/memory.h"
+#include "launch/random.h"
 #include "tests/scratch.h"
 
 enum { SEQ_LEN = 8, VOCAB = 70000 };
@@ -134,6 +136,29 @@ static void test_blocks_and_epochs_differ(void **state) {
     loader_close(l);
 }
 
+/* What is drawn is the same in every version, or a run that goes on with a newer one would have samples twice
+ * and others never: Philox's own known answers, XXH3's of no text, and the first samples of a run. */
+static void test_every_version_draws_alike(void **state) {
+    scratch *s = *state;
+    assert_true(random_bits(0, 0, 0) == 0x6627e8d5e169c58d);
+    assert_true(random_bits(UINT64_MAX, UINT64_MAX, UINT64_MAX) == 0x408f276d41c83b0e);
+    assert_true(random_bits(0x299f31d0a4093822, 0x0370734413198a2e, 0x85a308d3243f6a88) ==
+                0xd16cfe0994fdcceb);
+    assert_true(random_stream("") == 0x2d06800538d394c2);
+    assert_true(random_uniform(0, 0, 0) == ((double)(0x6627e8d5e169c58d >> 12) + 0.5) / 0x1p52);
+    static const int64_t wanted[][2] = {{1, 128}, {0, 11},  {0, 31},  {0, 66},
+                                        {0, 45},  {0, 120}, {1, 416}, {1, 242}};
+    char *prefix[] = {write_tokens(s, "a", 1000, VOCAB), write_tokens(s, "b", 5003, VOCAB)};
+    data_config c = config_of(2, prefix, (const double[]){3, 1});
+    loader *l = open_loader(&c, 0, 7);
+    for (int64_t i = 0; i < 8; i++) { /* of two blocks; the second has other epochs of source 0 */
+        sample_place p = loader_place(l, 0, i / 4 * LOADER_BLOCK + i % 4);
+        assert_int_equal(p.source, wanted[i][0]);
+        assert_int_equal(p.sample, wanted[i][1]);
+    }
+    loader_close(l);
+}
+
 static void test_shares(void **state) {
     (void)state;
     int64_t count[3];
@@ -239,6 +264,35 @@ static void test_damaged_files(void **state) {
     check_damaged(s, ".bin", 2 * 77, "\xF4\x01", 2, "token 77 is 500, and the vocabulary has 500");
 }
 
+/* An id that was not seen when the file was opened, as in what lies behind a large file's first 4 GiB: a
+ * sample that would have it, first or last, ends the run. */
+static void test_an_id_found_late(void **state) {
+    scratch *s = *state;
+    for (int64_t at = 0; at < SEQ_LEN + 2; at += SEQ_LEN + 1) {
+        char *prefix[] = {write_tokens(s, "late", SEQ_LEN + 2, 500)}, path[160];
+        data_config c = config_of(1, prefix, (const double[]){1});
+        loader *l;
+        error e = {0};
+        int32_t tokens[SEQ_LEN + 2];
+        int status;
+        assert_int_equal(loader_open(&l, &c, 0, SEQ_LEN, 500, 7, &e), 0);
+        loader_sample(l, 0, 0, tokens);
+        snprintf(path, sizeof path, "%s.bin", prefix[0]);
+        FILE *f = fopen(path, "r+b");
+        fseek(f, 2 * at, SEEK_SET);
+        fwrite("\xF4\x01", 1, 2, f);
+        fclose(f);
+        pid_t child = fork();
+        if (!child) {
+            loader_sample(l, 0, 0, tokens);
+            _exit(0);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(WEXITSTATUS(status), EXIT_CORRUPT);
+        loader_close(l);
+    }
+}
+
 /* A digest is that of the tokens and of the documents' lengths, of each source and file for itself. */
 static void test_digests(void **state) {
     scratch *s = *state;
@@ -299,9 +353,11 @@ static void test_tokenizer_is_told(void **state) {
         indexed_digest(&r, 100, digest[told]);
         indexed_close(&r);
         free(scratch_read(path, &n[told]));
-        assert_int_equal(indexed_place(prefix, 5, &document, &within, &e), 0);
-        assert_int_equal(document, 2);
-        assert_int_equal(within, 2);
+        for (int64_t token = 0; token < 6; token++) {
+            assert_int_equal(indexed_place(prefix, token, &document, &within, &e), 0);
+            assert_int_equal(document, (token > 0) + (token > 2));
+            assert_int_equal(within, token - (document == 1) - 3 * (document == 2));
+        }
     }
     assert_int_equal(n[1], n[0] + 8 + 32);
     assert_string_equal(digest[0], digest[1]);
@@ -362,10 +418,12 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_each_sample_once_per_epoch, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_positions_are_found_directly, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_blocks_and_epochs_differ, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_every_version_draws_alike, scratch_setup, scratch_teardown),
         cmocka_unit_test(test_shares),
         cmocka_unit_test_setup_teardown(test_validation_in_file_order, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_refused_configs, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_damaged_files, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_an_id_found_late, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_digests, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_tokenizer_is_told, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_layout, scratch_setup, scratch_teardown),

@@ -1,5 +1,5 @@
 /* Hyperparameter transfer: Table 1's factors, in the weights of a real model and in the size of its first
- * step. */
+ * step; and what the numbers of an initial weight are. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "launch/error.h"
+#include "launch/memory.h"
+#include "launch/random.h"
 #include "model/init.h"
 #include "optim/optimizer.h"
 #include "tests/small_model.h"
@@ -109,7 +111,47 @@ static void no_proxy_changes_nothing(void **unused) {
     }
 }
 
+/* A weight's numbers are a function of seed, name and place: Box-Muller on the uniforms of these, and ones in
+ * norms.  Of each bucket the experts that one of two ranks has, and tensors of an odd number of elements. */
+static void numbers_of_a_weight(void **unused) {
+    (void)unused;
+    const double pi = 3.14159265358979323846,
+                 std[PARAM_GROUPS] = {[GROUP_EMBEDDING] = 1, [GROUP_HIDDEN] = 0.1, [GROUP_UNEMBEDDING] = 0.3};
+    const init_config init = {.embedding_std = 1, .hidden_std = 0.1, .unembedding_std = 0.3};
+    model_config c = small_model().model;
+    kernels k;
+    params p;
+    int odd = 0, elsewhere = 0;
+    c.hidden_size = 31;
+    c.vocab_size = 299;
+    kernels_ref(&k, 1);
+    params_create(&p, &c, 1, 2, 1);
+    real *weights = mem_alloc((size_t)p.weights * sizeof *weights, "test");
+    for (uint64_t seed = 3; seed < 5; seed++) {
+        init_weights(&p, &init, seed, &k, weights, 1);
+        for (int64_t n = 0; n < p.n; n++) {
+            const param *q = &p.param[n];
+            elsewhere += q->offset < 0;
+            odd += q->offset >= 0 && q->group != GROUP_NORM && q->count % 2;
+            for (int64_t i = 0; q->offset >= 0 && i < q->count; i++) {
+                uint64_t pair = (uint64_t)i / 2 * 2, stream = random_stream(q->name);
+                double turn = 2 * pi * random_uniform(seed, stream, pair + 1);
+                double wanted =
+                    sqrt(-2 * log(random_uniform(seed, stream, pair))) * (i % 2 ? sin : cos)(turn);
+                wanted = q->group == GROUP_NORM ? 1 : std[q->group] * wanted;
+                double w = (double)params_weight(&p, weights, q)[i];
+                if (!(fabs(w - wanted) < 1e-6)) fail_msg("%s[%d]: %g, wanted %g", q->name, (int)i, w, wanted);
+            }
+        }
+    }
+    assert_true(odd && elsewhere);
+    mem_free(weights);
+    params_free(&p);
+    kernels_close(&k);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(table_1), cmocka_unit_test(no_proxy_changes_nothing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(table_1), cmocka_unit_test(no_proxy_changes_nothing),
+                                       cmocka_unit_test(numbers_of_a_weight)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
