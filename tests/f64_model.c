@@ -17,7 +17,7 @@
 #include "model/model.h"
 #include "optim/optimizer.h"
 
-enum { MODELS = 200, PROBES = 2 };
+enum { MODELS = 200, PROBES = 2, FIRST = 1000, CROWDED = FIRST + 3 };
 #define TOLERANCE 2e-5
 
 typedef struct draw {
@@ -70,6 +70,19 @@ static model_config_all random_config(draw *d) {
     return c;
 }
 
+/* Tokens enough for rows past the least capacity that there is: all choose FFN experts. */
+static void crowd(model_config_all *c) {
+    c->batch = 1;
+    c->seq = 300;
+    c->slack = 0.01;
+    c->model.n_routed_experts = 5;
+    c->model.zero_expert_num = 0;
+    c->model.moe_topk = 4;
+    c->model.num_layers = 1;
+    c->router.expected_ffn_experts = 4;
+    c->router.lb_groups = 1;
+}
+
 typedef struct subject {
     model_config_all c;
     kernels k;
@@ -104,6 +117,8 @@ static void backward(subject *s) {
     model *m = &s->m;
     gradients *g = &s->g;
     int class_of = 0;
+    for (int64_t i = 0; i < g->owned_count; i++) g->owned[i] = NAN; /* what was there is of no matter */
+    for (int64_t i = 0; i < s->c.batch * s->c.seq * s->c.model.hidden_size; i++) m->d_TH[0][i] = NAN;
     gradients_begin(g);
     model_forward(m, s->tokens, s->c.batch, s->c.seq, 1);
     real *embedding = gradients_embedding(g, 0), *head = gradients_buffer(g, bucket_head(&m->p), 0);
@@ -124,6 +139,7 @@ static void backward(subject *s) {
 static void subject_create(subject *s, draw *d) {
     error e = {0};
     *s = (subject){.c = random_config(d)};
+    if (d->seed == CROWDED) crowd(&s->c);
     kernels_config kc = {.device = "ref", .isa = "auto", .threads = 1};
     parallel_config pc = {.expert_replicas = pick(d, 1, 2), .rank_invariant = 1};
     optim_config oc = {0};
@@ -173,6 +189,7 @@ enum {
     SHORTCUT,
     SEQUENTIAL,
     DOCUMENTS,
+    NO_TARGET,
     RECOMPUTED,
     PAST_CAPACITY,
     TWO_REPLICAS,
@@ -193,6 +210,7 @@ static const char *const kind_name[KINDS] = {"one head",
                                              "shortcut",
                                              "sequential",
                                              "documents",
+                                             "no target",
                                              "recomputation",
                                              "rows past the capacity",
                                              "two replicas",
@@ -223,10 +241,12 @@ static void take_kinds(const subject *s, int *count) {
         [SHORTCUT] = m->moe_input == MOE_SHORTCUT,
         [SEQUENTIAL] = m->moe_input == MOE_SEQUENTIAL,
         [DOCUMENTS] = m->document_mask,
+        [NO_TARGET] = s->m.counted == 0,
         [RECOMPUTED] = m->recompute,
-        [PAST_CAPACITY] =
-            s->c.slack<1, [TWO_REPLICAS] = s->mesh.replica_classes == 2,
-                       [LB_GROUPS] = s->c.router.lb_groups == 2, [Z_LOSS] = s->c.loss.hidden_z_coef> 0,
+        [PAST_CAPACITY] = s->m.saved[0].moe.plan.rounds > 1,
+        [TWO_REPLICAS] = s->mesh.replica_classes == 2,
+        [LB_GROUPS] = s->c.router.lb_groups == 2,
+        [Z_LOSS] = s->c.loss.hidden_z_coef > 0,
         [MTP] = s->m.p.mtp,
         [NO_MTP] = !s->m.p.mtp,
     };
@@ -256,6 +276,23 @@ static void check_choices(const subject *s) {
         if (s->m.host_rows.target2_T[t] >= 0)
             assert_greatest(s, s->m.mtp_saved.final_TH + t * width, s->m.host_rows.best2_T[t]);
     }
+}
+
+/* With a document mask no target lies past the end of the document that a token is of, and no token sees what
+ * was before it; without one all do. */
+static void check_documents(const subject *s) {
+    const token_rows *r = &s->m.host_rows;
+    for (int64_t b = 0; b < s->c.batch; b++)
+        for (int64_t t = 0, i = b * s->c.seq; t < s->c.seq; t++, i++) {
+            const int32_t *in = s->tokens + b * (s->c.seq + 2);
+            int mask = s->c.model.document_mask, ends = mask && in[t] == s->c.eos;
+            int64_t start = t;
+            while (start > 0 && in[start - 1] != s->c.eos) start--;
+            assert_int_equal(r->target_T[i], ends ? -1 : in[t + 1]);
+            assert_int_equal(r->target2_T[i], ends || (mask && in[t + 1] == s->c.eos) ? -1 : in[t + 2]);
+            if (mask) assert_int_equal(s->m.x.first_key[i], start);
+            else assert_null(s->m.x.first_key);
+        }
 }
 
 /* What a layer hands on is the next one's input, or what the final norm reads. */
@@ -291,11 +328,12 @@ static void test_gradients(void **unused) {
     int64_t probes = 0, moved = 0;
     int kinds[KINDS] = {0};
     for (uint64_t k = 0; k < MODELS; k++) {
-        draw d = {.seed = 1000 + k};
+        draw d = {.seed = FIRST + k};
         subject s;
         subject_create(&s, &d);
         backward(&s);
         check_maxima(&s);
+        check_documents(&s);
         gradient_figures f = optimizer_gradient(&s.o);
         assert_true(isfinite(f.norm));
         double scale = 1e-3 * (f.norm + 1e-3); /* below this an element is judged absolutely */
