@@ -120,6 +120,16 @@ static void test_plain_text_is_cut_at_blank_lines(void **state) {
     assert_int_equal(long_ones, 3);
     documents_close(r);
 
+    for (int i = 0; i < 100000; i++) /* lines end as elsewhere */
+        text[i] = i % 1000 > 995 ? "\r\n"[i % 2] : 'a';
+    assert_int_equal(documents_open(&r, scratch_write_bytes(s, "c.txt", text, 100000), &e), 0);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(documents_next(r, &d, &e), 1);
+        assert_int_equal(d.bytes, 5000);
+    }
+    assert_int_equal(documents_next(r, &d, &e), 0);
+    documents_close(r);
+
     text[DOCUMENT_CUT_BEFORE] = 0; /* small enough to be one document */
     assert_int_equal(documents_open(&r, scratch_write_bytes(s, "b.txt", text, DOCUMENT_CUT_BEFORE), &e), 0);
     assert_int_equal(documents_next(r, &d, &e), 1);

@@ -103,8 +103,19 @@ static void every_element_has_one_owner(void **state) {
     kernels_close(&k);
 }
 
-static void digests(share *s, uint64_t out[3]) {
-    for (int which = 0; which < 3; which++) out[which] = optimizer_digest(&s->o, which);
+/* Of weights and both moments, and of the buckets' tensors of that kind. */
+enum { BUCKETS = 5 };
+
+typedef struct digest_set {
+    uint64_t all[3], bucket[3][BUCKETS];
+} digest_set;
+
+static void digests(share *s, digest_set *out) {
+    assert_int_equal(s->p.buckets, BUCKETS);
+    for (int which = 0; which < 3; which++) {
+        out->all[which] = optimizer_digest(&s->o, which);
+        for (int b = 0; b < BUCKETS; b++) out->bucket[which][b] = optimizer_bucket_digest(&s->o, b);
+    }
 }
 
 /* On one rank, whose pieces are the parameters. */
@@ -115,14 +126,14 @@ static void one_bit_changes_one_digest(void **state) {
     mesh plan;
     error e = {0};
     share s;
-    uint64_t before[3], after[3];
+    digest_set before, after;
     (void)state;
     assert_int_equal(comm_open(&world, 10, &e), 0);
     assert_int_equal(mesh_plan(&plan, 1, &c, 8, shape().n_routed_experts, &e), 0);
     kernels_ref(&k, 1);
     open_share(&s, &k, &plan, 0, world);
     assert_int_equal(s.o.pieces, s.p.n);
-    digests(&s, before);
+    digests(&s, &before);
     for (int64_t i = 0; i < s.o.pieces; i++)
         for (int where = 0; where < 3; where++) { /* the first element, the last, one between */
             const piece *q = &s.o.piece[i];
@@ -135,16 +146,21 @@ static void one_bit_changes_one_digest(void **state) {
             memcpy(&bits, &tensor[which][j], sizeof bits);
             bits ^= bit;
             memcpy(&tensor[which][j], &bits, sizeof bits);
-            digests(&s, after);
+            digests(&s, &after);
             for (int other = 0; other < 3; other++)
-                if ((after[other] != before[other]) != (other == which))
-                    fail_msg("%s[%lld] of tensor %d: digest %d is wrong", s.p.param[q->param].name,
-                             (long long)j, which, other);
+                for (int b = 0; b < BUCKETS; b++) {
+                    int its = other == which && b == s.p.param[q->param].bucket;
+                    if ((after.all[other] != before.all[other]) == (other == which) &&
+                        (after.bucket[other][b] != before.bucket[other][b]) == its)
+                        continue;
+                    fail_msg("%s[%lld] of tensor %d: digest %d of bucket %d is wrong",
+                             s.p.param[q->param].name, (long long)j, which, other, b);
+                }
             bits ^= bit;
             memcpy(&tensor[which][j], &bits, sizeof bits);
         }
-    digests(&s, after);
-    assert_memory_equal(before, after, sizeof before);
+    digests(&s, &after);
+    assert_memory_equal(&before, &after, sizeof before);
     close_share(&s);
     kernels_close(&k);
     comm_close(world);

@@ -259,6 +259,7 @@ static void test_damaged_files(void **state) {
     check_damaged(s, ".idx", 20, NULL, -1, "does not start with MMIDIDX");
     check_damaged(s, ".idx", 34 + 4 * 3, "\5", 1, "sequence 4");
     check_damaged(s, ".idx", 34 + 4 * 3 + 3, "\x80", 1, "sequence 3");
+    check_damaged(s, ".idx", 34 + 12 * 45 + 8 * 45, "\x2C", 1, "document 45 begins at sequence 44 of 45");
     check_damaged(s, ".bin", 1998, NULL, -1, "has 1998 bytes, and its index says 2000");
     check_damaged(s, ".bin", 2000, "more", 4, "has 2004 bytes");
     check_damaged(s, ".bin", 2 * 77, "\xF4\x01", 2, "token 77 is 500, and the vocabulary has 500");
