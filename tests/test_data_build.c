@@ -19,6 +19,7 @@
 #include "launch/memory.h"
 #include "launch/random.h"
 #include "tests/scratch.h"
+#include "tests/synced.h"
 
 #define TOKENIZER "tests/golden/tokenizer/tokenizer.json"
 
@@ -273,11 +274,16 @@ static void test_both_sides_and_their_replacement(void **state) {
     const char *file = write_jsonl(s, 100);
     build_report r;
     error e;
+    synced_forget();
     if (build(s, file, 0.1, &r, &e)) fail_msg("%s", e.text);
     assert_int_equal(r.documents, 100);
     assert_int_equal(r.valid_documents, 10);
     assert_int_equal(r.train_documents, 90);
     assert_int_equal(scratch_files(s), 5);
+    static const char *const made[] = {"out.train.bin", "out.train.idx", "out.valid.bin", "out.valid.idx"};
+    for (int i = 0; i < 4; i++) assert_true(synced(scratch_path(s, made[i])));
+    assert_int_equal(synced(s->directory), 4); /* after each new name */
+    synced_forget();
     indexed_reader f;
     assert_int_equal(indexed_open(&f, scratch_path(s, "out.valid"), &e), 0);
     assert_int_equal(f.tokens, r.valid_tokens);
@@ -286,6 +292,7 @@ static void test_both_sides_and_their_replacement(void **state) {
     if (build(s, file, 0, &r, &e)) fail_msg("%s", e.text);
     assert_int_equal(r.train_documents, 100);
     assert_int_equal(scratch_files(s), 3);
+    assert_int_equal(synced(s->directory), 3); /* the old index is gone before there are other tokens */
 }
 
 /* A limit on the size of files stands in for a full disk: at every size the build either is whole or leaves

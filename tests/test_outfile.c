@@ -1,5 +1,5 @@
 /* A file on its way to the disk: whatever is written where and in which order, with memory, with too little
- * of it and without, the file has the bytes, and the digest is theirs. */
+ * of it and without, the file has the bytes, the digest is theirs, and the disk has them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,6 +18,7 @@
 #include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/random.h"
+#include "tests/synced.h"
 
 enum { MOST = 24 << 20 };
 
@@ -55,6 +56,7 @@ static outfile *create(fixture *f, char *image) {
     memset(f->memory.base, 0x5a, MOST); /* not zero: what it holds must not show */
     memset(f->wanted, 0, MOST);
     f->end = 0;
+    synced_forget();
     if (outfile_create(&out, f->path, image, &e)) fail_msg("%s", e.text);
     return out;
 }
@@ -81,6 +83,7 @@ static void assert_finishes(const fixture *f, outfile *out) {
     size_t size;
     if (outfile_finish(out, &bytes, &digest, &e)) fail_msg("%s", e.text);
     assert_int_equal(bytes, f->end);
+    assert_true(synced(f->path));
     assert_true(XXH128_isEqual(digest, XXH3_128bits(f->wanted, f->end)));
     assert_int_equal(read_file(f->path, &data, &size, &e), 0);
     assert_int_equal(size, f->end);
