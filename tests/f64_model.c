@@ -295,6 +295,16 @@ static void check_documents(const subject *s) {
         }
 }
 
+/* A sample's loss is the mean of its own targets', and all samples together have the micro-batch's. */
+static void check_samples(const subject *s) {
+    const token_rows *r = &s->m.host_rows;
+    double sum = 0;
+    for (int64_t b = 0; b < s->c.batch; b++)
+        for (int64_t i = b * s->c.seq; i < (b + 1) * s->c.seq; i++)
+            if (r->target_T[i] >= 0) sum += s->m.sample_loss[b];
+    assert_true(fabs(sum - s->m.stats.lm * (double)s->m.counted) < 1e-9);
+}
+
 /* What a layer hands on is the next one's input, or what the final norm reads. */
 static void check_maxima(const subject *s) {
     int64_t layers = s->c.model.num_layers, n = s->c.batch * s->c.seq * s->c.model.hidden_size;
@@ -334,6 +344,7 @@ static void test_gradients(void **unused) {
         backward(&s);
         check_maxima(&s);
         check_documents(&s);
+        check_samples(&s);
         gradient_figures f = optimizer_gradient(&s.o);
         assert_true(isfinite(f.norm));
         double scale = 1e-3 * (f.norm + 1e-3); /* below this an element is judged absolutely */

@@ -88,8 +88,8 @@ found "a product, 4 ranks" "gemm step=4 rank=3 layer=1 index=77 bit=3" \
 safe=2 later=yes found "a product from an unchecked step on" "gemm step=3+ rank=1 layer=all index=77 bit=20" \
     "step 4: rank 1: layer 1, expert [4-7], gate and up .* last passed in step 2" 2 --sdc.interval=2
 
-found "an attention's gradient, 2 ranks" "attention step=4 rank=1 layer=1 index=70 bit=0" \
-    "step 4: rank 1: layer 1, self_attn 1, gradient of q \[1, 22\]: .* when computed again" 2 --sdc.interval=1
+found "an attention's gradient, its last element, 2 ranks" "attention step=4 rank=1 layer=1 index=12287 bit=0" \
+    "step 4: rank 1: layer 1, self_attn 1, gradient of q \[255, 47\]: .* when computed again" 2 --sdc.interval=1
 
 # ---- a message: found where its digest travels with it; weights that came wrong differ between ranks ----
 found "a chunk on its way to the experts, 2 ranks" "message step=4 rank=1 layer=0 operation=dispatch index=77 bit=20" \
