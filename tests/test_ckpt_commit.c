@@ -179,6 +179,30 @@ static void test_full_disk(void **state) {
     content_free(&changed);
 }
 
+/* A disk that cannot sync something, the last name included: the save fails, and the checkpoint that it was
+ * to replace is there as before. */
+static void test_failing_sync(void **state) {
+    fixture *f = *state;
+    content c = few_new(1), changed = few_new(2);
+    int n = 0, code;
+    save_well(f, &c, 1, 1);
+    do {
+        error e = {0};
+        synced_failing = ++n;
+        code = save(f, &changed, 1, 1, &e);
+        if (!code) break;
+        assert_int_equal(code, EXIT_IO);
+        assert_int_equal(synced_failing, 0);
+        assert_false(exists(step_file(f, 1, ".tmp")) || exists(step_file(f, 1, ".replaced")));
+        assert_holds(f, 1, &c);
+    } while (n < 100);
+    synced_failing = 0;
+    assert_int_equal(n, 6); /* the file, its directory, the manifest, its name, the step's name */
+    assert_holds(f, 1, &changed);
+    content_free(&c);
+    content_free(&changed);
+}
+
 static void test_bad_places(void **state) {
     fixture *f = *state;
     content c = few_new(1);
@@ -376,6 +400,7 @@ int main(void) {
         TEST(retention_of_others),
         TEST(linked_leftover),
         TEST(full_disk),
+        TEST(failing_sync),
         TEST(bad_places),
         TEST(same_step_again),
         TEST(leftovers),

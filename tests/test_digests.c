@@ -103,6 +103,32 @@ static void every_element_has_one_owner(void **state) {
     kernels_close(&k);
 }
 
+/* Where ranks, groups, experts, classes and micro-batches do not divide, something would have no owner. */
+static void what_does_not_divide(void **state) {
+    static const struct {
+        int64_t ranks, expert_parallel, replicas, micro_batches, experts;
+        const char *words;
+    } bad[] = {
+        {3, 0, 1, 8, 8, "train.micro_batches = 8 is not divisible by the 3 ranks"},
+        {4, 3, 1, 8, 8, "parallel.expert_parallel = 3 does not divide the 4 ranks"},
+        {8, 0, 1, 8, 12, "model.n_routed_experts = 12 is not divisible by the 8 ranks"},
+        {4, 2, 1, 8, 8, "make 2 groups, which does not divide parallel.expert_replicas = 1"},
+        {8, 2, 2, 8, 8, "make 4 groups, which does not divide parallel.expert_replicas = 2"},
+        {1, 0, 3, 8, 8, "parallel.expert_replicas = 3 does not divide train.micro_batches = 8"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        parallel_config c = {.expert_parallel = bad[i].expert_parallel,
+                             .expert_replicas = bad[i].replicas,
+                             .rank_invariant = 1};
+        mesh m;
+        error e = {0};
+        assert_int_equal(mesh_plan(&m, bad[i].ranks, &c, bad[i].micro_batches, bad[i].experts, &e),
+                         EXIT_USAGE);
+        if (!strstr(e.text, bad[i].words)) fail_msg("\"%s\" is not in \"%s\"", bad[i].words, e.text);
+    }
+}
+
 /* Of weights and both moments, and of the buckets' tensors of that kind. */
 enum { BUCKETS = 5 };
 
@@ -168,6 +194,7 @@ static void one_bit_changes_one_digest(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_element_has_one_owner),
+                                       cmocka_unit_test(what_does_not_divide),
                                        cmocka_unit_test(one_bit_changes_one_digest)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
