@@ -57,7 +57,9 @@ NVFLAGS := -std=c++17 -O3 -lineinfo -I. -ftz=false -prec-div=true -prec-sqrt=tru
 ALIGNED := $(if $(SAN),,-fsanitize=alignment -fsanitize-undefined-trap-on-error)
 comma  := ,
 # the prerequisites of a recipe may not be installed yet when the Makefile is read
-PKGFLAGS = $(eval PKGFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKGFLAGS)
+MISSING  = $(foreach p,$(PKGS),$(shell pkg-config --exists $p 2>/dev/null || echo $p))
+PKGFLAGS = $(if $(strip $(MISSING)),$(error pkg-config does not find $(strip $(MISSING)); `make deps` installs \
+           what is missing))$(eval PKGFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKGFLAGS)
 PKGLIBS  = $(eval PKGLIBS := $(shell pkg-config --libs $(PKGS)))$(PKGLIBS)
 
 OBJ    := $(SRC:%.c=$B/obj/%.o) $(CPUSRC:%.c=$B/obj/%.avx2.o) $(CPUSRC:%.c=$B/obj/%.avx512.o) \
