@@ -33,7 +33,24 @@ static void the_speed_of_late(void **unused) {
     assert_true(left >= 100 && left < 200);
 }
 
+/* train.steps may be as good as endless. */
+static void a_run_without_end(void **unused) {
+    (void)unused;
+    static config c = {
+        .model = {.vocab_size = 16, .hidden_size = 4, .num_layers = 1, .num_attention_heads = 1},
+        .train = {.steps = INT64_MAX, .seq_len = 8, .micro_batches = 2, .micro_batch_size = 1}};
+    static state s;
+    char text[32];
+    s = (state){.run = &c, .c = c, .step = 10};
+    console o = console_open(0);
+    o.since.at -= 10;
+    double left = console_left(&o, &s);
+    assert_true(left > 9e18 && left < 1e20);
+    assert_string_equal(console_duration(text, left), "277777777777h46m");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_speed_of_late)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_speed_of_late),
+                                       cmocka_unit_test(a_run_without_end)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

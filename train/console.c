@@ -1,5 +1,6 @@
 #include "train/console.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +46,7 @@ const char *console_count(char *text, double count) {
 }
 
 const char *console_duration(char *text, double seconds) {
-    long s = seconds > 0 ? (long)(seconds + 0.5) : 0;
+    long s = seconds > 0 ? (long)(fmin(seconds, 1e15) + 0.5) : 0;
     if (s < 60) snprintf(text, 32, "%lds", s);
     else if (s < 3600) snprintf(text, 32, "%ldm%02lds", s / 60, s % 60);
     else snprintf(text, 32, "%ldh%02ldm", s / 3600, s / 60 % 60);
@@ -134,7 +135,7 @@ char *console_stage(const config *c, int64_t stage) {
 }
 
 static double flops_until(const state *s, int64_t step) {
-    return metrics_flops(s->run, (double)stages_tokens(s->run, step));
+    return metrics_flops(s->run, stages_tokens(s->run, step));
 }
 
 /* By FLOPs: a token of a later stage costs more where sequences are longer. */

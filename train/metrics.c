@@ -112,7 +112,7 @@ void metrics_step(metrics *m, const state *s, const step_result *r, const uint64
     json_t *j = json_object();
     int64_t layers = c->model.num_layers;
     json_object_set_new(j, "step", json_integer(s->step));
-    json_object_set_new(j, "tokens", json_integer(stages_tokens(s->run, s->step)));
+    json_object_set_new(j, "tokens", json_integer((json_int_t)stages_tokens(s->run, s->step)));
     set(j, "loss", r->loss);
     set(j, "lm_loss", r->lm);
     set(j, "lb_loss", r->lb);

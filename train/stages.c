@@ -18,12 +18,13 @@ int64_t stage_tokens(const config *c, int64_t stage) {
     return b.micro_batches * b.micro_batch_size * b.seq_len;
 }
 
-int64_t stages_tokens(const config *c, int64_t steps) {
-    int64_t tokens = 0, from = 0;
+double stages_tokens(const config *c, int64_t steps) {
+    double tokens = 0;
+    int64_t from = 0;
     for (int64_t stage = 0; from < steps; stage++) {
         int64_t end = stage < c->data.stages ? c->data.stage[stage].after : steps;
         if (end > steps) end = steps;
-        tokens += (end - from) * stage_tokens(c, stage);
+        tokens += (double)(end - from) * (double)stage_tokens(c, stage);
         from = end;
     }
     return tokens;

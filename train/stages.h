@@ -16,8 +16,8 @@ int64_t stage_of(const config *c, int64_t step);
 batch_shape stage_batch(const config *c, int64_t stage);
 /* In one step of a stage. */
 int64_t stage_tokens(const config *c, int64_t stage);
-/* In the first so many steps of a run. */
-int64_t stages_tokens(const config *c, int64_t steps);
+/* In the first so many steps of a run: exact up to 2^53, for a train.steps without end beyond. */
+double stages_tokens(const config *c, int64_t steps);
 
 /* What has room for the micro-batches of every stage: the longest sequence, and how many of those have the
  * tokens of the largest micro-batch; and the most micro-batches. */
