@@ -180,6 +180,34 @@ int commit_set_aside(const char *directory, int64_t step, error *e) {
         if (code) return code;
     }
 }
+static int64_t directory_bytes(const char *path) {
+    DIR *d = opendir(path);
+    int64_t bytes = 0;
+    for (struct dirent *entry = d ? readdir(d) : NULL; entry; entry = readdir(d)) {
+        struct stat s;
+        if (!fstatat(dirfd(d), entry->d_name, &s, AT_SYMLINK_NOFOLLOW) && S_ISREG(s.st_mode))
+            bytes += s.st_size;
+    }
+    if (d) closedir(d);
+    return bytes;
+}
+
+int commit_kept_aside(const char *directory, int64_t *n, int64_t *bytes, error *e) {
+    *n = *bytes = 0;
+    for (int damaged = 0; damaged < 2; damaged++) {
+        const char *why = damaged ? "damaged" : "aside", *suffix = damaged ? ".damaged" : ".aside";
+        for (int64_t step = INT64_MAX, k = 0;;) {
+            if (last_before(directory, suffix, 1, &step, &k, e)) return e->code;
+            if (step < 0) break;
+            char *path = aside_path(directory, step, why, k);
+            *bytes += directory_bytes(path);
+            mem_free(path);
+            ++*n;
+        }
+    }
+    return 0;
+}
+
 
 static int put_in_place(const char *directory, const char *temporary, const char *final, const char *aside,
                         error *e) {

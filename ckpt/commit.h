@@ -31,6 +31,8 @@ int commit_clean(const char *directory, int tell, error *e);
  * that begins anew after `step` is not to be taken up from them.  The newest goes first: cut off, it leaves
  * what they were checkpoints of one that ends earlier. */
 int commit_set_aside(const char *directory, int64_t step, error *e);
+/* How many step-N.aside and step-N.damaged there are, and their bytes: nothing removes them but the user. */
+int commit_kept_aside(const char *directory, int64_t *n, int64_t *bytes, error *e);
 /* Makes an empty step-N.tmp, after commit_clean. */
 int commit_begin(const char *directory, int64_t step, error *e);
 /* Writes the manifest, `text`, and renames step-N.tmp to step-N.  A step-N that exists is left as

@@ -50,7 +50,7 @@ taken_back() {
     stopped plain-1 9 plain-taken && cat plain-taken/checkpoints/step-00000009/manifest.json >old &&
         train 1 plain-taken $plain --resume=plain-taken/checkpoints/step-00000003 --train.steps=4 &&
         train 2 plain-taken $plain >taken.log && grep 'resuming  plain-taken/checkpoints/step-00000004' taken.log &&
-        numbered plain-taken && cmp old plain-taken/checkpoints/step-00000009.aside/manifest.json &&
+        grep '^aside     6 checkpoints, .* MiB, in plain-taken/checkpoints/' taken.log && numbered plain-taken && cmp old plain-taken/checkpoints/step-00000009.aside/manifest.json &&
         [ "$(ls -d plain-taken/checkpoints/*.aside | wc -l)" = 6 ] && rm -r plain-taken/checkpoints/*.aside &&
         same plain-1 plain-taken
 }

@@ -363,11 +363,20 @@ static void test_set_aside(void **state) {
         assert_holds(f, 3, &c);
         assert_holds(f, 4, &c);
     }
+    int64_t n, bytes;
+    struct stat s;
+    assert_int_equal(rename(step_file(f, 6, ".aside"), step_file(f, 6, ".damaged-2")), 0);
+    assert_int_equal(stat(step_file(f, 5, ".aside/shard-00000.h5"), &s), 0);
+    assert_int_equal(commit_kept_aside(f->path, &n, &bytes, &e), 0);
+    assert_int_equal(n, 4); /* of steps 5 and 6, twice */
+    assert_true(bytes > 4 * s.st_size);
     save_well(f, &other, 5, 2); /* its step comes round again */
     assert_holds(f, 5, &other);
     assert_true(exists(step_file(f, 5, ".aside/manifest.json")));
     snprintf(absent, sizeof absent, "%s/absent", f->path);
     assert_int_equal(commit_set_aside(absent, 0, &e), 0);
+    assert_int_equal(commit_kept_aside(absent, &n, &bytes, &e), 0);
+    assert_true(n == 0 && bytes == 0);
     content_free(&c);
     content_free(&other);
 }

@@ -51,6 +51,19 @@ static int open_records(trainer *t, error *e) {
     return comm_agree(t->x.world, e);
 }
 
+/* What takes up room under names that nothing loads or removes.  Rank 0. */
+static void tell_kept_aside(const trainer *t) {
+    char *directory = text_of("%s/checkpoints", t->x.c.run_dir), size[32];
+    int64_t n, bytes;
+    error e = {0};
+    if (commit_kept_aside(directory, &n, &bytes, &e)) error_print(&e);
+    else if (n)
+        printf(
+            "aside     %lld checkpoint%s, %s, in %s/step-*.{aside,damaged}*: nothing removes them but you\n",
+            (long long)n, n == 1 ? "" : "s", console_bytes(size, (double)bytes), directory);
+    mem_free(directory);
+}
+
 static int open_trainer(trainer *t, error *e) {
     session *x = &t->x;
     int64_t row = stages_row(&x->c), turns = stages_largest(&x->c).micro_batches / x->s.mesh.ranks;
@@ -259,6 +272,7 @@ int train_run(comm *world, const train_job *job, error *e) {
     if (comm_rank(t.x.world) == 0) console_header(&t.x);
     code = open_trainer(&t, e);
     if (!code) {
+        if (comm_rank(t.x.world) == 0) tell_kept_aside(&t);
         t.console = console_open(t.x.s.step);
         if (t.x.s.mesh.rank == 0 && t.x.s.step >= t.x.c.train.steps)
             console_line(&t.console, "done      all of train.steps = %lld; a larger one goes on",
