@@ -102,7 +102,7 @@ int commit_clean(const char *directory, int tell, error *e) {
         char *path = step_path(directory, stale, ".tmp");
         int code = remove_ours(path, e);
         if (tell && !code && !path_exists(path))
-            fprintf(stderr, "caracal: %s, left by a save or a removal that was cut off, is removed\n", path);
+            notice("%s, left by a save or a removal that was cut off, is removed", path);
         mem_free(path);
         if (code) return code;
     }
@@ -121,12 +121,11 @@ static int mend(const char *final, const char *replaced, error *e) {
     if (!path_exists(final)) {
         if (!ckpt_is_one(replaced)) return 0;
         if (move_into_place(replaced, final, e)) return e->code;
-        fprintf(stderr, "caracal: %s is back: the save that was to replace it was cut off\n", final);
+        notice("%s is back: the save that was to replace it was cut off", final);
     } else if (ckpt_is_one(final)) {
         if (remove_ours(replaced, e)) return e->code;
         if (!path_exists(replaced))
-            fprintf(stderr, "caracal: %s, which a save replaced and did not come to remove, is removed\n",
-                    replaced);
+            notice("%s, which a save replaced and did not come to remove, is removed", replaced);
     }
     return 0;
 }
@@ -174,12 +173,13 @@ int commit_set_aside(const char *directory, int64_t step, error *e) {
         if (newer <= step) return path_exists(directory) ? sync_path(directory, e) : 0;
         char *path = step_path(directory, newer, ""), *aside = aside_name(directory, newer, "aside");
         int code = rename_path(path, aside, e);
-        if (!code) fprintf(stderr, "caracal: %s is now %s: the run begins anew before it\n", path, aside);
+        if (!code) notice("%s is now %s: the run begins anew before it", path, aside);
         mem_free(path);
         mem_free(aside);
         if (code) return code;
     }
 }
+
 static int64_t directory_bytes(const char *path) {
     DIR *d = opendir(path);
     int64_t bytes = 0;
@@ -207,7 +207,6 @@ int commit_kept_aside(const char *directory, int64_t *n, int64_t *bytes, error *
     }
     return 0;
 }
-
 
 static int put_in_place(const char *directory, const char *temporary, const char *final, const char *aside,
                         error *e) {
@@ -250,7 +249,7 @@ int commit_finish(const char *directory, int64_t step, const char *text, size_t 
         error ignored = {0}; /* what cannot be removed stays, under a name that is never loaded */
         remove_ours(aside, &ignored);
     } else if (!code && aside) {
-        fprintf(stderr, "caracal: %s did not verify: it is now %s\n", final, aside);
+        notice("%s did not verify: it is now %s", final, aside);
     }
     mem_free(temporary);
     mem_free(final);

@@ -111,15 +111,14 @@ int ckpt_newest(comm *c, const char *directory, ckpt **out, error *e) {
         ckpt_open(c, path, out, &why);
         mem_free(path);
         if (!why.code) {
-            if (e->code && comm_rank(c) == 0)
-                fprintf(stderr, "caracal: %s is used instead\n", ckpt_path(*out));
+            if (e->code && comm_rank(c) == 0) notice("%s is used instead", ckpt_path(*out));
             return e->code = 0;
         }
         if (why.code == EXIT_USAGE) { /* a newer program's: an older checkpoint would only hide that */
             *e = why;
             return e->code;
         }
-        if (comm_rank(c) == 0) fprintf(stderr, "caracal: checkpoint skipped: %s\n", why.text);
+        if (comm_rank(c) == 0) notice("checkpoint skipped: %s", why.text);
         if (!e->code) *e = why; /* the newest one's reason */
     }
     if (e->code) error_within(e, "%s: no checkpoint verifies; the newest", directory);

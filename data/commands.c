@@ -31,7 +31,7 @@ static const char ngram_usage[] =
 
 static int finish_stdout(void) {
     if (!ferror(stdout) && !fflush(stdout)) return EXIT_DONE;
-    fprintf(stderr, "caracal: cannot write to standard output: %s\n", strerror(errno));
+    notice("cannot write to standard output: %s", strerror(errno));
     return EXIT_IO;
 }
 
@@ -65,7 +65,7 @@ static char *read_stdin(size_t *bytes) {
     } while (got);
     text[*bytes] = 0;
     if (!ferror(stdin)) return text;
-    fprintf(stderr, "caracal: cannot read standard input: %s\n", strerror(errno));
+    notice("cannot read standard input: %s", strerror(errno));
     mem_free(text);
     return NULL;
 }
@@ -86,7 +86,7 @@ static int decode(const tokenizer *t, const char *text) {
     for (text += strspn(text, " \t\r\n"); *text; text = end + strspn(end, " \t\r\n")) {
         long long id = strtoll(text, &end, 10);
         if (end == text || !strchr(" \t\r\n", *end)) {
-            fprintf(stderr, "caracal: standard input: \"%.20s\" is not a token id\n", text);
+            notice("standard input: \"%.20s\" is not a token id", text);
             mem_free(ids.id);
             return EXIT_CORRUPT;
         }

@@ -28,8 +28,25 @@ int error_within(error *e, const char *format, ...) {
     return e->code;
 }
 
+/* Is the terminal that shows a progress line (train/console.c) also the one for messages?  mpirun gives ranks
+ * pipes: launch/run says what is behind them. */
+static int over_a_line(void) {
+    const char *shown = getenv("CARACAL_TERMINAL");
+    if (getenv("OMPI_COMM_WORLD_RANK")) return shown && !strcmp(shown, "both");
+    return isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
+}
+
+void notice(const char *format, ...) {
+    char text[8192];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    fprintf(stderr, "%scaracal: %s\n", over_a_line() ? "\r\033[K" : "", text);
+}
+
 int error_print(const error *e) {
-    if (e->code) fprintf(stderr, "caracal: %s\n", e->text);
+    if (e->code) notice("%s", e->text);
     return e->code;
 }
 
@@ -41,8 +58,7 @@ void fault(int code, const char *file, int line, const char *format, ...) {
     va_end(args);
     const char *rank = getenv("OMPI_COMM_WORLD_RANK");
     fflush(stdout);
-    if (rank) fprintf(stderr, "caracal: rank %s: %s (%s:%d)\n", rank, text, file, line);
-    else fprintf(stderr, "caracal: %s (%s:%d)\n", text, file, line);
-    fflush(stderr);
+    if (rank) notice("rank %s: %s (%s:%d)", rank, text, file, line);
+    else notice("%s (%s:%d)", text, file, line);
     _exit(code);
 }

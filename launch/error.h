@@ -35,7 +35,11 @@ int error_set(error *e, int code, const char *format, ...) __attribute__((format
 /* Puts "context: " before the message already in *e and returns its code. */
 int error_within(error *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Prints "caracal: " and the message on stderr, where there is an error; returns its code. */
+/* Prints "caracal: " and the text on stderr, as a line of its own: an open progress line, be it of another
+ * rank, gives way. */
+void notice(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The message as a notice, where there is an error; returns its code. */
 int error_print(const error *e);
 
 /* Ends this process (and so, under mpirun, every rank) with a message on stderr. */

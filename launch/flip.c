@@ -77,8 +77,8 @@ void flip_strike(const bit_flip *f, const char *what, int64_t i, void *element, 
     size_t bit = (size_t)f->bit % (8 * size);
     unsigned char *byte = (unsigned char *)element + bit / 8;
     *byte = (unsigned char)(*byte ^ 1u << bit % 8);
-    fprintf(stderr, "caracal: rank %d: FAULT INJECTED by %s: step %lld, bit %zu of element %lld of %s\n",
-            f->rank, variable, (long long)f->now, bit, (long long)i, what);
+    notice("rank %d: FAULT INJECTED by %s: step %lld, bit %zu of element %lld of %s", f->rank, variable,
+           (long long)f->now, bit, (long long)i, what);
 }
 
 void flip_strike_in(const bit_flip *f, const char *what, void *data, int64_t elements, size_t size) {

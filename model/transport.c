@@ -102,8 +102,7 @@ static wire *open_wire(comm *group, const kernels *k) {
 }
 
 static void say_why(const transport *t, const char *what, const error *why) {
-    if (comm_rank(t->group) == 0)
-        fprintf(stderr, "caracal: no shared memory for %s, which go by MPI: %s\n", what, why->text);
+    if (comm_rank(t->group) == 0) notice("no shared memory for %s, which go by MPI: %s", what, why->text);
 }
 
 transport *transport_open(comm *group, const kernels *k) {

@@ -78,6 +78,24 @@ on_terminal() { # one line, written over and over, that does not spill into a se
         grep -q '\^\[\[Kstep 3/3  ETA 0s  loss [^^]*^M$' seen.log
 }
 check "the progress line of a terminal" on_terminal
+messages() { # run, launcher...: a progress line gives way to a message, which is bare where it does not go to the terminal
+    local run=$1 train="${*:2} $caracal train tiny.yaml --train.steps=4 --train.log_every=1 --checkpoint.every=2"
+    train 1 "$run" --train.steps=1 && mkdir "$run/checkpoints/step-00000002" && touch "$run/checkpoints/step-00000002/manifest.json" &&
+        cp -r "$run" "$run-bare" && script -qec "$train --run.dir=$run" /dev/null </dev/null | cat -v | tee "$run.log"
+    script -qec "$train --run.dir=$run-bare 2>$run.bare" /dev/null </dev/null
+    grep -q "^\(.*\^\[\[?7h\)\?\^M\^\[\[Kcaracal: .* did not verify" "$run.log" && grep -q 'did not verify' "$run.bare" &&
+        ! grep -v '^caracal: ' "$run.bare"
+}
+check "a message begins a line of its own" messages told
+check "also that of a run under mpirun" messages told-2 "$top/launch/run" -np 2
+stopped_below() {
+    script -qec "echo \$\$ >pid; exec $caracal train tiny.yaml --run.dir=below --train.steps=1000000 --checkpoint.every=0 \
+        --train.eval_every=0" /dev/null </dev/null >below.log &
+    wait_for test -s below/metrics.jsonl && kill -INT "$(cat pid)" && wait $!
+    tail -c 500 below.log | cat -v
+    grep -q '^caracal: interrupted' below.log
+}
+check "so does the last one, after INT" stopped_below
 refuses "ranks that do not divide" 2 "train.micro_batches = 8 is not divisible by the 3 ranks" train 3 bad
 refuses "experts that do not divide" 2 "model.n_routed_experts" train 8 bad --model.n_routed_experts=6 --router.lb_groups=2
 echo '{"question": "a", "choices": ["b"], "answer": 0}' >bad.jsonl

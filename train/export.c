@@ -169,9 +169,8 @@ static int open_all(exporter *x, const options *o, error *e) {
             x->c.data.tokenizer, ckpt_path(x->k));
     list_tensors(x);
     if (!x->c.model.mla_scale_q_lora || !x->c.model.mla_scale_kv_lora)
-        fprintf(stderr,
-                "caracal: model.mla_scale_q_lora or mla_scale_kv_lora is false: config.json says so, but "
-                "transformers scales both\n");
+        notice("model.mla_scale_q_lora or mla_scale_kv_lora is false: config.json says so, but "
+               "transformers scales both");
     return 0;
 }
 

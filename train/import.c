@@ -76,8 +76,7 @@ static int read_config(importer *x, const options *o, error *e) {
         return error_set(e, EXIT_USAGE,
                          "%s: has no MTP head, and the config wants one: --loss.mtp_coef=0 goes on without",
                          x->from);
-    if (has_mtp && !wants)
-        fprintf(stderr, "caracal: %s: its MTP head is left out: loss.mtp_coef is 0\n", x->from);
+    if (has_mtp && !wants) notice("%s: its MTP head is left out: loss.mtp_coef is 0", x->from);
     mem_free(x->c.run_dir);
     x->c.run_dir = mem_string(x->to);
     return 0;
@@ -191,10 +190,9 @@ static int compare_embeddings(const importer *x, error *e) {
     }
     mem_free(values);
     if (differs && !e->code)
-        fprintf(stderr,
-                "caracal: %s: model.mtp.embed_tokens.weight is not equal to model.embed_tokens.weight, which "
-                "is used\n",
-                x->from);
+        notice("%s: model.mtp.embed_tokens.weight is not equal to model.embed_tokens.weight, which "
+               "is used",
+               x->from);
     return e->code;
 }
 

@@ -31,7 +31,7 @@ static int write_files(live *l, int last) {
     run_update(&l->run);
     if (!status_write(s, l->run.directory, &e) && !report_page(&l->run, &e) && last)
         report_picture(&l->run, &e);
-    if (e.code && !l->failing) fprintf(stderr, "caracal: %s; training goes on\n", e.text);
+    if (e.code && !l->failing) notice("%s; training goes on", e.text);
     l->failing = e.code != 0;
     l->written = comm_clock();
     l->cost = l->written - now;
@@ -41,7 +41,7 @@ static int write_files(live *l, int last) {
 live *live_open(const char *run_dir, int64_t step, int64_t steps) {
     error e = {0};
     live *l = mem_alloc(sizeof *l, "the report");
-    if (run_read(&l->run, run_dir, NULL, &e)) fprintf(stderr, "caracal: %s; there is no report\n", e.text);
+    if (run_read(&l->run, run_dir, NULL, &e)) notice("%s; there is no report", e.text);
     if (e.code) {
         run_free(&l->run);
         mem_free(l);

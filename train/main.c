@@ -72,8 +72,7 @@ static int refuse_ranks(const char *name) {
     if (i == n) return 0;
     const char *size = getenv("OMPI_COMM_WORLD_SIZE"), *rank = getenv("OMPI_COMM_WORLD_RANK");
     if (!size || atoi(size) < 2) return 0;
-    if (rank && !strcmp(rank, "0"))
-        fprintf(stderr, "caracal: %s is one process: start it without mpirun\n", name);
+    if (rank && !strcmp(rank, "0")) notice("%s is one process: start it without mpirun", name);
     return EXIT_USAGE;
 }
 
@@ -97,7 +96,7 @@ static int told(const struct command *c, int code) {
     if (code || c->run == train_command || c->run == sweep_command) return code;
     errno = 0;
     if (!fflush(stdout) && !ferror(stdout)) return 0;
-    fprintf(stderr, "caracal: standard output cannot be written: %s\n", strerror(errno ? errno : EIO));
+    notice("standard output cannot be written: %s", strerror(errno ? errno : EIO));
     return EXIT_IO;
 }
 
@@ -117,7 +116,7 @@ int main(int argc, char **argv) {
             int code = refuse_ranks(argv[1]);
             return code ? code : told(&commands[i], commands[i].run(argc - 1, argv + 1));
         }
-    fprintf(stderr, "caracal: there is no command '%s'\n\n", argv[1]);
+    notice("there is no command '%s'\n", argv[1]);
     usage(stderr);
     return EXIT_USAGE;
 }

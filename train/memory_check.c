@@ -55,8 +55,7 @@ static int enough_on_host(state *s, const model_config_all *c, int training, err
         tell(e, s, need, room.in_group ? "their control group may have" : "the host has", (double)room.most);
     else if (need > (double)room.left) tell(&likely, s, need, "now there are only", (double)room.left);
     if (comm_agree(s->mesh.world, e)) return e->code;
-    if (comm_agree(s->mesh.world, &likely) && s->mesh.rank == 0)
-        fprintf(stderr, "caracal: warning: %s\n", likely.text);
+    if (comm_agree(s->mesh.world, &likely) && s->mesh.rank == 0) notice("warning: %s", likely.text);
     return 0;
 }
 

@@ -35,7 +35,7 @@ static void write_line(metrics *m, record *r, const char *name, json_t *line) {
     error e = {0};
     record_line(r, line);
     if (m->tensorboard.file && tensorboard_row(&m->tensorboard, name, line, &e)) {
-        fprintf(stderr, "caracal: %s; TensorBoard gets no more of this run\n", e.text);
+        notice("%s; TensorBoard gets no more of this run", e.text);
         tensorboard_close(&m->tensorboard);
     }
     json_decref(line);

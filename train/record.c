@@ -76,10 +76,9 @@ void record_line(record *r, const json_t *line) {
     r->recent[r->bytes++] = '\n';
     int code = r->bytes < RECENT_BYTES ? write_recent(r) : sync_recent(r);
     if (code && !r->failing)
-        fprintf(stderr,
-                "caracal: %s: cannot be written: %s; its lines wait in memory, and training goes on\n",
-                r->path, strerror(code));
-    if (!code && r->failing) fprintf(stderr, "caracal: %s: is written again\n", r->path);
+        notice("%s: cannot be written: %s; its lines wait in memory, and training goes on", r->path,
+               strerror(code));
+    if (!code && r->failing) notice("%s: is written again", r->path);
     r->failing = code != 0;
 }
 

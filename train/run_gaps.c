@@ -66,7 +66,7 @@ int run_gaps(const run_data *r, run_gap *line, void *to) {
 
 static void gap_to_stderr(void *to, const char *text) {
     const run_data *r = to;
-    fprintf(stderr, "caracal: %s: %s\n", r->directory, text);
+    notice("%s: %s", r->directory, text);
 }
 
 void run_tell_gaps(const run_data *r) {

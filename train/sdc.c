@@ -49,8 +49,7 @@ static void flip_weight(const state *s) {
     }
     real *w = flipped_tensor(s, &first, &count);
     if (!w || f.index < first || f.index >= first + count) {
-        fprintf(stderr, "caracal: rank %d: nothing flipped: it has no %s [%lld]\n", f.rank, f.name,
-                (long long)f.index);
+        notice("rank %d: nothing flipped: it has no %s [%lld]", f.rank, f.name, (long long)f.index);
         return;
     }
     f.index -= first;

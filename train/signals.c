@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "launch/error.h"
@@ -11,7 +12,11 @@
 static void stop_now(int number) {
     static const char text[] =
         "caracal: interrupted; the newest complete checkpoint is intact, train resumes from it\n";
+    struct termios terminal;
     (void)number;
+    if (!tcgetattr(STDOUT_FILENO, &terminal) &&
+        write(STDOUT_FILENO, "\n", 1) < 0) /* below the progress line */
+        _exit(EXIT_INTERRUPTED);
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(EXIT_INTERRUPTED);
     _exit(EXIT_INTERRUPTED);
 }

@@ -3,8 +3,7 @@
 #include "train/trainer_parts.h"
 
 static void not_written(const trainer *t, int64_t step, const error *why) {
-    if (t->x.s.mesh.rank == 0)
-        fprintf(stderr, "caracal: checkpoint of step %lld not written: %s\n", (long long)step, why->text);
+    if (t->x.s.mesh.rank == 0) notice("checkpoint of step %lld not written: %s", (long long)step, why->text);
 }
 
 /* Tells how a save ended; returns its code. */
@@ -24,7 +23,7 @@ static int told(trainer *t, const ckpt_outcome *o) {
     console_line(&t->console, "checkpoint of step %lld: stalled %.2f s%s, written in %.1f s, %s (of %s)",
                  (long long)o->step, o->stalled, waited, o->seconds, console_bytes(stored, (double)o->stored),
                  console_bytes(bytes, (double)o->bytes));
-    if (o->retention.code) fprintf(stderr, "caracal: an older checkpoint stays: %s\n", o->retention.text);
+    if (o->retention.code) notice("an older checkpoint stays: %s", o->retention.text);
     return 0;
 }
 

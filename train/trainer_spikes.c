@@ -17,7 +17,7 @@ static void tell_spike(trainer *t, int64_t attempt) {
     if (isfinite(v->grad_limit)) snprintf(grad, sizeof grad, " (limit %.4g)", v->grad_limit);
     console_line(&t->console, "spike     step %lld: LM loss %.4f%s, gradient norm %.4g%s", (long long)s->step,
                  t->r.lm, loss, t->r.grad_norm, grad);
-    if (why.code) fprintf(stderr, "caracal: the batch of the spike was not written: %s\n", why.text);
+    if (why.code) notice("the batch of the spike was not written: %s", why.text);
     else console_line(&t->console, "          its batch: %s", path);
     mem_free(path);
 }
