@@ -35,6 +35,22 @@ static int finish_stdout(void) {
     return EXIT_IO;
 }
 
+/* A list of documents that is taken as text, brackets, keys and all, is seldom what is meant. */
+static void tell_json(const options *o) {
+    int found = 0;
+    const char *first = NULL;
+    for (int i = o->words - 1; i >= 0; i--) {
+        size_t n = strlen(o->word[i]);
+        if (n > 5 && !strcmp(o->word[i] + n - 5, ".json")) first = o->word[i], found++;
+    }
+    if (!found) return;
+    char more[32] = "";
+    if (found > 1) snprintf(more, sizeof more, " (and %d more)", found - 1);
+    notice("warning: %s%s: read as plain text, brackets and keys too; documents belong into a .jsonl, one "
+           "{\"text\": ...} a line",
+           first, more);
+}
+
 static int train(int argc, char **argv) {
     const char *out = NULL;
     int64_t vocab_size = 0;
@@ -45,6 +61,7 @@ static int train(int argc, char **argv) {
     if (!out || !vocab_size) return options_refuse(&o, "tokenizer train: --vocab-size and --out are needed");
     tokenizer_report r;
     error e = {0};
+    tell_json(&o);
     if (tokenizer_train(out, vocab_size, (const char *const *)o.word, o.words, &r, &e))
         return error_print(&e);
     printf("%s: %lld tokens, learnt from %lld documents, %lld bytes, %lld pieces (%lld distinct)\n", out,
@@ -141,6 +158,7 @@ int data_build_command(int argc, char **argv) {
     c.files = o.words;
     build_report r;
     error e = {0};
+    tell_json(&o);
     if (data_build(&c, &r, &e)) return error_print(&e);
     int64_t tokens = r.train_tokens + r.valid_tokens;
     printf("%s: %lld documents, %lld bytes, %lld tokens, %.2f bytes a token\n", c.out, (long long)r.documents,

@@ -96,6 +96,14 @@ stopped_below() {
     grep -q '^caracal: interrupted' below.log
 }
 check "so does the last one, after INT" stopped_below
+json() { # documents in a .json are text like any other, and that is said once
+    cp tokenizer.json documents.json && cp tokenizer.json more.json &&
+        "$caracal" data build --tokenizer=tokenizer.json --out=json documents.json "$top/LICENSE" more.json 2>&1 | tee json.log &&
+        [ "$(grep -c 'warning: documents.json (and 1 more): read as plain text.*\.jsonl' json.log)" = 1 ] &&
+        "$caracal" tokenizer train --vocab-size=300 --out=t.json documents.json 2>&1 | grep 'warning: documents.json: read as' &&
+        ! "$caracal" data build --tokenizer=tokenizer.json --out=json "$top/LICENSE" "$top/Makefile" 2>&1 | grep warning
+}
+check "documents in a .json" json
 refuses "ranks that do not divide" 2 "train.micro_batches = 8 is not divisible by the 3 ranks" train 3 bad
 refuses "experts that do not divide" 2 "model.n_routed_experts" train 8 bad --model.n_routed_experts=6 --router.lb_groups=2
 echo '{"question": "a", "choices": ["b"], "answer": 0}' >bad.jsonl
