@@ -422,7 +422,7 @@ double model_layer_max(const model *m, int64_t layer) {
     double most = 0;
     for (int64_t t = 0; t < m->x.tokens; t++) {
         double x = (double)m->saved[layer].max_host_T[t];
-        if (!(x <= most)) most = x; /* NaN stays: no comparison with it holds */
+        if (x > most || isnan(x)) most = x; /* NaN stays: nothing is above it */
     }
     return most;
 }

@@ -92,14 +92,28 @@ static void test_verify_names_the_chunk(void **state) {
     /* damage that appears after opening is still seen, by the chunk's checksum */
     ckpt *k = NULL;
     assert_int_equal(ckpt_open(f->world, step_file(f, 8, ""), &k, &e), 0);
-    flip(path, chunk_address(path, &many[3], 2));
+    flip(path, at = chunk_address(path, &many[3], 2));
     ckpt_slice s = c.whole[3];
     s.data = mem_alloc((size_t)s.count * 4, "a tensor");
     assert_int_equal(ckpt_read(k, &s, 1, &e), EXIT_CORRUPT);
     assert_non_null(strstr(e.text, "shard-00000.h5: dataset /weights/stack, chunk 2 of"));
+    ckpt_close(k);
+
+    /* and another checkpoint's file in its place, by the tensor's digest */
+    content other = content_new(many, MANY, 4);
+    size_t bytes;
+    save_well(f, &other, 9, 2);
+    flip(path, at); /* whole again */
+    char *data = slurp(path, &bytes);
+    assert_int_equal(ckpt_open(f->world, step_file(f, 9, ""), &k, &e), 0);
+    spill(step_file(f, 9, "shard-00000.h5"), data, bytes);
+    assert_int_equal(ckpt_read(k, &s, 1, &e), EXIT_CORRUPT);
+    assert_non_null(strstr(e.text, "dataset /weights/stack: its digest is not the manifest's"));
+    mem_free(data);
     mem_free(s.data);
     ckpt_close(k);
     content_free(&c);
+    content_free(&other);
 }
 
 static void test_newest(void **state) {
