@@ -1,4 +1,5 @@
-/* Which layer of which micro-batch is computed twice (train/sdc.h): in turn all of them. */
+/* Which layer of which micro-batch is computed twice (train/sdc.h): in turn all of them; and that whatever of
+ * it comes out otherwise the first or the second time is seen, down to the last element. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,6 +7,9 @@
 
 #include <cmocka.h>
 
+#include "launch/memory.h"
+#include "model/init.h"
+#include "tests/small_model.h"
 #include "train/state.h"
 
 static void every_layer_of_every_turn(void **unused) {
@@ -31,9 +35,97 @@ static void every_layer_of_every_turn(void **unused) {
     assert_int_equal(sdc_layer(&off, 0), -1);
 }
 
+/* Kernels of which one result is wrong: that of number `strike`. */
+static struct {
+    kernels sound;
+    int results, strike;
+} faulty;
+
+static void come_out(real *last) {
+    if (faulty.results++ == faulty.strike) *last += 1;
+}
+
+static void grouped_gemm(kernel_context *ctx, gemm_form form, int64_t segments, const segment *s, int64_t n,
+                         int64_t k, real *c, const real *a, const real *w, int64_t w_stride) {
+    const segment *end = &s[segments - 1];
+    faulty.sound.grouped_gemm(ctx, form, segments, s, n, k, c, a, w, w_stride);
+    come_out(c + (end->row + end->rows) * n - 1);
+}
+
+static void attention_backward(kernel_context *ctx, attention_shape s, real *dq, real *dkv, real *dk_rope,
+                               int64_t ld_dk_rope, const real *d_o, const real *o, const real *lse,
+                               const real *q, const real *kv, const real *k_rope, int64_t ld_k_rope,
+                               const int32_t *first_key) {
+    int64_t rows = s.batch * s.seq;
+    faulty.sound.attention_backward(ctx, s, dq, dkv, dk_rope, ld_dk_rope, d_o, o, lse, q, kv, k_rope,
+                                    ld_k_rope, first_key);
+    come_out(dq + rows * s.heads * (s.nope + s.rope) - 1);
+    come_out(dkv + rows * s.heads * (s.nope + s.v) - 1);
+    come_out(dk_rope + (rows - 1) * ld_dk_rope + s.rope - 1);
+}
+
+static real *room_for(int64_t count) {
+    return mem_alloc((size_t)count * sizeof(real), "test");
+}
+
+static void every_result_that_differs(void **unused) {
+    const model_config_all c = small_model();
+    const parallel_config one = {.expert_replicas = 1};
+    const init_config init = {1, 0.2, 0.2};
+    const int32_t tokens[] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3};
+    const int class_of = 0;
+    comm *world;
+    mesh ranks;
+    kernels k;
+    model m;
+    recheck twice;
+    error e = {0};
+    (void)unused;
+    assert_int_equal(comm_open(&world, 60, &e), 0);
+    assert_int_equal(mesh_open(&ranks, world, &one, 1, c.model.n_routed_experts, &e), 0);
+    kernels_ref(&k, 1);
+    faulty.sound = k;
+    k.grouped_gemm = grouped_gemm;
+    k.attention_backward = attention_backward;
+    model_create(&m, &c, &k, &ranks);
+    init_weights(&m.p, &init, 5, &k, m.weights, 1);
+    recheck_create(&twice, &m.x);
+    m.x.recheck = &twice;
+    const params *p = &m.p;
+    const bucket *b = &p->bucket[BUCKET_LAYER_0 + 1];
+    real *embedding = room_for(p->bucket[BUCKET_EMBEDDING].dense_count),
+         *head = room_for(p->bucket[bucket_head(p)].dense_count), *dense = room_for(b->dense_count),
+         *experts = room_for(b->expert_count);
+    /* two attentions and two products, twice each, and the forward's product once more; -1: all are right */
+    enum { RESULTS = 2 * 2 * 3 + 2 * 2 + 1 };
+    for (int strike = -1; strike < RESULTS; strike++) {
+        faulty.strike = -1;
+        twice.layer = -1;
+        twice.found.code = 0;
+        model_forward(&m, tokens, 1, 8, 1);
+        model_head_backward(&m, embedding, head, NULL);
+        twice.layer = 1;
+        faulty.results = 0;
+        faulty.strike = strike;
+        model_layer_backward(&m, 1, dense, &experts, &class_of);
+        assert_int_equal(faulty.results, RESULTS);
+        if (twice.found.code != (strike < 0 ? 0 : EXIT_SDC)) fail_msg("result %d is wrong, unseen", strike);
+    }
+    mem_free(embedding);
+    mem_free(head);
+    mem_free(dense);
+    mem_free(experts);
+    recheck_destroy(&twice);
+    model_destroy(&m);
+    kernels_close(&k);
+    mesh_close(&ranks);
+    comm_close(world);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_layer_of_every_turn),
+        cmocka_unit_test(every_result_that_differs),
     };
     return cmocka_run_group_tests_name("sdc", tests, NULL, NULL);
 }
