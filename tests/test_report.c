@@ -233,11 +233,12 @@ static void a_resumed_run_counts_the_later_lines(void **state) {
 
 static void broken_lines_inside_are_told(void **state) {
     write_steps(*state, 1, 20);
-    append(*state, "metrics.jsonl", "not json\n[1, 2]\n");
+    append(*state, "metrics.jsonl",
+           "not json\n[1, 2]\n{\"step\": -9223372036854775808}\n{\"step\": 9223372036854775807}\n");
     write_steps(*state, 21, 40);
     char *page = page_of(*state, NULL);
     assert_sound(page);
-    assert_non_null(strstr(page, "<p class=\"warning\">metrics.jsonl: 2 damaged lines are left out.</p>"));
+    assert_non_null(strstr(page, "<p class=\"warning\">metrics.jsonl: 4 damaged lines are left out.</p>"));
     assert_non_null(strstr(page, "<dd>40<small>"));
     free(page);
 }

@@ -8,10 +8,12 @@
 
 #define STEP " { \"step\" : %lld" /* how a row begins, for sscanf */
 
-/* Does the line look like a row?  Which lines count is known before any of them is parsed. */
+/* Does the line look like a row?  Which lines count is known before any of them is parsed.  A step
+ * that no run has comes from damage. */
 static int looks_like_row(const char *line, ssize_t bytes, int64_t *step) {
     long long x;
-    if (bytes < 2 || strcmp(line + bytes - 2, "}\n") || sscanf(line, STEP, &x) != 1) return 0;
+    if (bytes < 2 || strcmp(line + bytes - 2, "}\n") || sscanf(line, STEP, &x) != 1 || x < 0 || x > 1LL << 53)
+        return 0;
     *step = x;
     return 1;
 }
