@@ -149,6 +149,10 @@ static void refuses_wrong_types_and_ranges(void **state) {
                    "FILE:19: train.steps = 10.5: must be an integer, at least 1");
     expect_refusal(*state, edited("steps: 10", "steps: 99999999999999999999"), NULL,
                    "FILE:19: train.steps = 99999999999999999999: must be an integer, at least 1");
+    expect_refusal(
+        *state, good, "--optim.warmup_steps=9223372036854775807",
+        "command line: optim.warmup_steps = 9223372036854775807: must be an integer, at least 0 and at "
+        "most 1e+10");
     expect_refusal(*state, good, "--train.steps=0",
                    "command line: train.steps = 0: must be an integer, at least 1");
     expect_refusal(*state, good, "--optim.beta2=1",

@@ -23,6 +23,8 @@
 
 /* The upper ends of the model's sizes are what the cpu backend's scratch holds (REQUIREs in kernels/cpu). */
 #define DIMENSION 524288
+/* Steps that are added to one another, far from the end of an int64_t. */
+#define STEPS 1e10
 /* Positions whose angles have a sine: those below 2^20 (kernels/math.h), if no frequency is above 1. */
 #define POSITIONS 1048576
 #define ANY       KEY_UNBOUNDED
@@ -92,7 +94,7 @@ const config_key config_keys[] = {
 
     REAL(loss.hidden_z_coef, 0, ANY, "0", "coefficient of the hidden z-loss"),
     REAL(loss.mtp_coef, 0, ANY, "0", "coefficient of the next-but-one token's loss; 0: no MTP head"),
-    INT(loss.mtp_start, 0, ANY, "0", JOINED, "steps before the MTP head joins in"),
+    INT(loss.mtp_start, 0, STEPS, "0", JOINED, "steps before the MTP head joins in"),
 
     REAL(optim.lr, POSITIVE, ANY, KEY_REQUIRED, "the schedule's highest learning rate"),
     REAL(optim.beta1, 0, KEY_BELOW_ONE, "0.9", ""),
@@ -102,8 +104,8 @@ const config_key config_keys[] = {
     REAL(optim.clip, 0, ANY, "1", "global gradient norm; 0: no clipping"),
     ENUM(optim.schedule, "constant|cosine|wsd", "constant", DECIDES, "after the warm-up"),
     INT(optim.schedule_steps, 0, ANY, "0", DECIDES, "horizon of cosine and wsd; train.steps only stops"),
-    INT(optim.warmup_steps, 0, ANY, "0", DECIDES, "linear from lr / warmup_steps"),
-    INT(optim.decay_steps, 0, ANY, "0", DECIDES, "wsd: length of the linear fall at the end"),
+    INT(optim.warmup_steps, 0, STEPS, "0", DECIDES, "linear from lr / warmup_steps"),
+    INT(optim.decay_steps, 0, STEPS, "0", DECIDES, "wsd: length of the linear fall at the end"),
     REAL(optim.min_lr_ratio, 0, 1, "0.1", "where cosine and wsd end, as a part of lr"),
 
     INT(transfer.proxy_width, 0, DIMENSION, "0", DECIDES,
