@@ -142,6 +142,19 @@ static void a_long_run(void **state) {
     free(table);
 }
 
+static void a_picture_without_a_point(void **state) {
+    scratch *s = *state;
+    char word[256], out[256];
+    write_run(s, "a", 1, 20, 0);
+    snprintf(word, sizeof word, "a=%s/a", s->directory);
+    snprintf(out, sizeof out, "--out=%s/x.svg", s->directory);
+    free(said(s, 4, (char *[]){"curves", word, out, "--from=100", NULL}));
+    char *picture = scratch_read(scratch_path(s, "x.svg"), NULL);
+    assert_null(strstr(picture, "nan"));
+    assert_null(strstr(picture, "inf"));
+    free(picture);
+}
+
 static void words_that_say_nothing(void **state) {
     scratch *s = *state;
     char a[256], b[256], uneven[600], out[256];
@@ -153,6 +166,8 @@ static void words_that_say_nothing(void **state) {
     snprintf(out, sizeof out, "--out=%s/x.svg", s->directory);
     assert_int_equal(curves_command(3, (char *[]){"curves", s->directory, out, NULL}), EXIT_USAGE);
     assert_int_equal(curves_command(3, (char *[]){"curves", b, out, NULL}), EXIT_USAGE);
+    assert_int_equal(curves_command(3, (char *[]){"curves", "a=,", out, NULL}), EXIT_USAGE);
+    assert_int_equal(curves_command(3, (char *[]){"curves", "a=+", out, NULL}), EXIT_USAGE);
     assert_int_equal(curves_command(3, (char *[]){"curves", uneven, out, NULL}), EXIT_USAGE);
     assert_int_equal(curves_command(4, (char *[]){"curves", a, out, "--key=no_such_value", NULL}),
                      EXIT_USAGE);
@@ -170,6 +185,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(seeds_are_paired, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(layers_and_phases, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(a_long_run, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_picture_without_a_point, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(words_that_say_nothing, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -100,7 +100,7 @@ int curves_arm(curves *c, const char *word, error *e) {
     arm *a = &c->arm[c->arms++];
     char *text = mem_string(word), *rest = NULL, *equals = strchr(text, '='), *colon = NULL;
     int code = 0;
-    if (!equals || equals == text || !equals[1])
+    if (!equals || equals == text || !equals[1 + strspn(equals + 1, "+,")])
         code = error_set(e, EXIT_USAGE, "%s: must be [PANEL:]NAME=RUN_DIR[+RUN_DIR][,RUN_DIR...]", word);
     if (!code) {
         *equals = 0;

@@ -164,7 +164,20 @@ static void x_values(const chart *c) {
     fputs("</text>\n", c->out);
 }
 
+/* Without any value, or with values whose differences are no numbers, a range has no ticks.  1: it was such a
+ * one. */
+static int settle_range(double *from, double *to) {
+    *from = fmax(*from, -1e300);
+    *to = fmin(*to, 1e300);
+    if (*from <= *to) return 0;
+    *from = 0;
+    *to = 1;
+    return 1;
+}
+
 static void widen_ranges(chart *c) {
+    if (settle_range(&c->x0, &c->x1) && c->x_scale == CHART_X_LOG) c->x0 = 0.1;
+    if (settle_range(&c->y0, &c->y1)) c->log_y = 0;
     if (c->x_scale == CHART_X_LOG) c->x0 /= 1.1, c->x1 *= 1.1;
     else if (!(c->x1 > c->x0)) c->x0 -= 0.5, c->x1 = c->x0 + 1;
     if (c->log_y) {
