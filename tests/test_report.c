@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "train/report.h"
@@ -138,6 +139,19 @@ static void a_run_that_is_not_there_is_an_error(void **state) {
     error e = {0};
     assert_int_equal(report_write("/nonexistent/run", NULL, &e), EXIT_USAGE);
     assert_string_equal(e.text, "/nonexistent/run: is not a run directory");
+}
+
+static void a_log_that_cannot_be_read_is_an_error(void **state) {
+    const run *r = *state;
+    error e = {0};
+    char log[128], want[256];
+    snprintf(log, sizeof log, "%s/eval.jsonl", r->directory);
+    snprintf(want, sizeof want, "%s: cannot be read: Is a directory", log);
+    assert_int_equal(mkdir(log, 0777), 0);
+    write_steps(r, 1, 5);
+    assert_int_equal(report_write(r->directory, NULL, &e), EXIT_IO);
+    rmdir(log);
+    assert_string_equal(e.text, want);
 }
 
 static void a_whole_run_shows_everything(void **state) {
@@ -402,6 +416,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(an_empty_run_has_a_page),
         CASE(a_run_that_is_not_there_is_an_error),
+        CASE(a_log_that_cannot_be_read_is_an_error),
         CASE(a_whole_run_shows_everything),
         CASE(a_peak_is_not_averaged_away),
         CASE(a_short_run_alone),

@@ -62,7 +62,10 @@ int jsonl_open(jsonl *j, const char *path, error *e) {
     if (!j->file && errno == ENOENT) return 0;
     if (!j->file) return error_set(e, EXIT_IO, "%s: cannot be read: %s", path, strerror(errno));
     jsonl_more(j);
-    return 0;
+    if (!ferror(j->file)) return 0;
+    error_set(e, EXIT_IO, "%s: cannot be read: %s", path, strerror(errno)); /* a directory, for one */
+    jsonl_close(j);
+    return e->code;
 }
 
 json_t *jsonl_next(jsonl *j) {
