@@ -153,6 +153,13 @@ static void refuses_wrong_types_and_ranges(void **state) {
         *state, good, "--optim.warmup_steps=9223372036854775807",
         "command line: optim.warmup_steps = 9223372036854775807: must be an integer, at least 0 and at "
         "most 1e+10");
+    /* what a config.yaml would not give back */
+    expect_refusal(
+        *state, good, "--run.dir=runs/caf\xE9",
+        "command line: run.dir = runs/caf\xE9: must be a text in UTF-8 without control characters");
+    expect_refusal(
+        *state, good, "--run.dir=a\xE2\x80\xA8z",
+        "command line: run.dir = a\xE2\x80\xA8z: must be a text in UTF-8 without control characters");
     expect_refusal(*state, good, "--train.steps=0",
                    "command line: train.steps = 0: must be an integer, at least 1");
     expect_refusal(*state, good, "--optim.beta2=1",

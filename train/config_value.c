@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "data/utf8.h"
 #include "launch/memory.h"
 #include "train/config_table.h"
 
@@ -57,12 +58,19 @@ static int word_index(const char *words, const char *text) {
     }
 }
 
+/* Only what config.yaml gives back: YAML refuses other bytes than UTF-8 and control characters, and takes a
+ * line separator for a line's end. */
 static int parse_text(const char *text, char **field) {
-    if (!*text) return 0;
-    for (const char *p = text; *p; p++)
-        if (iscntrl((unsigned char)*p)) return 0;
+    size_t bytes = strlen(text);
+    if (!bytes || utf8_valid_prefix(text, bytes) != bytes) return 0;
+    for (int n; *text; text += n) {
+        uint32_t c = utf8_get(text, &n);
+        if (c < ' ' || (c >= 0x7F && c < 0xA0) || c == 0x2028 || c == 0x2029 || c == 0xFEFF || c == 0xFFFE ||
+            c == 0xFFFF)
+            return 0;
+    }
     mem_free(*field);
-    *field = mem_string(text);
+    *field = mem_string(text - bytes);
     return 1;
 }
 
@@ -181,7 +189,7 @@ void config_value_allowed(const config_key *key, char *text, size_t size) {
         list_words(key->words, text, size);
         return;
     case KEY_TEXT:
-        snprintf(text, size, "a text without control characters");
+        snprintf(text, size, "a text in UTF-8 without control characters");
         return;
     default:
         break;

@@ -77,9 +77,8 @@ static int read_config(importer *x, const options *o, error *e) {
                          "%s: has no MTP head, and the config wants one: --loss.mtp_coef=0 goes on without",
                          x->from);
     if (has_mtp && !wants) notice("%s: its MTP head is left out: loss.mtp_coef is 0", x->from);
-    mem_free(x->c.run_dir);
-    x->c.run_dir = mem_string(x->to);
-    return 0;
+    int dir = config_key_find(config_keys, config_key_count, "run.dir");
+    return config_value_parse(&config_keys[dir], &x->c, x->to, "command line", "run.dir", e);
 }
 
 /* ---- the tokenizer: DIR's, and with a config of the user's the same as the config's ---- */
