@@ -153,6 +153,10 @@ int data_build_command(int argc, char **argv) {
     if (!options_read(&o, argc, argv)) return o.code;
     if (!c.tokenizer || !c.out) return options_refuse(&o, "data build: --tokenizer and --out are needed");
     if (c.valid_fraction == 1) return options_refuse(&o, "--valid-fraction=1 leaves nothing to train on");
+    size_t n = strlen(c.out);
+    if (!n || c.out[n - 1] == '/')
+        return options_refuse(&o, "--out=%s: how the files' names begin is wanted, as in --out=%smine", c.out,
+                              c.out);
     c.seed = (uint64_t)seed;
     c.file = (const char *const *)o.word;
     c.files = o.words;

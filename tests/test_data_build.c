@@ -379,6 +379,8 @@ static void test_commands(void **state) {
         {"build", NULL},
         {"build", tokenizer_option, out, NULL},
         {"build", tokenizer_option, out, "--valid-fraction=1", file, NULL},
+        {"build", tokenizer_option, "--out=", file, NULL},
+        {"build", tokenizer_option, "--out=/tmp/", file, NULL},
         {"build", tokenizer_option, out, "--valid-fraction=nan", file, NULL},
         {"build", tokenizer_option, out, "--seed=x", file, NULL},
         {"build", tokenizer_option, out, "--unknown=1", file, NULL},
