@@ -74,7 +74,7 @@ int ckpt_inspect_command(int argc, char **argv) {
     error e = {0};
     manifest m;
     char hex[33];
-    int64_t stored = 0, raw = 0;
+    uint64_t stored = 0, raw = 0; /* a manifest may say anything */
     options o;
     if (!read_line(&o, "usage: caracal inspect " CKPT_HELP, argc, argv)) return o.code;
     if (ckpt_expected(o.word[0], &e)) return error_print(&e);
@@ -83,11 +83,11 @@ int ckpt_inspect_command(int argc, char **argv) {
         mem_free(path);
         return error_print(&e);
     }
-    for (int64_t i = 0; i < m.n_files; i++) stored += m.file[i].bytes;
-    for (int64_t i = 0; i < m.n_tensors; i++) raw += (int64_t)ckpt_bytes(&m.tensor[i]);
+    for (int64_t i = 0; i < m.n_files; i++) stored += (uint64_t)m.file[i].bytes;
+    for (int64_t i = 0; i < m.n_tensors; i++) raw += ckpt_bytes(&m.tensor[i]);
     printf("%s: step %lld, format version %d\n", path, (long long)m.step, CKPT_VERSION);
-    printf("%lld tensors of %lld bytes in %lld files of %lld bytes (%.3f to 1)\n", (long long)m.n_tensors,
-           (long long)raw, (long long)m.n_files, (long long)stored,
+    printf("%lld tensors of %llu bytes in %lld files of %llu bytes (%.3f to 1)\n", (long long)m.n_tensors,
+           (unsigned long long)raw, (long long)m.n_files, (unsigned long long)stored,
            stored ? (double)raw / (double)stored : 1.0);
     printf("\nstate\n");
     print_state("", m.state);

@@ -146,7 +146,11 @@ int safetensors_open(safetensors *s, const char *path, error *e) {
         if (fd >= 0) close(fd);
         return e->code;
     }
-    s->map_bytes = S_ISREG(info.st_mode) ? (size_t)info.st_size : 0;
+    if (!S_ISREG(info.st_mode)) {
+        close(fd);
+        return error_set(e, EXIT_IO, "%s: is not a file", path);
+    }
+    s->map_bytes = (size_t)info.st_size;
     s->map = s->map_bytes ? mmap(NULL, s->map_bytes, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
     close(fd);
     if (s->map == MAP_FAILED) {
