@@ -38,7 +38,7 @@ static __global__ void __launch_bounds__(THREADS) gather_kernel(const __grid_con
     int64_t b = blockIdx.z / list.operands, h = blockIdx.y, at = (int64_t)(i % g.chunks) * CHUNK;
     const float *l = g.left.x + (b * g.rows + row) * g.left.ld + h * g.left.head_stride;
     const float *r = g.right.x + (b * g.rows + row) * g.right.ld + h * g.right.head_stride;
-    float x[CHUNK];
+    __align__(16) float x[CHUNK];
     if (at + CHUNK <= g.left.width && g.left.whole) {
         *(float4 *)x = *(const float4 *)(l + at);
         *(float4 *)(x + 4) = *(const float4 *)(l + at + 4);

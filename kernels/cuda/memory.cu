@@ -88,7 +88,8 @@ struct addends {
     bool whole;
 };
 
-static __global__ void __launch_bounds__(THREADS) add_kernel(int64_t n, float *y, addends a) {
+static __global__ void __launch_bounds__(THREADS)
+    add_kernel(int64_t n, float *y, const __grid_constant__ addends a) {
     kernel_begins();
     int64_t i = 4 * ((int64_t)blockIdx.x * THREADS + threadIdx.x);
     if (i >= n) return;
