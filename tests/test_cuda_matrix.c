@@ -76,6 +76,25 @@ static void test_large_products(void **state) {
     }
 }
 
+/* The emulated cublasLt has no algorithm for this depth, as a library may. */
+static void test_without_an_algorithm(void **state) {
+    (void)state;
+    enum { M = 20, N = 24, K = 11 };
+    kernels k = open_checked(DTYPE_BF16);
+    bench b = new_bench();
+    begin_case(&b, &k, base_seed);
+    b.aligned = 1; /* else nobody asks it */
+    emulate_figures_reset();
+    real *a = values(&b, M * K), *w = values(&b, N * K), *c = values(&b, M * N);
+    k.gemm(k.ctx, GEMM_NT, M, N, K, c, N, NULL, a, K, w, K);
+    k.gemm(k.ctx, GEMM_TN, M, N, K, c, N, c, a, M, w, N);
+    settle(&k);
+    assert_true(guards_hold(&b));
+    assert_int_equal(emulate_times("product of cublasLt"), 0);
+    block_free(b.block);
+    kernels_close(&k);
+}
+
 /* Fragments of operands are read from all banks of shared memory at a time. */
 static void test_banks(void **state) {
     (void)state;
@@ -261,11 +280,17 @@ static void test_dtype_of_ref(void **state) {
 int main(void) {
     if (!choose_seed(&base_seed)) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_float_against_ref),      cmocka_unit_test(test_bf16_against_ref),
-        cmocka_unit_test(test_large_products),         cmocka_unit_test(test_banks),
-        cmocka_unit_test(test_same_bits_in_any_order), cmocka_unit_test(test_float_products_are_the_cpus),
-        cmocka_unit_test(test_gradients_in_rounds),    cmocka_unit_test(test_rows_stand_alone),
-        cmocka_unit_test(test_dtype_of_ref),           cmocka_unit_test(test_held_operands),
+        cmocka_unit_test(test_float_against_ref),
+        cmocka_unit_test(test_bf16_against_ref),
+        cmocka_unit_test(test_large_products),
+        cmocka_unit_test(test_without_an_algorithm),
+        cmocka_unit_test(test_banks),
+        cmocka_unit_test(test_same_bits_in_any_order),
+        cmocka_unit_test(test_float_products_are_the_cpus),
+        cmocka_unit_test(test_gradients_in_rounds),
+        cmocka_unit_test(test_rows_stand_alone),
+        cmocka_unit_test(test_dtype_of_ref),
+        cmocka_unit_test(test_held_operands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,6 +23,7 @@ typedef struct plan {
     shape s;
     cublasLtMatmulDesc_t product;
     cublasLtMatrixLayout_t a, b, c;
+    bool found; /* the library has an algorithm */
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace;
 } plan;
@@ -136,6 +137,12 @@ static void name_algorithm(const cublas *x, const plan *p) {
     static const char *const forms[] = {"NT", "NN", "TN"};
     int id = 0, split = 0, tile = 0, stages = 0, scheme = 0;
     size_t written;
+    if (!p->found) {
+        fprintf(stderr, "cublasLt %zu: %s %lld x %lld x %lld%s: no algorithm, so a kernel of our own\n",
+                x->cublasLtGetVersion(), forms[p->s.form], (long long)p->s.m, (long long)p->s.n,
+                (long long)p->s.k, p->s.adds ? ", added" : "");
+        return;
+    }
     const cublasLtMatmulAlgo_t *a = &p->algorithm;
     x->cublasLtMatmulAlgoConfigGetAttribute(a, CUBLASLT_ALGO_CONFIG_ID, &id, sizeof id, &written);
     x->cublasLtMatmulAlgoConfigGetAttribute(a, CUBLASLT_ALGO_CONFIG_TILE_ID, &tile, sizeof tile, &written);
@@ -170,16 +177,18 @@ static void choose(const cublas *x, plan *p) {
     prefer(x, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &alignment, sizeof alignment);
     prefer(x, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment, sizeof alignment);
     prefer(x, wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment, sizeof alignment);
-    cublasLtMatmulHeuristicResult_t found;
+    cublasLtMatmulHeuristicResult_t best;
     int count = 0;
     cublasStatus_t code = x->cublasLtMatmulAlgoGetHeuristic(x->handle, p->product, p->a, p->b, p->c, p->c,
-                                                            wish, 1, &found, &count);
+                                                            wish, 1, &best, &count);
     x->cublasLtMatmulPreferenceDestroy(wish);
-    if (code != CUBLAS_STATUS_SUCCESS || count == 0)
-        FAULT(EXIT_RANK_DIED, "cublasLt has no algorithm for a product of %lld x %lld x %lld (%s)",
-              (long long)p->s.m, (long long)p->s.n, (long long)p->s.k, x->cublasLtGetStatusName(code));
-    p->algorithm = found.algo;
-    p->workspace = found.workspaceSize;
+    if (code != CUBLAS_STATUS_SUCCESS && code != CUBLAS_STATUS_NOT_SUPPORTED)
+        FAULT(EXIT_RANK_DIED, "cublasLt refuses a product of %lld x %lld x %lld (%s)", (long long)p->s.m,
+              (long long)p->s.n, (long long)p->s.k, x->cublasLtGetStatusName(code));
+    p->found = code == CUBLAS_STATUS_SUCCESS && count;
+    if (!p->found) return;
+    p->algorithm = best.algo;
+    p->workspace = best.workspaceSize;
 }
 
 /* Row-major C = A B is column-major C^T = B^T A^T: cublasLt's first operand is b, its second a. */
@@ -219,12 +228,14 @@ static const plan *plan_for(cublas *x, shape s) {
     return &x->plans[x->count++];
 }
 
-void cublas_gemm(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c, int64_t ldc,
+bool cublas_gemm(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c, int64_t ldc,
                  const float *d, const bf16 *a, int64_t lda, const bf16 *b, int64_t ldb) {
     cublas *x = ctx->matrix->cublas;
     shape s = {m, n, k, lda, ldb, ldc, form, d != NULL};
     const plan *p = plan_for(x, s);
+    if (!p->found) return false;
     const float one = 1, beta = d ? 1 : 0;
     CUBLAS_OK(x, cublasLtMatmul(x->handle, p->product, &one, b, p->a, a, p->b, &beta, d ? d : c, p->c, c,
                                 p->c, &p->algorithm, x->workspace, WORKSPACE, ctx->stream));
+    return true;
 }

@@ -27,9 +27,9 @@ extern "C" void cuda_gemm(kernel_context *ctx, gemm_form form, int64_t m, int64_
     matrices right = {b, 1, form == GEMM_NT ? n : k, form == GEMM_NT ? k : n, ldb, 0};
     char *room = matrix_scratch(ctx, rounding_bytes(ctx, &left) + rounding_bytes(ctx, &right));
     rounded_matrices x = round_operand(ctx, &left, &room), y = round_operand(ctx, &right, &room);
-    if (aligned16(c, ldc) && (!d || aligned16(d, ldc))) {
-        cublas_gemm(ctx, form, m, n, k, c, ldc, d, x.x, x.ld, y.x, y.ld);
-    } else { /* nobody says what cublasLt has for float32 results that are not aligned */
+    /* nobody says what cublasLt has for float32 results that are not aligned */
+    bool aligned = aligned16(c, ldc) && (!d || aligned16(d, ldc));
+    if (!aligned || !cublas_gemm(ctx, form, m, n, k, c, ldc, d, x.x, x.ld, y.x, y.ld)) {
         product_call p = {form, n, x.ld, y.ld, ldc, c, d, x.x, y.x, form == GEMM_TN};
         tile_shape tile = product_bf16_tile(n, p.chained);
         product_list *l = &ctx->matrix->list;

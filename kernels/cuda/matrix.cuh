@@ -158,11 +158,11 @@ static __device__ __forceinline__ const product_job *job_of_tile(const device_li
 }
 
 /* ---- cublasLt (cublas.cu): c = d + a b of bf16 operands whose rows are whole chunks; rows of c and d begin
- * at multiples of 16 bytes ---- */
+ * at multiples of 16 bytes; false: the library has no algorithm for these sizes ---- */
 
 int cublas_open(kernel_context *ctx, struct cublas **out, error *e);
 void cublas_close(struct cublas *c);
-void cublas_gemm(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c, int64_t ldc,
+bool cublas_gemm(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k, float *c, int64_t ldc,
                  const float *d, const bf16 *a, int64_t lda, const bf16 *b, int64_t ldb);
 
 #endif

@@ -6,7 +6,11 @@
 #include <cuda_runtime.h>
 #include <stdlib.h>
 
-typedef enum { CUBLAS_STATUS_SUCCESS, CUBLAS_STATUS_INVALID_VALUE = 7 } cublasStatus_t;
+typedef enum {
+    CUBLAS_STATUS_SUCCESS,
+    CUBLAS_STATUS_INVALID_VALUE = 7,
+    CUBLAS_STATUS_NOT_SUPPORTED = 15
+} cublasStatus_t;
 typedef enum { CUBLAS_OP_N, CUBLAS_OP_T } cublasOperation_t;
 typedef enum { CUBLAS_COMPUTE_32F = 68 } cublasComputeType_t;
 typedef enum { CUDA_R_32F = 0, CUDA_R_16BF = 14 } cudaDataType_t;
@@ -30,6 +34,7 @@ typedef enum {
     CUBLASLT_ALGO_CONFIG_STAGES_ID = 6,
 } cublasLtMatmulAlgoConfigAttributes_t;
 enum { CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2 };
+enum { EMULATE_NO_ALGORITHM = 11 }; /* the depth of products that the library has no algorithm for */
 
 typedef int *cublasLtHandle_t;
 typedef struct {
@@ -127,7 +132,10 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasL
     *count = k == k_too && m == c->rows && n == c->cols && (int64_t)a->rows <= a->ld &&
              (int64_t)b->rows <= b->ld && (int64_t)c->rows <= c->ld && a->ld % 8 == 0 && b->ld % 8 == 0 &&
              a->type == CUDA_R_16BF && b->type == CUDA_R_16BF && c->type == CUDA_R_32F;
-    return *count ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+    if (!*count) return CUBLAS_STATUS_INVALID_VALUE;
+    if (k != EMULATE_NO_ALGORITHM) return CUBLAS_STATUS_SUCCESS;
+    *count = 0;
+    return CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t op, const void *alpha,
