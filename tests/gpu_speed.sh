@@ -41,14 +41,16 @@ data:
 END
     "$caracal" train step.yaml --run.dir=run --device=cuda --dtype=bf16 --train.micro_batches=4 --train.eval_every=0 \
         --train.log_every=1 --train.steps=$((steps + 1000)) --trace=$((steps + 1))-$((steps + 2)) "${options[@]}" \
-        >step.log 2>&1 &
+        >>"$out/run.log" 2>&1 &
     local run=$!
-    while kill -0 $run 2>/dev/null && ! grep -q "\"step\": *$((steps + 3))\>" run/timing.jsonl 2>/dev/null; do sleep 0.5; done
+    while kill -0 $run 2>/dev/null && ! grep -q "\"step\": *$((steps + 3))\>" run/timing.jsonl 2>/dev/null; do
+        sleep 0.5
+        cp run/timing.jsonl "$out/" 2>/dev/null # what a run that is cut short has measured
+    done
     kill -9 $run 2>/dev/null
     wait $run 2>/dev/null
-    cat step.log >>"$out/run.log"
-    cp run/timing.jsonl "$out/" && cp run/trace-*.json "$out/trace.json" || { tail -n 25 step.log; return 1; }
-    grep -v "^cublasLt" step.log | tail -n 25
+    grep -v "^cublasLt" "$out/run.log" | tail -n 25
+    cp run/timing.jsonl "$out/" && cp run/trace-*.json "$out/trace.json" || return 1
     awk -v last="$steps" -F'"tokens_per_second": *' 'NR > last / 2 && NR <= last { split($2, x, /[,}]/); print x[1] }' \
         run/timing.jsonl | sort -g | awk '{ x[NR] = $1 } END { print "median of the second half:", x[int((NR + 1) / 2)], "tokens/s" }'
 }

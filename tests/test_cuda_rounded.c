@@ -194,10 +194,10 @@ static void test_messages(void **state) {
         skip();
     }
     assert_int_equal(w->identify(s.k.ctx, id, &e), 0);
-    assert_int_equal(w->open(s.k.ctx, &self, id, 1, 0, 10, &e), 0);
+    assert_int_equal(w->open(s.k.ctx, &self, id, 1, 0, 60, &e), 0);
     comm_part send = {0, s.small, 40 * sizeof(real)}, receive = {0, s.x + 100, 40 * sizeof(real)};
     expect_read(&s, "nothing");
-    assert_int_equal(w->start(self, 0, 1, &send, 1, &receive, 10, &e), 0);
+    assert_int_equal(w->start(self, 0, 1, &send, 1, &receive, 60, &e), 0);
     while (!w->done(self, 0, &e)) {}
     real came[40], sent[40];
     s.k.to_host(s.k.ctx, came, s.x + 100, sizeof came);

@@ -84,7 +84,7 @@ static void to_itself(const kernels *k) {
     char id[WIRE_ID];
     error e = {0};
     wire *w;
-    if (k->wires->identify(k->ctx, id, &e) || k->wires->open(k->ctx, &w, id, 1, 0, 30, &e))
+    if (k->wires->identify(k->ctx, id, &e) || k->wires->open(k->ctx, &w, id, 1, 0, 60, &e))
         FAULT(e.code, "%s", e.text);
     for (int round = 0; round < ROUNDS; round++) {
         comm_part out = {0, room, (size_t)size_of_part(0, 0, round) * sizeof *room}, in = out;
