@@ -51,6 +51,8 @@ void curves_free(curves *c); /* also after an error */
 /* ---- curves_picture.c; const curves * ---- */
 void curves_picture(FILE *out, const void *curves);
 /* ---- curves_table.c: on stdout ---- */
+/* Where a run ends: the mean of the last `smooth` steps, over all layers. */
+double curves_end(const curves *c, const arm_run *r, int k);
 void curves_ends(const curves *c);
 void curves_phases(const curves *c);
 

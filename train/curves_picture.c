@@ -85,7 +85,10 @@ static void draw_arm(const curves *c, int i, int k, chart *to, double *y0, doubl
         if (a->runs > 1) chart_band(to, class, n, x, low + from, high + from);
         class[0] = 'c';
         chart_line(to, class, n, x, mean + from);
-        number_text(mean[r->points - 1], 4, number);
+        double end[ARM_RUNS], at_end, deviation; /* the table's number, which the line need not end at */
+        for (int j = 0; j < a->runs; j++) end[j] = curves_end(c, &a->run[j], k);
+        curves_spread(a->runs, end, &at_end, &deviation);
+        number_text(at_end, 4, number);
         snprintf(text, sizeof text, "%s %s", a->name, number);
         if (!c->by_layer) chart_label_end(to, class, mean[r->points - 1], text);
     }
@@ -109,7 +112,7 @@ static layout lay_out(const curves *c) {
         size_t n = strlen(c->arm[i].name);
         longest = n > longest ? n : longest;
     }
-    l.right = c->by_layer ? 10 : 14 + 7 * (double)(longest + 9);
+    l.right = c->by_layer ? 18 : 14 + 7 * (double)(longest + 9);
     l.width = l.panels == 1 ? 800 : 1040.0 / l.panels;
     l.height = l.panels == 1 && c->keys == 1 ? 340 : 240;
     return l;
@@ -145,17 +148,18 @@ static void text_at(FILE *out, const char *class, double x, double y, const char
 }
 
 void curves_picture(FILE *out, const void *data) {
-    enum { TITLE = 44, HEADING = 20 };
+    enum { HEADING = 20 };
     const curves *c = data;
     layout l = lay_out(c);
+    double title = *c->title ? 44 : 8;
     double row = l.height + HEADING, wide = l.width * l.panels;
     fprintf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.1f %.1f\" role=\"img\"><style>",
-            wide, TITLE + row * c->keys);
+            wide, title + row * c->keys);
     report_paper_style(out);
     fputs("</style>\n<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n", out);
-    text_at(out, "head", 16, 28, c->title);
+    if (*c->title) text_at(out, "head", 16, 28, c->title);
     for (int k = 0; k < c->keys; k++) {
-        double y0 = INFINITY, y1 = -INFINITY, top = TITLE + row * k;
+        double y0 = INFINITY, y1 = -INFINITY, top = title + row * k;
         for (int i = 0; i < c->arms; i++) draw_arm(c, i, k, NULL, &y0, &y1);
         for (int i = 0; k == 0 && i < c->rules; i++) chart_range(1, &c->rule[i].at, &y0, &y1);
         for (int p = 0; p < l.panels; p++) {

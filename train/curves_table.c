@@ -20,8 +20,7 @@ static double layer_mean(const curves *c, const arm_run *r, int k, int64_t layer
     return sum / n;
 }
 
-/* The same at the end, of the mean of all layers. */
-static double ends_at(const curves *c, const arm_run *r, int k) {
+double curves_end(const curves *c, const arm_run *r, int k) {
     return layer_mean(c, r, k, r->width[k], r->step[r->points - 1]);
 }
 
@@ -35,10 +34,24 @@ static void cell(double mean, double deviation, const char *format) {
     if (isfinite(deviation)) printf(" \302\261 %.3f", deviation);
 }
 
-/* The first arm of the same panel that has runs with the same seeds: what the others are measured against. */
+/* The first arm of the same panel: what the others are measured against. */
 static const arm *first_of(const curves *c, const arm *a) {
     for (int i = 0;; i++)
         if (!strcmp(c->arm[i].panel, a->panel)) return &c->arm[i];
+}
+
+static int same_seed(const run_data *a, const run_data *b) {
+    return !a->has_config || !b->has_config || a->c.train.seed == b->c.train.seed;
+}
+
+/* The run of `first` that run r of `a` is measured against: of its seed, in whatever order they were named.
+ */
+static const arm_run *partner(const arm *first, const arm *a, int r) {
+    const run_data *run = &a->run[r].part[0];
+    if (same_seed(&first->run[r].part[0], run)) return &first->run[r];
+    for (int i = 0; i < first->runs; i++)
+        if (same_seed(&first->run[i].part[0], run)) return &first->run[i];
+    return NULL;
 }
 
 void curves_ends(const curves *c) {
@@ -57,14 +70,17 @@ void curves_ends(const curves *c) {
         for (int r = 0; r < a->runs; r++) x[r] = held_out(&a->run[r]);
         curves_spread(a->runs, x, &mean, &deviation);
         cell(mean, deviation, "%.3f");
-        if (a == first || a->runs != first->runs) mean = deviation = NAN; /* runs pair by their seeds */
-        else {
-            for (int r = 0; r < a->runs; r++) x[r] -= held_out(&first->run[r]);
-            curves_spread(a->runs, x, &mean, &deviation);
+        int paired = a != first && a->runs == first->runs;
+        for (int r = 0; paired && r < a->runs; r++) {
+            const arm_run *other = partner(first, a, r);
+            if (other) x[r] -= held_out(other);
+            else paired = 0;
         }
+        if (paired) curves_spread(a->runs, x, &mean, &deviation);
+        else mean = deviation = NAN;
         cell(mean, deviation, "%+.3f");
         for (int k = 0; k < c->keys; k++) {
-            for (int r = 0; r < a->runs; r++) x[r] = ends_at(c, &a->run[r], k);
+            for (int r = 0; r < a->runs; r++) x[r] = curves_end(c, &a->run[r], k);
             curves_spread(a->runs, x, &mean, &deviation);
             cell(mean, deviation, "%.4g");
         }
