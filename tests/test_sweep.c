@@ -292,6 +292,12 @@ static const char good[] =
     "{\"trial\":3,\"values\":{\"optim.lr\":0.1,\"a.b\":1},\"status\":\"diverged\",\"step\":2}\n"
     "{\"trial\":4,\"values\":{\"optim.lr\":0.01,\"a.b\":2},\"status\":\"done\",\"step\":4,\"train_loss\":4.0,"
     "\"held_out_loss\":4.75}\n";
+/* The first learnt so slowly that its loss would flatten the others', the last diverged. */
+static const char slow[] = "{\"trial\":1,\"values\":{\"optim.lr\":0.001},\"train_loss\":9}\n"
+                           "{\"trial\":2,\"values\":{\"optim.lr\":0.01},\"train_loss\":4.2}\n"
+                           "{\"trial\":3,\"values\":{\"optim.lr\":0.02},\"train_loss\":4}\n"
+                           "{\"trial\":4,\"values\":{\"optim.lr\":0.04},\"train_loss\":4.1}\n"
+                           "{\"trial\":5,\"values\":{\"optim.lr\":0.1},\"status\":\"diverged\"}\n";
 
 static void results(void **state) {
     scratch *s = *state;
@@ -329,12 +335,13 @@ static int count(const char *text, const char *what) {
 static void pictures(void **state) {
     scratch *s = *state;
     error e = {0};
-    char one[128], two[400], out[128];
+    char one[128], two[400], three[128], out[128];
     write_results(s, "good", good);
     write_results(s, "nothing",
                   "{\"trial\":1,\"values\":{\"optim.lr\":1},\"status\":\"diverged\",\"step\":1}\n");
     write_results(s, "other",
                   "{\"trial\":1,\"values\":{\"optim.eps\":1},\"status\":\"diverged\",\"step\":1}\n");
+    write_results(s, "slow", slow);
     snprintf(out, sizeof out, "%s/p.svg", s->directory);
     snprintf(one, sizeof one, "%s/good", s->directory);
     snprintf(two, sizeof two, "a <b>=%s/good,%s/nothing", s->directory, s->directory);
@@ -349,6 +356,13 @@ static void pictures(void **state) {
     assert_int_equal(count(svg, "m-4 -4"), 3); /* what diverged: 0.1 twice, and the other sweep's only one */
     assert_null(strstr(svg, "nan"));
     assert_null(strstr(svg, "var("));
+    free(svg);
+    char *above[] = {three};
+    snprintf(three, sizeof three, "%s/slow", s->directory);
+    assert_int_equal(sweep_picture(out, 1, above, &e), 0);
+    svg = scratch_read(out, NULL);
+    assert_int_equal(count(svg, "m-4 -4"), 1);     /* the one that diverged */
+    assert_int_equal(count(svg, "m-4 0l4 -6"), 1); /* the one that learnt too slowly */
     free(svg);
     snprintf(two, sizeof two, "%s/good,%s/other", s->directory, s->directory);
     assert_int_equal(sweep_picture(out, 2, panels, &e), EXIT_USAGE);

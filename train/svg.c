@@ -246,9 +246,12 @@ void chart_dots(chart *c, const char *class, int64_t n, const double *x, const d
 }
 
 void chart_symbol(chart *c, const char *class, char symbol, double x, double y) {
-    static const char ring[] = "m-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0", cross[] = "m-4 -4l8 8m0 -8l-8 8";
+    static const char ring[] = "m-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0", cross[] = "m-4 -4l8 8m0 -8l-8 8",
+                      arrow[] = "m-4 0l4 -6l4 6m-4 -6v12";
     fprintf(c->out, "<path class=\"%s\" d=\"M%.1f %.1f%s\"/>\n", class, plot_x(c, x), plot_y(c, y),
-            symbol == 'o' ? ring : cross);
+            symbol == 'o'   ? ring
+            : symbol == '^' ? arrow
+                            : cross);
 }
 
 void chart_band(chart *c, const char *class, int64_t n, const double *x, const double *low,

@@ -47,7 +47,7 @@ void chart_axes(chart *c);
 /* A line through the points, broken where x or y is not finite; a lone point becomes a dot. */
 void chart_line(chart *c, const char *class, int64_t n, const double *x, const double *y);
 void chart_dots(chart *c, const char *class, int64_t n, const double *x, const double *y);
-/* A ring ('o') around a point, or a cross ('x') on it. */
+/* A ring ('o') around a point, a cross ('x') on it, or an arrow ('^') to what lies above the chart. */
 void chart_symbol(chart *c, const char *class, char symbol, double x, double y);
 /* The area between low and high. */
 void chart_band(chart *c, const char *class, int64_t n, const double *x, const double *low,

@@ -139,7 +139,7 @@ static int read_panel(panel *p, const char *said, error *e) {
 
 /* ---- drawing ---- */
 
-/* All losses, but for those so far above that they would flatten the rest: they are drawn as diverged. */
+/* All losses, but for those so far above that they would flatten the rest: an arrow points to them. */
 static void find_ranges(picture *f) {
     double *all = NULL;
     int64_t n = 0;
@@ -167,7 +167,7 @@ static void draw_curve(chart *c, const curve *v, int color, double most) {
     snprintf(class, sizeof class, "c%d", color);
     for (int64_t i = 0; i < v->n; i++) {
         seen[i] = v->y[i] <= most ? v->y[i] : NAN;
-        if (!isfinite(seen[i])) chart_symbol(c, class, 'x', v->x[i], most);
+        if (!isfinite(seen[i])) chart_symbol(c, class, isfinite(v->y[i]) ? '^' : 'x', v->x[i], most);
         else if (best < 0 || seen[i] < seen[best]) best = i;
     }
     if (!v->scattered) chart_line(c, class, v->n, v->x, seen);
