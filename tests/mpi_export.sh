@@ -18,6 +18,9 @@ there_and_back() { # name, options of export: the import of an export exports to
         "$caracal" export "$name.run/checkpoints" "$name.again" "$@" && diff -r "$name" "$name.again" &&
         "$caracal" verify "$name.run/checkpoints/step-00000000"
 }
+names_its_inputs() { # or transformers' tokenizer makes token_type_ids, which the model's generate refuses
+    "$caracal" export run/checkpoints named && grep -q '"model_input_names": \["input_ids", "attention_mask"\]' named/tokenizer_config.json
+}
 same_loss() {
     "$caracal" import there there.mine --config=run/config.yaml &&
         [ "$(held_out run/checkpoints)" = "$(held_out there.mine/checkpoints)" ] && held_out run/checkpoints | grep all
@@ -54,6 +57,7 @@ check "bf16, there and back" there_and_back half --dtype=bf16
 check "but for the routers" rounded
 check "in many files" sharded
 check "rows of identity experts" padded
+check "the exported tokenizer says which inputs the model takes" names_its_inputs
 check "the imported model has the same held-out loss" same_loss
 check "and can be trained" goes_on
 elsewhere() { # neither the tokenizer nor held-out text is seen from there

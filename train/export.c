@@ -109,6 +109,7 @@ static int write_tensors(exporter *x, const char *directory, int64_t *files, err
 static int write_tokenizer(const exporter *x, const char *directory, error *e) {
     static const char settings[] = "{\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\",\n"
                                    "  \"eos_token\": \"<|endoftext|>\",\n"
+                                   "  \"model_input_names\": [\"input_ids\", \"attention_mask\"],\n"
                                    "  \"clean_up_tokenization_spaces\": false\n}\n";
     char *text = NULL, *json = text_of("%s/tokenizer.json", directory),
          *beside = text_of("%s/tokenizer_config.json", directory);

@@ -97,10 +97,11 @@ def whole_of_one_export(where, tokens):
     check("the export has biases, and its identity experts are chosen", bool(biases.abs().max() > 0) and used["hits"] > 0,
           f"largest bias {biases.abs().max():.3g}, chosen {used['hits']} times in layer 0")
     text = "int main(void) { return 0; } // 你好 1234\n"
-    ids = AutoTokenizer.from_pretrained(base / "hf")(text)["input_ids"]
+    tokenized = AutoTokenizer.from_pretrained(base / "hf")(text, return_tensors="pt")
+    ids = tokenized["input_ids"][0].tolist()
     mine = run("caracal", "tokenizer", "encode", f"--tokenizer={DEMO / 'tokenizer.json'}", text=text.encode())
     check("AutoTokenizer loads it", ids == [int(x) for x in mine.split()])
-    out = model.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False)
+    out = model.generate(**tokenized, max_new_tokens=8, do_sample=False)
     check("generate() runs, with its cache", torch.equal(out, model.generate(torch.tensor([ids]), max_new_tokens=8,
                                                                              do_sample=False, use_cache=False)))
 
