@@ -96,6 +96,21 @@ static int compare(scratch *s, const char *first, const char *second) {
     return compare_command(4, (char *[]){"compare", word[0], word[1], out, NULL});
 }
 
+static void three_runs(void **state) {
+    scratch *s = *state;
+    char out[256], word[3][256];
+    snprintf(out, sizeof out, "--out=%s/page.html", s->directory);
+    for (int i = 0; i < 3; i++) {
+        const char *name[] = {"one", "other", "third"};
+        write_run(s, name[i], 40, 0.1 * i, "");
+        snprintf(word[i], sizeof word[i], "%s/%s", s->directory, name[i]);
+    }
+    assert_int_equal(compare_command(5, (char *[]){"compare", word[0], word[1], word[2], out, NULL}), 0);
+    char *page = scratch_text(s, "page.html");
+    assert_non_null(strstr(page, "<h1>one, other and third</h1>"));
+    free(page);
+}
+
 static void two_runs(void **state) {
     scratch *s = *state;
     write_run(s, "one", 100, 0, "");
@@ -267,6 +282,7 @@ int main(void) {
         cmocka_unit_test(estimates),
         cmocka_unit_test(intervals_hold_what_they_say),
         cmocka_unit_test(differences_pair_steps),
+        cmocka_unit_test_setup_teardown(three_runs, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(two_runs, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(steps_without_a_time, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(names_that_are_cut, scratch_setup, scratch_teardown),

@@ -270,7 +270,11 @@ static void config_table(FILE *out, const comparison *c) {
 static void title_of(const comparison *c, char *text, size_t size) {
     size_t used = 0;
     for (int i = 0; i < c->runs && used + 1 < size; i++) {
-        int n = snprintf(text + used, size - used, "%s%s", i ? " and " : "", c->run[i].run.name);
+        int n = snprintf(text + used, size - used, "%s%s",
+                         !i                ? ""
+                         : i + 1 < c->runs ? ", "
+                                           : " and ",
+                         c->run[i].run.name);
         used += n > 0 ? (size_t)n : 0;
     }
 }
