@@ -148,6 +148,9 @@ static void test_several_sources(void **state) {
     assert_true(total.unigram >
                 loss[0].unigram * 101 / 601 + loss[1].unigram * 500 / 601); /* sources differ */
     check_close(loss[0].bigram_own, loss[0].bigram, 0.05);                  /* no token in common */
+    ngram_loss alone, all;
+    assert_int_equal(ngram_measure(&alone, &all, &files[1], 1, &e), 0);
+    check_close(loss[1].bigram_own, alone.bigram, 1e-12); /* its own is that of its own text */
 
     files[1].valid = write_tokens(s, "short", a, 1);
     assert_int_equal(ngram_measure(loss, &total, files, 2, &e), EXIT_CORRUPT);
