@@ -96,6 +96,34 @@ static int compare(scratch *s, const char *first, const char *second) {
     return compare_command(4, (char *[]){"compare", word[0], word[1], out, NULL});
 }
 
+/* A run that was stopped lies on the one that was not: each point is a mean over as many steps. */
+static void equal_losses_look_equal(void **state) {
+    scratch *s = *state;
+    char word[2][256];
+    char *path[] = {word[0], word[1]};
+    const char *name[] = {"whole", "part"};
+    comparison *c = calloc(1, sizeof *c);
+    error e = {0};
+    for (int i = 0; i < 2; i++) {
+        char file[64], *text;
+        size_t size;
+        FILE *f = open_memstream(&text, &size);
+        for (int step = 1; step <= (i ? 40 : 200); step++)
+            fprintf(f, "{\"step\":%d,\"lm_loss\":%d}\n", step, 5 + step % 2);
+        fclose(f);
+        mkdir(scratch_path(s, name[i]), 0777);
+        snprintf(file, sizeof file, "%s/metrics.jsonl", name[i]);
+        scratch_write_bytes(s, file, text, size);
+        free(text);
+        snprintf(word[i], sizeof word[i], "%s/%s", s->directory, name[i]);
+    }
+    assert_int_equal(comparison_read(c, 2, path, &e), 0);
+    for (int b = 0; b < 37; b++) assert_float_equal(c->run[1].smooth[b], c->run[0].smooth[b], 0);
+    assert_float_equal(c->run[0].smooth[20], 5 + 3 / 7.0, 1e-12); /* of steps 18 to 24 */
+    comparison_free(c);
+    free(c);
+}
+
 static void three_runs(void **state) {
     scratch *s = *state;
     char out[256], word[3][256];
@@ -283,6 +311,7 @@ int main(void) {
         cmocka_unit_test(intervals_hold_what_they_say),
         cmocka_unit_test(differences_pair_steps),
         cmocka_unit_test_setup_teardown(three_runs, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(equal_losses_look_equal, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(two_runs, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(steps_without_a_time, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(names_that_are_cut, scratch_setup, scratch_teardown),

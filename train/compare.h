@@ -13,6 +13,7 @@ typedef struct compared_run {
     run_data run;        /* its trace: lm_loss */
     const char *path;    /* borrowed */
     difference to_first; /* this run's loss minus the first's; empty for the first */
+    int64_t half;        /* bins on either side that its curves are means over */
     /* [metrics.bins]; seconds and flops since the first step, NaN where they are not known */
     double smooth[SERIES_BINS], seconds[SERIES_BINS], flops[SERIES_BINS]; /* smooth: lm_loss */
 } compared_run;

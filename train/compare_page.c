@@ -46,7 +46,7 @@ static const double *axis_of(const compared_run *x, enum axis axis) {
 
 /* A column's value in each bin, the mean over layers where it has many; NULL when the log has none.  Owned by
  * the caller. */
-static double *values_of(const series *s, const char *key) {
+static double *values_of(const series *s, const char *key, int64_t half) {
     const column *v = series_find(s, key);
     if (!v) return NULL;
     double *mean = mem_alloc((size_t)s->bins * sizeof *mean, "a chart"),
@@ -56,7 +56,7 @@ static double *values_of(const series *s, const char *key) {
         for (int64_t l = 0; l < v->width; l++) sum += v->mean[b * v->width + l];
         mean[b] = sum / (double)v->width;
     }
-    series_smooth(s->bins, y, mean, s->bins / 60);
+    series_smooth(s->bins, y, mean, half);
     mem_free(mean);
     return y;
 }
@@ -136,7 +136,7 @@ static void curves_chart(FILE *out, const comparison *c, int timing, const char 
     int any = 0;
     for (int i = 0; i < c->runs; i++) {
         const series *s = timing ? &c->run[i].run.timing : &c->run[i].run.metrics;
-        y[i] = values_of(s, key);
+        y[i] = values_of(s, key, c->run[i].half);
         curves[i] = (curve){s->bins, s->step, y[i], NAN};
         curves[i].last = curves[i].y ? series_last(curves[i].n, curves[i].y) : NAN;
         any |= isfinite(curves[i].last);

@@ -32,7 +32,6 @@ static int read_run(compared_run *x, const char *path, error *e) {
     const column *loss = series_find(s, "lm_loss"), *tokens = series_find(s, "tokens");
     if (!loss || loss->width != 1)
         return error_set(e, EXIT_USAGE, "%s: has no metrics.jsonl with a step in it yet", path);
-    series_smooth(s->bins, x->smooth, loss->mean, s->bins / 60);
     for (int64_t b = 0; b < s->bins; b++) {
         x->seconds[b] = seconds_until(&x->run.timing, s->step[b]);
         x->flops[b] = x->run.has_config && tokens && tokens->width == 1
@@ -40,6 +39,23 @@ static int read_run(compared_run *x, const char *path, error *e) {
                           : NAN;
     }
     return 0;
+}
+
+/* As many steps for each run as for the longest, so that equal losses look equal; of one that is much shorter
+ * no more than half of it. */
+static void smooth_alike(comparison *c) {
+    int64_t steps = 0;
+    for (int i = 0; i < c->runs; i++) {
+        const series *s = &c->run[i].run.metrics;
+        int64_t own = s->bins / 60 * s->per;
+        if (own > steps) steps = own;
+    }
+    for (int i = 0; i < c->runs; i++) {
+        compared_run *x = &c->run[i];
+        const series *s = &x->run.metrics;
+        x->half = steps / s->per < s->bins / 4 ? steps / s->per : s->bins / 4;
+        series_smooth(s->bins, x->smooth, series_find(s, "lm_loss")->mean, x->half);
+    }
 }
 
 /* ---- which is which ---- */
@@ -140,6 +156,7 @@ int comparison_read(comparison *c, int runs, char *const *path, error *e) {
         int i = c->runs++; /* comparison_free has it also when it could not be read */
         if (read_run(&c->run[i], path[i], e)) return e->code;
     }
+    smooth_alike(c);
     char real[COMPARE_RUNS][PATH_MAX];
     if (refuse_twins(c, real, e)) return e->code;
     tell_apart(c, real);
