@@ -1,7 +1,7 @@
 #!/bin/bash
 # The golden cases (float64, from an independent program) through the production step: both backends, 1, 2 and 4
-# ranks.  On one backend, any number of ranks, chunks, threads, recomputation, a capacity that forces further
-# rounds, and AVX2 for AVX-512 give the same bits.
+# ranks.  On one backend, any number of ranks, chunks, threads, recomputation, and AVX2 for AVX-512 give the same bits.
+# (Further rounds take more rows than these cases have: tests/promises_cases.sh.)
 set -u
 cd "$(dirname "$0")/.." || exit 2
 bin=${CARACAL_BUILD:-build}/tests
