@@ -46,7 +46,6 @@ typedef struct plan {
     DO(cublasLtMatmul)
 
 struct cublas {
-    void *library;
 #define POINTER(name) decltype(&::name) name;
     FUNCTIONS(POINTER)
 #undef POINTER
@@ -68,25 +67,26 @@ struct cublas {
 static int load(cublas *x, error *e) {
     static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so",
                                         "/usr/local/cuda/lib64/libcublasLt.so"};
-    for (int i = 0; i < 4 && !x->library; i++) x->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    if (!x->library)
-        return error_set(
-            e, EXIT_USAGE,
-            "dtype bf16 needs %s, which is not found (%s): install CUDA's libraries, put their folder into "
-            "LD_LIBRARY_PATH, or use dtype: float32",
-            names[0], dlerror());
+    void *library = NULL; /* stays open: the driver may know of what is in it until the process ends */
+    char why[256];        /* of the first: there may be one that does not fit this loader */
+    for (int i = 0; i < 4 && !library; i++) {
+        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+        if (!i && !library) snprintf(why, sizeof why, "%s", dlerror());
+    }
+    if (!library)
+        return error_set(e, EXIT_USAGE,
+                         "dtype bf16 needs %s, which cannot be opened (%s): install CUDA's libraries, put "
+                         "their folder into "
+                         "LD_LIBRARY_PATH, or use dtype: float32",
+                         names[0], why);
 #define FIND(name)                                                                                           \
-    if (!(x->name = (decltype(&::name))dlsym(x->library, #name)))                                            \
+    if (!(x->name = (decltype(&::name))dlsym(library, #name)))                                               \
         return error_set(e, EXIT_USAGE,                                                                      \
                          "dtype bf16: libcublasLt has no %s: it is too old, CUDA 12 or 13 is needed",        \
                          #name);
     FUNCTIONS(FIND)
 #undef FIND
     return 0;
-}
-
-static void unload(cublas *x) {
-    if (x->library) dlclose(x->library);
 }
 
 #else /* the emulator has its own */
@@ -97,8 +97,6 @@ static int load(cublas *x, error *) {
 #undef FIND
     return 0;
 }
-
-static void unload(cublas *) {}
 
 #endif
 
@@ -127,7 +125,6 @@ void cublas_close(cublas *x) {
     }
     if (x->handle) x->cublasLtDestroy(x->handle);
     CUDA_OK(cudaFree(x->workspace));
-    unload(x);
     mem_free(x->plans);
     mem_free(x);
 }

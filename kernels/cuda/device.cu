@@ -1,4 +1,6 @@
 /* Which GPU a rank takes, and what is wrong where it can take none. */
+#include <dlfcn.h>
+
 #include "kernels/cuda/context.cuh"
 
 /* The kinds of GPU that there is machine code for, and what a block of the bf16 kernels takes at most: an
@@ -15,12 +17,12 @@ static int no_gpu(const kernels_config *c, cudaError_t code, error *e) {
             "device \"%s\": the NVIDIA driver here is for CUDA %d.%d, and this program wants %d.%d or "
             "later: update the driver, or use device: cpu",
             c->device, driver / 1000, driver % 100 / 10, runtime / 1000, runtime % 100 / 10);
-    if (!driver)
+    if (!driver) /* not found, or made for another libc than this loader's: dlopen knows */
         return error_set(
             e, EXIT_USAGE,
-            "device \"%s\": there is no NVIDIA driver here (libcuda.so.1 is not found): install it, or use "
-            "device: cpu",
-            c->device);
+            "device \"%s\": there is no NVIDIA driver here (%.200s): install it, or use device: cpu",
+            c->device,
+            dlopen("libcuda.so.1", RTLD_NOW) ? "libcuda.so.1 can be opened and does not work" : dlerror());
     return error_set(
         e, EXIT_USAGE,
         "device \"%s\": no GPU can be used here (%s): nvidia-smi and CUDA_VISIBLE_DEVICES say which "
