@@ -328,6 +328,7 @@ static void test_wrong_tensors(void **state) {
     t.values[7][3] = NAN;
     write_model(f, &t, INT64_MAX);
     refuses(f, EXIT_CORRUPT, ": element 3 is nan", NULL, NULL);
+    assert_non_null(strstr(f->captured, f->from));
     t.values[7][3] = value(t.spec[7].name, 3);
     drop(&t, find(&t, "model.mtp.norm.weight"));
     write_model(f, &t, INT64_MAX);

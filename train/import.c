@@ -128,12 +128,12 @@ static int check_finite(const match *m, int64_t at, const float *values, int64_t
     return 0;
 }
 
-static int copy_tensor(ckpt_stream *k, const match *m, float *values, error *e) {
+static int copy_tensor(const char *from, ckpt_stream *k, const match *m, float *values, error *e) {
     for (int64_t at = 0; at < m->count; at += PIECE) {
         int64_t n = m->count - at < PIECE ? m->count - at : PIECE;
-        if (safetensors_read_f32(m->from, m->offset + at, n, values, e) ||
-            check_finite(m, at, values, n, e) || ckpt_stream_append(k, values, n, e))
-            return e->code;
+        if (safetensors_read_f32(m->from, m->offset + at, n, values, e) || check_finite(m, at, values, n, e))
+            return error_within(e, "%s", from);
+        if (ckpt_stream_append(k, values, n, e)) return e->code;
     }
     return 0;
 }
@@ -147,7 +147,7 @@ static int write_tensors(importer *x, ckpt_stream *k, const ckpt_tensor *tensor,
         const char *name = tensor[i].name;
         if (strncmp(name, prefix, strlen(prefix)))
             code = ckpt_stream_append(k, NULL, ckpt_elements(&tensor[i]), e);
-        else code = copy_tensor(k, match_find(&x->m, name + strlen(prefix)), values, e);
+        else code = copy_tensor(x->from, k, match_find(&x->m, name + strlen(prefix)), values, e);
     }
     mem_free(values);
     return code;
