@@ -59,6 +59,7 @@ done
 refused "nothing" usage:
 refused "no program" usage: -np 2 --host localhost
 refused "-np alone" usage: -np
+refused "a list of hosts that is not there" "$directory/hosts: there is no such file" -np 2 --hostfile "$directory/hosts" true
 refused "a program that is not there" "$directory/nowhere: there is no such program" -np 2 --mca btl self,vader "$directory/nowhere" -np x
 refused "a program that is not in PATH" "nowhere: there is no such program in PATH" nowhere
 refused "a directory" "$directory: is no program that can be run" -np 2 -x HOME --oversubscribe "$directory"
