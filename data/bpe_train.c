@@ -1,6 +1,7 @@
 #include "data/bpe_train.h"
 
 #include "launch/memory.h"
+#include "launch/progress.h"
 
 /* A pair of adjacent tokens: how often it occurs now, and the words in which it may occur (a superset: words
  * that lost it stay listed). */
@@ -164,10 +165,13 @@ int bpe_train(bpe *out, const piece_table *pieces, const int64_t *count, int64_t
     bpe_merge *merge = mem_alloc((size_t)merges * sizeof *merge, "merges");
     trainer t;
     trainer_open(&t, pieces, count);
+    progress shown = progress_begin("merging pairs", "merges", (double)merges);
     for (; done < merges && (p = best_pair(&t)) >= 0; done++) {
+        progress_at(&shown, (double)done);
         merge[done] = (bpe_merge){.left = t.pair[p].left, .right = t.pair[p].right};
         merge_everywhere(&t, p, (int32_t)(BPE_FIRST_MERGED_ID + done));
     }
+    progress_end(&shown);
     trainer_close(&t);
     if (done == merges) bpe_from_merges(out, merge, merges);
     mem_free(merge);

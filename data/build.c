@@ -1,24 +1,20 @@
 #include "data/build.h"
 
-#include "data/documents.h"
 #include "data/indexed.h"
 #include "data/near_duplicates.h"
+#include "data/texts.h"
 #include "data/tokenizer.h"
 #include "launch/files.h"
 #include "launch/memory.h"
 
 /* First pass: which document is like which.  Documents are not kept: the files are read twice. */
 static int find_near_duplicates(const build_config *c, near_duplicates *n, error *e) {
-    for (int f = 0; f < c->files; f++) {
-        document_reader *r;
-        document d;
-        int more;
-        if (documents_open(&r, c->file[f], e)) return e->code;
-        while ((more = documents_next(r, &d, e)) > 0) near_duplicates_add(n, d.text, d.bytes);
-        documents_close(r);
-        if (more < 0) return e->code;
-    }
-    return 0;
+    texts t = texts_open("comparing documents", c->file, c->files);
+    document d;
+    int more;
+    while ((more = texts_next(&t, &d, e)) > 0) near_duplicates_add(n, d.text, d.bytes);
+    texts_close(&t);
+    return more < 0 ? e->code : 0;
 }
 
 /* Second pass: tokens, to one side or the other. */
@@ -26,25 +22,20 @@ static int write_tokens(const build_config *c, tokenizer *t, const uint8_t *held
                         indexed_writer *train, indexed_writer *valid, error *e) {
     id_list ids = {0};
     int64_t number = 0;
-    int code = 0;
-    for (int f = 0; f < c->files && !code; f++) {
-        document_reader *r;
-        document d;
-        int more;
-        if ((code = documents_open(&r, c->file[f], e))) break;
-        while ((more = documents_next(r, &d, e)) > 0 && number++ < documents) {
-            ids.count = 0;
-            tokenizer_encode(t, d.text, d.bytes, &ids);
-            id_list_add(&ids, tokenizer_eos(t));
-            indexed_add(held_out[number - 1] ? valid : train, ids.id, ids.count);
-        }
-        documents_close(r);
-        if (more < 0) code = e->code;
+    texts all = texts_open("writing tokens", c->file, c->files);
+    document d;
+    int more;
+    while ((more = texts_next(&all, &d, e)) > 0 && number++ < documents) {
+        ids.count = 0;
+        tokenizer_encode(t, d.text, d.bytes, &ids);
+        id_list_add(&ids, tokenizer_eos(t));
+        indexed_add(held_out[number - 1] ? valid : train, ids.id, ids.count);
     }
+    texts_close(&all);
     mem_free(ids.id);
-    if (!code && number != documents)
-        code = error_set(e, EXIT_CORRUPT, "the text files changed while they were read");
-    return code;
+    if (more < 0) return e->code;
+    return number == documents ? 0
+                               : error_set(e, EXIT_CORRUPT, "the text files changed while they were read");
 }
 
 static int write_files(const build_config *c, tokenizer *t, const uint8_t *held_out,

@@ -28,6 +28,10 @@ int documents_open(document_reader **out, const char *path, error *e) {
     return 0;
 }
 
+size_t documents_at(const document_reader *r) {
+    return r->at;
+}
+
 void documents_close(document_reader *r) {
     if (!r) return;
     json_decref(r->object);

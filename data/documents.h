@@ -32,6 +32,8 @@ int documents_open(document_reader **out, const char *path, error *e);
 /* 1 and *d = the next document; 0 at the end; -1 and *e on a fault in the file (EXIT_CORRUPT), which names
  * file and line: not UTF-8, not a JSON object, no "text", a line over the limit. */
 int documents_next(document_reader *r, document *d, error *e);
+/* How many bytes of the file are behind. */
+size_t documents_at(const document_reader *r);
 void documents_close(document_reader *r);
 
 #endif

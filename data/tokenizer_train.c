@@ -1,9 +1,9 @@
 #include "data/tokenizer_train.h"
 
 #include "data/bpe_train.h"
-#include "data/documents.h"
 #include "data/piece_table.h"
 #include "data/pretokenize.h"
+#include "data/texts.h"
 #include "data/tokenizer_json.h"
 #include "launch/memory.h"
 
@@ -24,13 +24,12 @@ static void count_piece(piece_counts *c, const char *piece, size_t bytes) {
     c->count[number]++;
 }
 
-static int count_file(piece_counts *c, pretokenizer *p, const char *path, tokenizer_report *report,
-                      error *e) {
-    document_reader *r;
+static int count_pieces(piece_counts *c, pretokenizer *p, const char *const *file, int files,
+                        tokenizer_report *report, error *e) {
+    texts t = texts_open("counting pieces", file, files);
     document d;
     int more;
-    if (documents_open(&r, path, e)) return e->code;
-    while ((more = documents_next(r, &d, e)) > 0) {
+    while ((more = texts_next(&t, &d, e)) > 0) {
         piece_walk walk = {.text = d.text, .bytes = d.bytes};
         const char *piece;
         size_t bytes;
@@ -38,7 +37,7 @@ static int count_file(piece_counts *c, pretokenizer *p, const char *path, tokeni
         report->documents++;
         report->bytes += (int64_t)d.bytes;
     }
-    documents_close(r);
+    texts_close(&t);
     return more < 0 ? e->code : 0;
 }
 
@@ -49,8 +48,7 @@ int tokenizer_train(const char *out, int64_t vocab_size, const char *const *file
     if (pretokenizer_open(&p, pretokenize_pattern, e)) return e->code;
     piece_counts c = {0};
     bpe learnt = {0};
-    int code = 0;
-    for (int f = 0; f < files && !code; f++) code = count_file(&c, p, file[f], report, e);
+    int code = count_pieces(&c, p, file, files, report, e);
     report->distinct_pieces = c.pieces.count;
     if (!code && !report->documents) code = error_set(e, EXIT_CORRUPT, "%s: there is no text in it", file[0]);
     if (!code) code = bpe_train(&learnt, &c.pieces, c.count, vocab_size, e);

@@ -28,12 +28,11 @@ int error_within(error *e, const char *format, ...) {
     return e->code;
 }
 
-/* Is the terminal that shows a progress line (train/console.c) also the one for messages?  mpirun gives ranks
- * pipes: launch/run says what is behind them. */
-static int over_a_line(void) {
+/* mpirun gives ranks pipes: launch/run says what is behind them. */
+int messages_on_terminal(void) {
     const char *shown = getenv("CARACAL_TERMINAL");
     if (getenv("OMPI_COMM_WORLD_RANK")) return shown && !strcmp(shown, "both");
-    return isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
+    return isatty(STDERR_FILENO);
 }
 
 void notice(const char *format, ...) {
@@ -42,7 +41,7 @@ void notice(const char *format, ...) {
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    fprintf(stderr, "%scaracal: %s\n", over_a_line() ? "\r\033[K" : "", text);
+    fprintf(stderr, "%scaracal: %s\n", messages_on_terminal() ? "\r\033[K" : "", text);
 }
 
 int error_print(const error *e) {

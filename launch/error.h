@@ -39,6 +39,10 @@ int error_within(error *e, const char *format, ...) __attribute__((format(printf
  * rank, gives way. */
 void notice(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Is stderr a person's terminal?  A line of progress may stand on it then (launch/progress.h, and that of
+ * train/console.h). */
+int messages_on_terminal(void);
+
 /* The message as a notice, where there is an error; returns its code. */
 int error_print(const error *e);
 

@@ -22,9 +22,28 @@ multiply-adds, and copying from memory to memory with stores that go past the ca
 END
     table limits
     cat <<'END'
-The tables are made from `build/bench.json` by `tests/performance_page.sh`. A virtual machine's neighbours show: for seconds at a time
-its two cores may be two halves of one, and together do what one does. A line of operations is timed again while that lasts; a training
-step is not, so that those on two cores vary by a tenth between runs, upwards from the figure here as often as downwards.
+The tables are made from `build/bench.json` by `tests/performance_page.sh`. A line of operations is the median of three passes over all
+lines, minutes apart. A virtual machine's neighbours show: for seconds at a time its two cores may be two halves of one, and
+together do what one does; or they are moved to where they share no cache, and gathering the threads takes 1.0 to 1.4
+microseconds instead of 0.5. A line is timed again while either lasts (eight times at most); a training step is not, so that those on
+two cores vary by a tenth between runs.
+
+## What is wanted, and what is there
+
+The worst line of each kind, on all cores; matrices in float32 where nothing else is said.
+END
+    table goals
+    cat <<'END'
+Why what is missing is missing, as far as we know:
+
+- **Large products** stand within one or two hundredths of the goal, on either side of it, and so do their repetitions. The innermost loop
+  alone has 96% (64 x 512 x 256 with the weight held, on one core). 1024 x 1024 x 1024 loses 1.5% to rows 4 KiB apart, which
+  share the sets of L1 (1008 x 1008 x 1008 does not), and 1% to 2% to adding four blocks of k to C, as the fixed order has it.
+- **Eight rows by a transposed weight**: out of L1, on one core, it has 79%, where the same rows by a weight that lies by rows have 91%.
+  Eight steps of k are 128 multiply-adds, and 64 shuffles of which 16 cross lanes: those take pipes of the multiply-adds (eight
+  of them beside 16 multiply-adds: a fifth longer; unpacking and inserting: nothing). With two threads, gathering them is another
+  tenth of the 6 microseconds.
+- **Memory**: see there.
 
 ## Matrix products
 
@@ -34,28 +53,8 @@ all cores, on the same matrices (`make peers`).
 END
     table gemm
     cat <<'END'
-Where it stands against what we want of it on all cores: large products reach 92% to 95% in NT and NN, and 81%, 86% and 93% in TN (we want
-92% of 1024^3 and 4096 x 768 x 768, 90% of 4096 x 32768 x 256). With 64 rows NN and TN reach 92% and NT 89% (90%); with 8 rows 74%,
-77%, and 65% in NT (75%), where transposing the weight takes nearly as long as the products. Grouped products reach 88% to 93%, but gradients of 512 columns 82% (85%). Every shape is faster than
-OpenBLAS, and within 7% of oneDNN's packed weights or ahead of it. In bf16 products of few rows suffer most: here both operands are
-packed anew each time. In a training step weights are packed once, for all its micro-batches (`kernels/cpu/held.h`).
-
-Since then row blocks in TN are like the others' (they were of one tile, and the first of each panel waited for what it packed), small products
-are not balanced between threads, and a weight that few rows are multiplied by again and again is kept packed in float32, too. The program
-of then and the one of now in turns, three runs each, on a busier day (2026-11-23, 513 to 528 GFLOP/s), medians on all cores (`docs/results/products-2026-11-23.json`):
-
-| float32 | GFLOP/s then | now | best now, of its run's limit |
-| --- | --: | --: | --: |
-| tn, m 1024, n 1024, k 1024 | 433 | **452** | 92% |
-| tn, m 4096, n 768, k 768 | 453 | **467** | 91% |
-| tn, m 4096, n 32768, k 256 | 449 | **474** | 91% |
-| tn, m 512, n 256, k 512 | 461 | **470** | 93% |
-| nt, m 64, n 512, k 256 | 463 | 462 | 89% |
-| nt, m 64, n 512, k 256, held | | **481** | 94% |
-| nt, m 8, n 512, k 256 | 293 | **354** | 69% |
-| nt, m 8, n 512, k 256, held | | **368** | 80% |
-| nn, m 8, n 512, k 256 | 396 | **417** | 80% |
-| tn, m 8, n 512, k 256 | 379 | **410** | 80% |
+In bf16 products of few rows suffer most: here both operands are packed anew each time. In a training step weights are packed
+once, for all its micro-batches (`kernels/cpu/held.h`).
 
 ## Attention
 

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "launch/comm.h"
+#include "launch/progress.h"
 #include "train/console.h"
 
 static void the_speed_of_late(void **unused) {
@@ -46,7 +47,7 @@ static void a_run_without_end(void **unused) {
     o.since.at -= 10;
     double left = console_left(&o, &s);
     assert_true(left > 9e18 && left < 1e20);
-    assert_string_equal(console_duration(text, left), "277777777777h46m");
+    assert_string_equal(progress_duration(text, left), "277777777777h46m");
 }
 
 int main(void) {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "launch/progress.h"
 #include "train/checkpoint.h"
 #include "train/memory_plan.h"
 #include "train/stages.h"
@@ -43,14 +44,6 @@ const char *console_bytes(char *text, double bytes) {
 const char *console_count(char *text, double count) {
     static const char *const unit[] = {"", " k", " M", " B", " T"};
     return scaled(text, count, 1000, unit, 5);
-}
-
-const char *console_duration(char *text, double seconds) {
-    long s = seconds > 0 ? (long)(fmin(seconds, 1e15) + 0.5) : 0;
-    if (s < 60) snprintf(text, 32, "%lds", s);
-    else if (s < 3600) snprintf(text, 32, "%ldm%02lds", s / 60, s % 60);
-    else snprintf(text, 32, "%ldh%02ldm", s / 3600, s / 60 % 60);
-    return text;
 }
 
 /* ---- lines ---- */
@@ -164,7 +157,7 @@ void console_step(console *o, const state *s, const step_result *r, const step_t
     if (o->line_open) fputs("\033[?7l", stdout); /* cut off at the window's edge: a second row would stay */
     printf(
         "step %lld/%lld  ETA %s  loss %.4f  lm %.4f  grad %.3f  lr %.2e  ffn %.2f  %s%.0f tok/s  mfu %.0f%%",
-        (long long)s->step, (long long)c->steps, console_duration(eta, console_left(o, s)), r->loss, r->lm,
+        (long long)s->step, (long long)c->steps, progress_duration(eta, console_left(o, s)), r->loss, r->lm,
         r->grad_norm, r->lr, r->ffn_mean_all, leaps, t->tokens_per_second, 100 * t->mfu);
     fputs(o->line_open ? "\033[?7h" : "\n", stdout);
     fflush(stdout);

@@ -40,9 +40,8 @@ void console_eval(console *o, const state *s, const held_out *out, double second
 /* Ends an open progress line and prints a line of its own. */
 void console_line(console *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Bytes, counts and durations as people write them: "1.5 GiB", "20.5 M", "2m05s".  text has room for 32. */
+/* Bytes and counts as people write them: "1.5 GiB", "20.5 M".  text has room for 32. */
 const char *console_bytes(char *text, double bytes);
 const char *console_count(char *text, double count);
-const char *console_duration(char *text, double seconds);
 
 #endif

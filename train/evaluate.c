@@ -21,6 +21,12 @@ static int64_t count_of(const state *s, const loader *l, int64_t source, int64_t
     return n < samples ? n : samples;
 }
 
+static int64_t count_of_all(const state *s, const loader *l, int64_t samples) {
+    int64_t n = 0;
+    for (int64_t source = 0; source < s->c.data.sources; source++) n += count_of(s, l, source, samples);
+    return n;
+}
+
 static sample sample_at(const state *s, const loader *l, int64_t i, int64_t samples) {
     int64_t source = 0, sources = s->c.data.sources;
     while (source < sources && i >= count_of(s, l, source, samples)) i -= count_of(s, l, source++, samples);
@@ -57,10 +63,9 @@ static held_out figures_of(const double *sum) {
 }
 
 void evaluate(state *s, const loader *valid, const tokenizer *tok, int64_t samples, int32_t *tokens,
-              held_out *out) {
+              held_out *out, progress *shown) {
     const train_config *t = &s->c.train;
-    int64_t sources = s->c.data.sources, all = 0, row = t->seq_len + 2;
-    for (int64_t i = 0; i < sources; i++) all += count_of(s, valid, i, samples);
+    int64_t sources = s->c.data.sources, all = count_of_all(s, valid, samples), row = t->seq_len + 2;
     double *sum = mem_alloc((size_t)(SUMS * all + 1) * sizeof *sum, "held-out losses"); /* of each sample */
     real *token_loss =
         mem_alloc((size_t)(t->micro_batch_size * t->seq_len) * sizeof *token_loss, "held-out losses");
@@ -76,6 +81,7 @@ void evaluate(state *s, const loader *valid, const tokenizer *tok, int64_t sampl
         model_evaluate(&s->model, token_loss);
         for (int64_t b = 0; b < t->micro_batch_size && mine + b < all; b++)
             sum_row(s, tok, b, token_loss, sum + SUMS * (mine + b));
+        if (shown) progress_at(shown, (double)(first + stride));
     }
     comm_sum_disjoint_f64(s->mesh.world, "held-out losses", sum, (size_t)(SUMS * all));
     double total[SUMS] = {0};
@@ -105,8 +111,12 @@ static void evaluate_held_out(session *x, int64_t step, int64_t samples) {
     int64_t sources = x->c.data.sources;
     held_out *out = mem_alloc((size_t)(sources + 1) * sizeof *out, "held-out losses");
     int32_t *tokens = mem_alloc((size_t)(c->micro_batch_size * (c->seq_len + 2)) * sizeof *tokens, "tokens");
-    evaluate(&x->s, x->valid, x->tokenizer, samples, tokens, out);
-    if (comm_rank(x->world) == 0) {
+    progress shown =
+        progress_begin("held-out text", "samples", (double)count_of_all(&x->s, x->valid, samples));
+    const int first = comm_rank(x->world) == 0;
+    evaluate(&x->s, x->valid, x->tokenizer, samples, tokens, out, first ? &shown : NULL);
+    progress_end(&shown);
+    if (first) {
         int mtp = x->s.model.mtp_on;
         printf("held-out text after step %lld\n%-16s %10s %12s %14s%s\n", (long long)step, "", "loss",
                "perplexity", "bits per byte", mtp ? " MTP acceptance" : "");

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "data/utf8.h"
+#include "launch/progress.h"
 #include "train/console.h"
 #include "train/json_number.h"
 #include "train/svg.h"
@@ -97,7 +98,7 @@ static void html_running(FILE *out, const run_status *s) {
     fprintf(out, "<b class=\"live\">%s</b><b class=\"gone\">Crashed, or %s</b>",
             s->step ? "Running" : "Starting", s->step ? "stuck" : "still starting");
     fprintf(out, "<span>step %lld of %lld", (long long)s->step, (long long)s->steps);
-    if (isfinite(s->left)) fprintf(out, "<i class=\"live\">, ETA %s</i>", console_duration(left, s->left));
+    if (isfinite(s->left)) fprintf(out, "<i class=\"live\">, ETA %s</i>", progress_duration(left, s->left));
     fputs("; <i class=\"gone\">last sign of life </i>", out);
 }
 

@@ -13,6 +13,7 @@
 #include "launch/files.h"
 #include "launch/memory.h"
 #include "launch/options.h"
+#include "launch/progress.h"
 #include "train/config_table.h"
 #include "train/console.h"
 #include "train/signals.h"
@@ -198,7 +199,7 @@ static void tell(const sweep *s, int64_t trial, double loss, double seconds) {
     }
     if (isfinite(loss)) printf("  loss %.4f", loss);
     else printf("  diverged");
-    printf("  (%s)\n", console_duration(took, seconds));
+    printf("  (%s)\n", progress_duration(took, seconds));
     fflush(stdout);
 }
 
