@@ -36,20 +36,21 @@ END
     cat <<'END'
 Why what is missing is missing, as far as we know:
 
-- **Large products** stand within one or two hundredths of the goal, on either side of it, and so do their repetitions. The innermost loop
+- **Large products** stand within one or two hundredths of the goal, on either side of it, run after run. The innermost loop
   alone has 96% (64 x 512 x 256 with the weight held, on one core). 1024 x 1024 x 1024 loses 1.5% to rows 4 KiB apart, which
   share the sets of L1 (1008 x 1008 x 1008 does not), and 1% to 2% to adding four blocks of k to C, as the fixed order has it.
 - **Eight rows by a transposed weight**: out of L1, on one core, it has 79%, where the same rows by a weight that lies by rows have 91%.
   Eight steps of k are 128 multiply-adds, and 64 shuffles of which 16 cross lanes: those take pipes of the multiply-adds (eight
   of them beside 16 multiply-adds: a fifth longer; unpacking and inserting: nothing). With two threads, gathering them is another
   tenth of the 6 microseconds.
-- **Memory**: see there.
+- **Products of experts** had 86% and more in a quieter run; gradients of 512 columns have the least.
+- **Memory**: below, with the table.
 
 ## Matrix products
 
 Sums in the fixed order of [docs/determinism.md](determinism.md), packing included. Lines that say held
 multiply by a weight that is packed already, as in a generation (`kernels/cpu/held.h`), and as oneDNN's are. Peers in float32 on
-all cores, on the same matrices (`make peers`).
+all cores, on the same matrices, the fastest of three times (`make peers`).
 END
     table gemm
     cat <<'END'
@@ -62,7 +63,7 @@ Of MLA's shape, causal, forward and backward; FLOPs of the lower triangle only.
 END
     table attention
     cat <<'END'
-All of them reach 71% and more (we want 65%). In a training step below it is less: operands come from other caches.
+In a training step below it is less: operands come from other caches.
 
 ## Operations that stream memory
 
@@ -76,8 +77,8 @@ copying right before and right after the line, for in some minutes memory is nea
 - On one core an exponential (SwiGLU, cross-entropy, the hidden z-loss) or the choice of experts costs more than its bytes.
   `router_forward` moves 8 bytes for each expert of each token and looks K times at each of them: it is bound by its
   comparisons, and is 0.15% of a step.
-- Below the 85% that we want on all cores, apart from it: `copy_rows` (84%) and `combine_forward` (75%) at 256 columns, which read
-  rows of 1 KB in no order, and `rms_norm_backward` (76% and 84%).
+- Below the 85% that we want on all cores, run after run: `copy_rows` and `combine_forward` at 256 columns, which read rows of 1 KB
+  in no order, and `rms_norm_backward`; others once in a while.
 - Reading rows in no order has a limit of its own. A loop that only adds up rows of 1 KB in registers, in the order of
   `combine_forward` and twelve rows ahead, moved 74% to 76% of what copying did in turns with it, and 53% in minutes in which copying
   had 80 GB/s; rows of 3 KB 78% to 85%, and 59%. Four sevenths of the bytes of `combine_forward` are such rows: beside that loop
@@ -98,10 +99,9 @@ END
     table step
     cat <<'END'
 A run's first half is left out: until the router has settled, tokens have more FFN experts than the four that are counted, and
-few experts have most of the tokens. Two ranks make 1.86 times one core's tokens (we want 1.85), of which 1.6% of the time is spent
-waiting for the other rank; two threads make 1.85 times. bf16 makes 1.53 times float32's tokens. Folding 64 MiB between two ranks
-takes 1.1 times what copying as many bytes does. The clock of a virtual machine's cores is its host's: on a busier host, the same
-runs make 1% to 12% fewer tokens, most with two threads.
+few experts have most of the tokens. Three runs of that day, the one above and two before it: 70% to 73% with threads and 72% to 73% with
+ranks, two ranks 1.82 to 1.86 times one core, bf16 1.60 to 1.68 times float32, a training step 3.5 to 3.9 times PyTorch's. Two cores cannot
+make twice one core's tokens: a tenth of a step streams memory, of which one core alone gets 85% of what both get together.
 
 ### Where the time goes
 
@@ -114,9 +114,7 @@ END
     cat <<'END'
 Products and attention take about 89% of the time. Of the rest SwiGLU, the norms, and adding up gradients (`add`) are the largest.
 The embedding's gradient is made of the ids that occur in a micro-batch alone (`model/embedding.h`), and on a rank alone it is added to
-the step's sum in place, as the first micro-batch's gradients of all weights are written there: the table above is from before
-that, and then `add`, `zero`, `copy` and `embedding_backward` of a step took 8.4 ms instead of 12.7 in the same (busier) minutes,
-over 331 MB less. A micro-batch has 512 rows: an operation on its 512 KB is over in 10 to 50 microseconds, of which gathering the threads is a part, and
+the step's sum in place, as the first micro-batch's gradients of all weights are written there. A micro-batch has 512 rows: an operation on its 512 KB is over in 10 to 50 microseconds, of which gathering the threads is a part, and
 some of what it reads lies in the other core's cache. That is why RoPE and the hidden z-loss stand far below the limit here, and at it
 with large buffers.
 
@@ -147,7 +145,7 @@ END
     echo "### Experts, half as many identity experts, 4 active"
     scaling experts
     cat <<'END'
-FLOPs hardly grow, and of 32 times the experts a token notices a quarter of its time: products of fewer rows each, and gradients to be
+FLOPs hardly grow, and of 32 times the experts a token notices a seventh of its time: products of fewer rows each, and gradients to be
 zeroed and weights to be updated once a step of 8,192 tokens, which are 9 times as many.
 
 END
