@@ -71,8 +71,8 @@ int step_below(const char *directory, const char *suffix, int64_t bound, int64_t
     return last_before(directory, suffix, 0, step, &k, e);
 }
 
-/* Removes our files in a directory, and the directory if nothing else is in it.  Not through a link: what
- * lies behind it is not ours, whatever its names. */
+/* Removes our files in a directory, and the directory if nothing else is in it; what somebody else removes
+ * meanwhile is gone as well.  Not through a link: what lies behind it is not ours, whatever its names. */
 static int remove_ours(const char *path, error *e) {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -84,13 +84,13 @@ static int remove_ours(const char *path, error *e) {
     int code = 0;
     for (struct dirent *entry = readdir(d); entry && !code; entry = readdir(d)) {
         if (!written_by_us(entry->d_name)) continue;
-        if (unlinkat(dirfd(d), entry->d_name, 0)) {
+        if (unlinkat(dirfd(d), entry->d_name, 0) && errno != ENOENT) {
             code = path_error(e, entry->d_name, "cannot be removed");
             error_within(e, "%s", path);
         }
     }
     closedir(d);
-    if (!code && rmdir(path) && errno != ENOTEMPTY && errno != EEXIST)
+    if (!code && rmdir(path) && errno != ENOTEMPTY && errno != EEXIST && errno != ENOENT)
         code = path_error(e, path, "cannot be removed");
     return code;
 }
@@ -264,6 +264,7 @@ int commit_remove(const char *directory, int64_t step, error *e) {
     if (!code) code = sync_path(directory, e);
     if (!code) code = remove_ours(temporary, e);
     if (!code && path_exists(temporary)) code = rename_path(temporary, path, e);
+    if (code && !path_exists(path) && !path_exists(temporary)) code = e->code = 0; /* somebody else did it */
     mem_free(path);
     mem_free(temporary);
     return code;
