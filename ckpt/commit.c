@@ -195,11 +195,11 @@ static int64_t directory_bytes(const char *path) {
 int commit_kept_aside(const char *directory, int64_t *n, int64_t *bytes, error *e) {
     *n = *bytes = 0;
     for (int damaged = 0; damaged < 2; damaged++) {
-        const char *why = damaged ? "damaged" : "aside", *suffix = damaged ? ".damaged" : ".aside";
+        const char *suffix = damaged ? ".damaged" : ".aside";
         for (int64_t step = INT64_MAX, k = 0;;) {
             if (last_before(directory, suffix, 1, &step, &k, e)) return e->code;
             if (step < 0) break;
-            char *path = aside_path(directory, step, why, k);
+            char *path = aside_path(directory, step, suffix + 1, k);
             *bytes += directory_bytes(path);
             mem_free(path);
             ++*n;

@@ -26,27 +26,46 @@ static const taken cases[] = {
     {1, INFINITY, 0}, {1, NAN, 0},
 };
 
-static void test_what_a_step_may_take(void **state) {
-    (void)state;
-    parallel_config pc = {.expert_replicas = 1, .rank_invariant = 1};
-    model_config model = small_model().model;
+/* What an optimizer works on, of one rank. */
+typedef struct rank_alone {
     comm *world;
     kernels k;
     mesh ranks;
     params p;
     gradients g;
+    real *weights;
+} rank_alone;
+
+static void open_alone(rank_alone *x, int mtp) {
+    parallel_config pc = {.expert_replicas = 1, .rank_invariant = 1};
+    model_config model = small_model().model;
     error e;
-    assert_int_equal(comm_open(&world, 10, &e), 0);
-    assert_int_equal(mesh_open(&ranks, world, &pc, 1, model.n_routed_experts, &e), 0);
-    kernels_ref(&k, 1);
-    params_create(&p, &model, 0, 1, 0);
-    gradients_create(&g, &p, &k, &ranks);
-    real *weights = mem_alloc((size_t)p.weights * sizeof *weights, "test");
+    assert_int_equal(comm_open(&x->world, 10, &e), 0);
+    assert_int_equal(mesh_open(&x->ranks, x->world, &pc, 1, model.n_routed_experts, &e), 0);
+    kernels_ref(&x->k, 1);
+    params_create(&x->p, &model, mtp, 1, 0);
+    gradients_create(&x->g, &x->p, &x->k, &x->ranks);
+    x->weights = mem_alloc((size_t)x->p.weights * sizeof *x->weights, "test");
+}
+
+static void close_alone(rank_alone *x) {
+    mem_free(x->weights);
+    gradients_destroy(&x->g);
+    params_free(&x->p);
+    kernels_close(&x->k);
+    mesh_close(&x->ranks);
+    comm_close(x->world);
+}
+
+static void test_what_a_step_may_take(void **state) {
+    (void)state;
+    rank_alone x;
+    open_alone(&x, 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const taken *c = &cases[i];
         optim_config oc = {.lr = 0.1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-16, .clip = c->clip};
         optimizer o;
-        optimizer_create(&o, &oc, &p, weights, &g, &k, &ranks);
+        optimizer_create(&o, &oc, &x.p, x.weights, &x.g, &x.k, &x.ranks);
         *o.piece[1].gradient = c->gradient;
         gradient_figures f = optimizer_gradient(&o);
         if (f.finite != c->finite) fail_msg("clip %g, gradient %g: %d", c->clip, c->gradient, f.finite);
@@ -55,12 +74,7 @@ static void test_what_a_step_may_take(void **state) {
         assert_true(isfinite(*o.piece[1].v));
         optimizer_destroy(&o);
     }
-    mem_free(weights);
-    gradients_destroy(&g);
-    params_free(&p);
-    kernels_close(&k);
-    mesh_close(&ranks);
-    comm_close(world);
+    close_alone(&x);
 }
 
 /* An MTP head that waits is neither moved nor decayed, and its first step is Adam's first: as long as the
@@ -68,30 +82,18 @@ static void test_what_a_step_may_take(void **state) {
 static void test_a_head_that_waits(void **state) {
     (void)state;
     const optim_config oc = {.lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-16, .weight_decay = 0.1};
-    parallel_config pc = {.expert_replicas = 1, .rank_invariant = 1};
-    model_config model = small_model().model;
-    comm *world;
-    kernels k;
-    mesh ranks;
-    params p;
-    gradients g;
     optimizer o;
-    error e;
-    assert_int_equal(comm_open(&world, 10, &e), 0);
-    assert_int_equal(mesh_open(&ranks, world, &pc, 1, model.n_routed_experts, &e), 0);
-    kernels_ref(&k, 1);
-    params_create(&p, &model, 1, 1, 0);
-    gradients_create(&g, &p, &k, &ranks);
-    real *weights = mem_alloc((size_t)p.weights * sizeof *weights, "test");
-    optimizer_create(&o, &oc, &p, weights, &g, &k, &ranks);
+    rank_alone x;
+    open_alone(&x, 1);
+    optimizer_create(&o, &oc, &x.p, x.weights, &x.g, &x.k, &x.ranks);
     for (int64_t i = 0; i < o.pieces; i++) *o.piece[i].weight = *o.piece[i].gradient = 1;
     for (int step = 1; step <= 4; step++) {
         o.mtp_waits = step < 4;
         optimizer_update(&o, oc.lr, optimizer_gradient(&o).norm);
         for (int64_t i = 0; i < o.pieces; i++) {
-            const param *q = &p.param[o.piece[i].param];
+            const param *q = &x.p.param[o.piece[i].param];
             double decay = q->group == GROUP_NORM ? 1 : 1 - oc.lr * oc.weight_decay, wanted = 1;
-            int steps = q->bucket != bucket_mtp(&p) ? step : step == 4;
+            int steps = q->bucket != bucket_mtp(&x.p) ? step : step == 4;
             for (int n = 0; n < steps; n++) wanted = wanted * decay - oc.lr;
             if (!(fabs((double)*o.piece[i].weight - wanted) < 1e-6))
                 fail_msg("%s after %d steps: %g, wanted %g", q->name, step, (double)*o.piece[i].weight,
@@ -99,12 +101,7 @@ static void test_a_head_that_waits(void **state) {
         }
     }
     optimizer_destroy(&o);
-    mem_free(weights);
-    gradients_destroy(&g);
-    params_free(&p);
-    kernels_close(&k);
-    mesh_close(&ranks);
-    comm_close(world);
+    close_alone(&x);
 }
 
 int main(void) {

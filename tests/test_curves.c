@@ -93,6 +93,13 @@ static char *said(scratch *s, int argc, char **argv) {
     return scratch_read(scratch_path(s, "said"), NULL);
 }
 
+/* A run of so many steps, the word [256] that makes it an arm, and where the picture goes, out [256]. */
+static void one_run(scratch *s, const char *arm, const char *run, int steps, char *word, char *out) {
+    write_run(s, run, 1, steps, 0);
+    snprintf(word, 256, "%s=%s/%s", arm, s->directory, run);
+    snprintf(out, 256, "--out=%s/x.svg", s->directory);
+}
+
 static void seeds_are_paired(void **state) {
     scratch *s = *state;
     char one[256], other[256], out[256];
@@ -149,9 +156,7 @@ static void a_seed_meets_its_own(void **state) {
 static void a_label_says_what_the_table_says(void **state) {
     scratch *s = *state;
     char one[256], out[256];
-    write_run(s, "a", 1, 20, 0);
-    snprintf(one, sizeof one, "one=%s/a", s->directory);
-    snprintf(out, sizeof out, "--out=%s/x.svg", s->directory);
+    one_run(s, "one", "a", 20, one, out);
     char *table = said(s, 4, (char *[]){"curves", one, out, "--smooth=10", NULL});
     assert_non_null(strstr(table, "| 8.845 |")); /* steps 11 to 20 */
     free(table);
@@ -163,9 +168,7 @@ static void a_label_says_what_the_table_says(void **state) {
 static void layers_and_phases(void **state) {
     scratch *s = *state;
     char word[256], out[256];
-    write_run(s, "a", 1, 20, 0);
-    snprintf(word, sizeof word, "pid=%s/a", s->directory);
-    snprintf(out, sizeof out, "--out=%s/x.svg", s->directory);
+    one_run(s, "pid", "a", 20, word, out);
     char *table = said(s, 8,
                        (char *[]){"curves", word, out, "--lines=layers", "--key=ffn_experts_mean=experts",
                                   "--rule=K_e=4", "--mark=change=10", "--smooth=5", NULL});
@@ -178,9 +181,7 @@ static void layers_and_phases(void **state) {
 static void a_long_run(void **state) {
     scratch *s = *state;
     char word[256], out[256];
-    write_run(s, "long", 1, 1000, 0);
-    snprintf(word, sizeof word, "long=%s/long", s->directory);
-    snprintf(out, sizeof out, "--out=%s/x.svg", s->directory);
+    one_run(s, "long", "long", 1000, word, out);
     char *table = said(s, 4, (char *[]){"curves", word, out, "--smooth=20", NULL});
     assert_non_null(strstr(table, "| -0.905 |")); /* steps 981 to 1000 */
     free(table);
@@ -189,9 +190,7 @@ static void a_long_run(void **state) {
 static void a_picture_without_a_point(void **state) {
     scratch *s = *state;
     char word[256], out[256];
-    write_run(s, "a", 1, 20, 0);
-    snprintf(word, sizeof word, "a=%s/a", s->directory);
-    snprintf(out, sizeof out, "--out=%s/x.svg", s->directory);
+    one_run(s, "a", "a", 20, word, out);
     free(said(s, 4, (char *[]){"curves", word, out, "--from=100", NULL}));
     char *picture = scratch_read(scratch_path(s, "x.svg"), NULL);
     assert_null(strstr(picture, "nan"));

@@ -175,9 +175,9 @@ void bench_add(bench *b, const char *section, json_t *entry, int variant, double
 /* The medians of the passes. */
 static void settle_lines(bench *b) {
     for (bench_line *l = b->lines; l < b->lines + b->line; l++) {
-        double fraction[BENCH_PASSES];
-        for (int64_t pass = 0; pass < b->passes; pass++) fraction[pass] = l->rate[pass] / l->copy[pass];
         if (l->in_memory) {
+            double fraction[BENCH_PASSES];
+            for (int64_t pass = 0; pass < b->passes; pass++) fraction[pass] = l->rate[pass] / l->copy[pass];
             json_object_set_new(l->entry, "copy_gbps",
                                 json_real(1e-9 * series_quantile(b->passes, l->copy, 0.5)));
             json_object_set_new(l->entry, "fraction", json_real(series_quantile(b->passes, fraction, 0.5)));

@@ -329,9 +329,8 @@ int checkpoint_resume(state *s, ckpt *k, const json_t *inputs, error *e) {
         return error_set(
             e, why.code,
             "cannot resume from %s: %s; another run.dir begins anew, --init-from=CKPT takes the weights "
-            "along, and `caracal grow CKPT OUT --times=1 --KEY=...` makes a run that goes on so (with the "
-            "same "
-            "model.*)",
+            "along, and `caracal grow CKPT OUT --times=1 --KEY=...` makes a run that goes on so "
+            "(with the same model.*)",
             ckpt_path(k), why.text);
     if (inputs_compare(&s->c.data, inputs, about, e))
         return error_within(e, "cannot resume from %s", ckpt_path(k));

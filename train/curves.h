@@ -51,8 +51,9 @@ void curves_free(curves *c); /* also after an error */
 /* ---- curves_picture.c; const curves * ---- */
 void curves_picture(FILE *out, const void *curves);
 /* ---- curves_table.c: on stdout ---- */
-/* Where a run ends: the mean of the last `smooth` steps, over all layers. */
-double curves_end(const curves *c, const arm_run *r, int k);
+/* Where an arm's runs end: the means of their last `smooth` steps, over all layers, as curves_spread has
+ * them. */
+void curves_end(const curves *c, const arm *a, int k, double *mean, double *deviation);
 void curves_ends(const curves *c);
 void curves_phases(const curves *c);
 

@@ -85,12 +85,13 @@ static void draw_arm(const curves *c, int i, int k, chart *to, double *y0, doubl
         if (a->runs > 1) chart_band(to, class, n, x, low + from, high + from);
         class[0] = 'c';
         chart_line(to, class, n, x, mean + from);
-        double end[ARM_RUNS], at_end, deviation; /* the table's number, which the line need not end at */
-        for (int j = 0; j < a->runs; j++) end[j] = curves_end(c, &a->run[j], k);
-        curves_spread(a->runs, end, &at_end, &deviation);
-        number_text(at_end, 4, number);
-        snprintf(text, sizeof text, "%s %s", a->name, number);
-        if (!c->by_layer) chart_label_end(to, class, mean[r->points - 1], text);
+        if (!c->by_layer) {
+            double end, deviation; /* the table's number, which the line need not end at */
+            curves_end(c, a, k, &end, &deviation);
+            number_text(end, 4, number);
+            snprintf(text, sizeof text, "%s %s", a->name, number);
+            chart_label_end(to, class, mean[r->points - 1], text);
+        }
     }
     mem_free(mean);
     mem_free(low);

@@ -20,8 +20,13 @@ static double layer_mean(const curves *c, const arm_run *r, int k, int64_t layer
     return sum / n;
 }
 
-double curves_end(const curves *c, const arm_run *r, int k) {
-    return layer_mean(c, r, k, r->width[k], r->step[r->points - 1]);
+void curves_end(const curves *c, const arm *a, int k, double *mean, double *deviation) {
+    double x[ARM_RUNS];
+    for (int i = 0; i < a->runs; i++) {
+        const arm_run *r = &a->run[i];
+        x[i] = layer_mean(c, r, k, r->width[k], r->step[r->points - 1]);
+    }
+    curves_spread(a->runs, x, mean, deviation);
 }
 
 static void cell(double mean, double deviation, const char *format) {
@@ -80,8 +85,7 @@ void curves_ends(const curves *c) {
         else mean = deviation = NAN;
         cell(mean, deviation, "%+.3f");
         for (int k = 0; k < c->keys; k++) {
-            for (int r = 0; r < a->runs; r++) x[r] = curves_end(c, &a->run[r], k);
-            curves_spread(a->runs, x, &mean, &deviation);
+            curves_end(c, a, k, &mean, &deviation);
             cell(mean, deviation, "%.4g");
         }
         puts(" |");

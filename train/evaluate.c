@@ -7,6 +7,7 @@
 #include "kernels/math.h"
 #include "launch/memory.h"
 #include "launch/options.h"
+#include "launch/progress.h"
 #include "train/checkpoint.h"
 #include "train/choices.h"
 #include "train/session.h"
@@ -19,12 +20,6 @@ typedef struct sample {
 static int64_t count_of(const state *s, const loader *l, int64_t source, int64_t samples) {
     int64_t n = loader_source_samples(l, s->stage, source);
     return n < samples ? n : samples;
-}
-
-static int64_t count_of_all(const state *s, const loader *l, int64_t samples) {
-    int64_t n = 0;
-    for (int64_t source = 0; source < s->c.data.sources; source++) n += count_of(s, l, source, samples);
-    return n;
 }
 
 static sample sample_at(const state *s, const loader *l, int64_t i, int64_t samples) {
@@ -63,13 +58,15 @@ static held_out figures_of(const double *sum) {
 }
 
 void evaluate(state *s, const loader *valid, const tokenizer *tok, int64_t samples, int32_t *tokens,
-              held_out *out, progress *shown) {
+              held_out *out, int show) {
     const train_config *t = &s->c.train;
-    int64_t sources = s->c.data.sources, all = count_of_all(s, valid, samples), row = t->seq_len + 2;
+    int64_t sources = s->c.data.sources, all = 0, row = t->seq_len + 2;
+    for (int64_t i = 0; i < sources; i++) all += count_of(s, valid, i, samples);
     double *sum = mem_alloc((size_t)(SUMS * all + 1) * sizeof *sum, "held-out losses"); /* of each sample */
     real *token_loss =
         mem_alloc((size_t)(t->micro_batch_size * t->seq_len) * sizeof *token_loss, "held-out losses");
     int64_t stride = s->mesh.ranks * t->micro_batch_size;
+    progress shown = progress_begin("held-out text", "samples", (double)all);
     for (int64_t first = 0; first < all; first += stride) { /* every rank runs as often: experts are shared */
         int64_t mine = first + s->mesh.rank * t->micro_batch_size;
         memset(tokens, 0, (size_t)(t->micro_batch_size * row) * sizeof *tokens);
@@ -81,8 +78,9 @@ void evaluate(state *s, const loader *valid, const tokenizer *tok, int64_t sampl
         model_evaluate(&s->model, token_loss);
         for (int64_t b = 0; b < t->micro_batch_size && mine + b < all; b++)
             sum_row(s, tok, b, token_loss, sum + SUMS * (mine + b));
-        if (shown) progress_at(shown, (double)(first + stride));
+        if (show && s->mesh.rank == 0) progress_at(&shown, (double)(first + stride));
     }
+    progress_end(&shown);
     comm_sum_disjoint_f64(s->mesh.world, "held-out losses", sum, (size_t)(SUMS * all));
     double total[SUMS] = {0};
     for (int64_t source = 0, i = 0; source < sources; source++) {
@@ -111,12 +109,8 @@ static void evaluate_held_out(session *x, int64_t step, int64_t samples) {
     int64_t sources = x->c.data.sources;
     held_out *out = mem_alloc((size_t)(sources + 1) * sizeof *out, "held-out losses");
     int32_t *tokens = mem_alloc((size_t)(c->micro_batch_size * (c->seq_len + 2)) * sizeof *tokens, "tokens");
-    progress shown =
-        progress_begin("held-out text", "samples", (double)count_of_all(&x->s, x->valid, samples));
-    const int first = comm_rank(x->world) == 0;
-    evaluate(&x->s, x->valid, x->tokenizer, samples, tokens, out, first ? &shown : NULL);
-    progress_end(&shown);
-    if (first) {
+    evaluate(&x->s, x->valid, x->tokenizer, samples, tokens, out, 1);
+    if (comm_rank(x->world) == 0) {
         int mtp = x->s.model.mtp_on;
         printf("held-out text after step %lld\n%-16s %10s %12s %14s%s\n", (long long)step, "", "loss",
                "perplexity", "bits per byte", mtp ? " MTP acceptance" : "");

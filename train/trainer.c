@@ -177,7 +177,7 @@ static void write_records(trainer *t, const step_timing *timing) {
 static void validate(trainer *t) {
     state *s = &t->x.s;
     double began = comm_clock();
-    evaluate(s, t->x.valid, t->x.tokenizer, s->c.train.eval_samples, t->eval_tokens, t->held_out, NULL);
+    evaluate(s, t->x.valid, t->x.tokenizer, s->c.train.eval_samples, t->eval_tokens, t->held_out, 0);
     t->deadline.validation = comm_clock() - began;
     if (s->mesh.rank == 0) {
         console_eval(&t->console, s, t->held_out, t->deadline.validation);

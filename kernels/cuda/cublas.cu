@@ -76,8 +76,7 @@ static int load(cublas *x, error *e) {
     if (!library)
         return error_set(e, EXIT_USAGE,
                          "dtype bf16 needs %s, which cannot be opened (%s): install CUDA's libraries, put "
-                         "their folder into "
-                         "LD_LIBRARY_PATH, or use dtype: float32",
+                         "their folder into LD_LIBRARY_PATH, or use dtype: float32",
                          names[0], why);
 #define FIND(name)                                                                                           \
     if (!(x->name = (decltype(&::name))dlsym(library, #name)))                                               \
