@@ -41,7 +41,7 @@ WARN   := -Wall -Wextra -Werror -Wshadow=local -Wstrict-prototypes -Wmissing-pro
 # Recursive on purpose: pkg-config runs when something is compiled, after `make deps` had its chance.
 CFLAGS  = -std=c11 -D_GNU_SOURCE -O3 -g -march=x86-64-v3 -ffp-contract=off -fno-math-errno -fopenmp $(WARN) \
           -I. $(PKGFLAGS) $(SANFLAGS) $(if $(CUDA),-DCARACAL_CUDA)
-LDLIBS  = $(PKGLIBS) $(if $(CUDA),-L$(CUDADIR)/lib64 -lcudart_static -ldl -lrt -lpthread) -lm -fopenmp \
+LDLIBS  = $(PKGLIBS) $(if $(CUDA),-L$(CUDADIR)/lib64 -lcudart_static -ldl -lrt) -lm -lpthread \
           $(if $(SAN),-fsanitize=address$(comma)undefined)
 # Sanitizers hide from gcc what bounds a string: its guesses about truncation only warn there.
 SANFLAGS = $(if $(SAN),-O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer \

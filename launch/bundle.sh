@@ -64,7 +64,7 @@ for program in "$to"/real/*; do
 here=$(cd "$(dirname "$0")/.." && pwd)
 export OPAL_PREFIX="$here" PMIX_INSTALL_PREFIX="$here" OMPI_MCA_mca_base_component_path="$here/lib/openmpi" \
     PMIX_MCA_mca_base_component_path="$here/lib/pmix" PATH="$here/bin:$PATH" \
-    GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-30000}" HOME="${HOME:-/tmp}" # without, PMIx asks who the user is, and falls where no list says
+    HOME="${HOME:-/tmp}" # without, PMIx asks who the user is, and falls where no list says
 # without ssh there are no other hosts, and Open MPI must not look for them
 command -v ssh >/dev/null || export OMPI_MCA_plm="${OMPI_MCA_plm:-isolated}"
 if [ "${BUNDLE_LIBC:-}" = machine ]; then

@@ -50,7 +50,7 @@ if [ -x "$build/peers/gemm" ]; then
         { tail -n 5 "$work/peers.log" >&2; exit 1; }
     peers=("--peers=$work/peers.jsonl")
 fi
-GOMP_SPINCOUNT=30000 "$build/tests/bench" "$build/bench.json" "$@" ${roofline[@]+"${roofline[@]}"} ${fold[@]+"${fold[@]}"} ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}
+"$build/tests/bench" "$build/bench.json" "$@" ${roofline[@]+"${roofline[@]}"} ${fold[@]+"${fold[@]}"} ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}
 echo
 "$build/tests/bench_page" "$build/bench.json" goals
 echo

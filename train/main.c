@@ -76,20 +76,6 @@ static int refuse_ranks(const char *name) {
     return EXIT_USAGE;
 }
 
-/* A thread that waits for the others of its rank spins for a moment, under a millisecond, and then sleeps.
- * OpenMP's own default spins for many, which on cores that are shared with anything else costs ten times the
- * step; a third of this moment lets threads sleep hundreds of times a step, and waking them costs some
- * percent of it.  The run-time reads this once, before main, so the program starts itself again. */
-static void spin_shortly(char **argv) {
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
-    char self[4096];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n < 0) return;
-    self[n] = 0;
-    setenv("GOMP_SPINCOUNT", "30000", 1);
-    execv(self, argv);
-}
-
 /* What most commands have to say goes to standard output, which may be a file on a full disk; of a run it is
  * not what counts. */
 static int told(const struct command *c, int code) {
@@ -101,7 +87,6 @@ static int told(const struct command *c, int code) {
 }
 
 int main(int argc, char **argv) {
-    spin_shortly(argv);
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write, with a message */
     if (argc < 2) {
         usage(stderr);

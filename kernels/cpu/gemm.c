@@ -14,7 +14,7 @@
 #include "kernels/cpu/held.h"
 
 enum {
-    COLUMN_BLOCK = 8 * PANEL,   /* columns of B that are packed at one time */
+    COLUMN_BLOCK = 12 * PANEL,  /* columns of B that are packed at one time */
     ROW_BLOCK = 16,             /* tiles */
     BALANCED_PRODUCT = 1 << 22, /* multiply-adds below which it is over before help would pay */
     PACK_ROWS = 256, /* with more rows than this a B whose panels can be read in place is packed too */
@@ -164,12 +164,14 @@ static void panel_tiles(gemm_scratch *scratch, const gemm_problem *g, const tili
         t.d = d ? d + i * g->ldc + w->j : NULL;
         const int fused = packs && g->form == GEMM_NT;
         fetches f;
-        fetch_begin(&f, t.k);
+        const int last = !fused && !w->new_columns && t.k >= LONG_TILE; /* there are steps to spare */
+        fetch_begin(&f, last ? t.k - RESULT_STEPS * rows : t.k);
         if (fused) fetch_result_now(&t, rows); /* it has steps for one run of lines */
-        else fetch_result(&f, &t, rows);
+        else if (!last) fetch_result(&f, &t, rows);
         if (w->new_columns) fetch_columns(&f, &t, rows, tile + 1 < tiles->tiles);
-        if (!fused || w->soon.rows >= t.k) fetch_region(&f, &w->soon, &of_panel);
+        if (!fused || (rows < FUSED_ROWS && w->soon.rows >= t.k)) fetch_region(&f, &w->soon, &of_panel);
         if (!fused) fetch_region(&f, &w->rows, &of_rows);
+        if (last) fetch_result_last(&f, &t, rows);
         fetch_end(&f, &t);
         if (packs) {
             gemm_tile first = t;

@@ -9,6 +9,7 @@ enum {
     CACHE_LINE = 16, /* floats */
     /* With so many k there is time to ask for the tile's own part of C line by line, and to spare. */
     LONG_TILE = 6 * TILE_ROWS,
+    RESULT_STEPS = 4,   /* that are kept for it, for each row */
     COLUMNS_AHEAD = 32, /* k */
 };
 
@@ -22,7 +23,7 @@ typedef struct region {
 typedef struct fetches {
     int64_t k, asking; /* the tile's steps, and how many of them ask for something already */
     int n;
-    fetched one[10];
+    fetched one[12];
 } fetches;
 
 /* In place of an initializer, which would set all of it for each tile. */
@@ -51,8 +52,9 @@ static inline void fetch_region(fetches *f, const region *soon, int64_t *asked) 
     }
 }
 
-/* Asks for C's lines, which are written when the tile is done: at once, and at leisure where there is time.
- */
+/* Asks for C's lines, which are written when the tile is done: at once, at leisure, or in the steps at the
+ * end that the fetches were begun without.  The last is best, for until then they are in the way of A and B,
+ * most of all where rows of C share the sets of L1. */
 static inline void fetch_result_now(const gemm_tile *t, int64_t height) {
     for (int64_t r = 0; r < height; r++)
         for (int64_t line = 0; line < PANEL; line += CACHE_LINE)
@@ -62,6 +64,11 @@ static inline void fetch_result(fetches *f, const gemm_tile *t, int64_t height) 
     if (f->k < LONG_TILE) fetch_result_now(t, height);
     for (int64_t line = 0; line < PANEL && f->k >= LONG_TILE; line += CACHE_LINE)
         fetch_lines(f, t->c + line, t->ldc, height);
+}
+static inline void fetch_result_last(fetches *f, const gemm_tile *t, int64_t height) {
+    fetch_lines(f, t->c, 0, f->k - f->asking); /* nothing new until then */
+    f->k = t->k;
+    fetch_result(f, t, height);
 }
 
 /* Asks for A by columns, each k some time before its turn: they lie on a page each, where the hardware looks

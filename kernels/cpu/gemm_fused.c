@@ -1,6 +1,8 @@
 /* The microkernels of y = x W^T that transpose W as they go.  While eight k of a panel are used, the next
  * eight are transposed, a piece with each step, so that loads and shuffles run beside the multiply-adds; with
- * few rows that is most of the work. */
+ * few rows that is most of the work.  With FUSED_ROWS rows loads are as many as the core can do beside the
+ * multiply-adds, so that nothing is asked for (gemm_ahead.h): it would cost 5% where W is near, and gains
+ * nothing where it is far. */
 #include "kernels/cpu/gemm_rows.h"
 
 #ifdef __AVX512F__
@@ -12,7 +14,9 @@
 #define STEP(rows, piece)                                                                                    \
     {                                                                                                        \
         LOAD_B_2;                                                                                            \
-        FETCH;                                                                                               \
+        if (rows < FUSED_ROWS) {                                                                             \
+            FETCH;                                                                                           \
+        }                                                                                                    \
         piece;                                                                                               \
         ROWS_##rows(STEP_2);                                                                                 \
         ROWS_##rows(PIN);                                                                                    \

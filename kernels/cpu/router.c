@@ -138,8 +138,10 @@ void CPU_(router_forward)(kernel_context *ctx, router_shape s, float *prob, int3
             choose_tokens(tokens, s, index + start * s.topk, weight + start * s.topk, counted, scratch, p,
                           bias);
         }
-#pragma omp critical(router_count)
-        for (int64_t e = 0; e < n; e++) count[e] += counted[e];
+        for (int64_t e = 0; e < n; e++) {
+#pragma omp atomic
+            count[e] += counted[e];
+        }
     }
     sum_rows(ctx, s.tokens, n, prob_sum, prob);
 }

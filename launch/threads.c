@@ -1,0 +1,173 @@
+/* The threads behind `#pragma omp parallel`: OpenMP as far as we use it, through the entry points that gcc
+ * calls (GCC's manual of libgomp, "Implementing PARALLEL construct").  There is no header: the pragmas are
+ * the interface.  What we do not use, dynamic schedules for one, is missed by the linker.
+ *
+ * It is here for two reasons.  A training step has some 4,000 parallel regions, and a small product takes 6
+ * microseconds: libgomp takes 0.5 to begin and end a region, this 0.1 (docs/performance.md).  And how long a
+ * thread spins before it sleeps can be said here; libgomp's default spins so long that a step on cores that
+ * are shared with anything else takes ten times as long.
+ *
+ * A thread that meets a parallel region has a team of its own, which stays for its next one.  Words between
+ * threads are flags with one writer and one reader: the caller raises `begin` of each worker, and each worker
+ * its `end`.  A barrier is an end and a beginning.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "launch/error.h"
+#include "launch/memory.h"
+
+#pragma GCC visibility push(hidden) /* a library that has threads of libgomp's keeps them */
+#include <omp.h>
+void GOMP_parallel(void (*region)(void *), void *data, unsigned threads, unsigned flags);
+void GOMP_barrier(void);
+#pragma GCC visibility pop
+
+/* How often a thread looks before it sleeps: well under a millisecond.  A third of it lets threads sleep
+ * hundreds of times a step, and waking them costs some percent of it. */
+enum { LOOKS = 30000 };
+
+enum { LOW, RAISED, ASLEEP };
+typedef struct flag {
+    _Alignas(64) atomic_int state;
+    sem_t wake; /* posted to where it was found asleep */
+} flag;
+
+typedef struct team team;
+typedef struct worker {
+    flag begin, end;
+    team *team;
+    int number;
+    struct worker *next;
+} worker;
+
+struct team {
+    worker *first; /* in the order of their numbers, from 1 on; the caller is number 0 */
+    int size, looks;
+    void (*region)(void *);
+    void *data;
+};
+
+/* Which region the calling thread is in (NULL: none), and as which worker (NULL: it met the region). */
+typedef struct place {
+    team *team;
+    worker *self;
+} place;
+static _Thread_local place here;
+static _Thread_local team *own;
+
+static void flag_raise(flag *f) {
+    if (atomic_exchange_explicit(&f->state, RAISED, memory_order_acq_rel) == ASLEEP) sem_post(&f->wake);
+}
+
+/* Waits until the flag is raised, and lowers it. */
+static void flag_wait(flag *f, int looks) {
+    for (int look = 0; atomic_load_explicit(&f->state, memory_order_acquire) != RAISED; look++) {
+        int low = LOW;
+        if (look < looks) __builtin_ia32_pause();
+        else if (atomic_compare_exchange_strong(&f->state, &low, ASLEEP))
+            while (sem_wait(&f->wake)) continue; /* a signal came between */
+    }
+    atomic_store_explicit(&f->state, LOW, memory_order_relaxed);
+}
+
+static void all_begin(team *t) {
+    worker *w = t->first;
+    for (int number = 1; number < t->size; number++, w = w->next) flag_raise(&w->begin);
+}
+
+static void all_end(team *t) {
+    worker *w = t->first;
+    for (int number = 1; number < t->size; number++, w = w->next) flag_wait(&w->end, t->looks);
+}
+
+static void *work(void *of) {
+    worker *w = of;
+    team *t = w->team;
+    here = (place){t, w};
+    for (int looks = t->looks;;) {
+        flag_wait(&w->begin, looks);
+        t->region(t->data);
+        looks = t->looks;
+        flag_raise(&w->end);
+    }
+    return NULL;
+}
+
+static worker *worker_create(team *t, int number) {
+    worker *w = mem_alloc(sizeof *w, "a thread");
+    w->team = t;
+    w->number = number;
+    sem_init(&w->begin.wake, 0, 0);
+    sem_init(&w->end.wake, 0, 0);
+    pthread_t thread;
+    const int refused = pthread_create(&thread, NULL, work, w);
+    if (refused)
+        FAULT(EXIT_NO_MEMORY, "thread %d of %d cannot be started (%s); parallel.threads asks for fewer",
+              number + 1, t->size, strerror(refused));
+    pthread_detach(thread);
+    return w;
+}
+
+/* Makes the calling thread's team one of so many.  More than there are processors do not spin, for they would
+ * spin in each other's time. */
+static void resize(team *t, int threads) {
+    const char *policy = getenv("OMP_WAIT_POLICY");
+    const int passive = policy && !strcasecmp(policy, "passive");
+    t->size = threads;
+    t->looks = passive || threads > omp_get_num_procs() ? 0 : LOOKS;
+    worker **w = &t->first;
+    for (int number = 1; number < threads; number++, w = &(*w)->next)
+        if (!*w) *w = worker_create(t, number);
+}
+
+void GOMP_parallel(void (*region)(void *), void *data, unsigned threads, unsigned flags) {
+    (void)flags; /* where threads are to run: wherever the system puts them */
+    const place outside = here;
+    team alone = {.size = 1}; /* so is who meets a region inside a region */
+    if (threads < 2 || outside.team) {
+        here = (place){&alone, NULL};
+        region(data);
+    } else {
+        if (!own) own = mem_alloc(sizeof *own, "threads");
+        if (own->size != (int)threads) resize(own, (int)threads);
+        own->region = region;
+        own->data = data;
+        here.team = own;
+        all_begin(own);
+        region(data);
+        all_end(own);
+    }
+    here = outside;
+}
+
+void GOMP_barrier(void) {
+    if (here.self) {
+        flag_raise(&here.self->end);
+        flag_wait(&here.self->begin, here.team->looks);
+    } else if (here.team) {
+        all_end(here.team);
+        all_begin(here.team);
+    }
+}
+
+int omp_get_thread_num(void) {
+    return here.self ? here.self->number : 0;
+}
+
+int omp_get_num_threads(void) {
+    return here.team ? here.team->size : 1;
+}
+
+/* That this process may run on. */
+int omp_get_num_procs(void) {
+    cpu_set_t mine;
+    if (!sched_getaffinity(0, sizeof mine, &mine)) return CPU_COUNT(&mine);
+    return (int)sysconf(_SC_NPROCESSORS_ONLN); /* more than a set has room for */
+}
