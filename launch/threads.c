@@ -14,7 +14,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -35,7 +34,7 @@ enum { LOOKS = 30000 };
 
 enum { LOW, RAISED, ASLEEP };
 typedef struct flag {
-    _Alignas(64) atomic_int state;
+    _Alignas(64) int state;
     sem_t wake; /* posted to where it was found asleep */
 } flag;
 
@@ -63,18 +62,18 @@ static _Thread_local place here;
 static _Thread_local team *own;
 
 static void flag_raise(flag *f) {
-    if (atomic_exchange_explicit(&f->state, RAISED, memory_order_acq_rel) == ASLEEP) sem_post(&f->wake);
+    if (__atomic_exchange_n(&f->state, RAISED, __ATOMIC_ACQ_REL) == ASLEEP) sem_post(&f->wake);
 }
 
 /* Waits until the flag is raised, and lowers it. */
 static void flag_wait(flag *f, int looks) {
-    for (int look = 0; atomic_load_explicit(&f->state, memory_order_acquire) != RAISED; look++) {
+    for (int look = 0; __atomic_load_n(&f->state, __ATOMIC_ACQUIRE) != RAISED; look++) {
         int low = LOW;
         if (look < looks) __builtin_ia32_pause();
-        else if (atomic_compare_exchange_strong(&f->state, &low, ASLEEP))
+        else if (__atomic_compare_exchange_n(&f->state, &low, ASLEEP, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
             while (sem_wait(&f->wake)) continue; /* a signal came between */
     }
-    atomic_store_explicit(&f->state, LOW, memory_order_relaxed);
+    __atomic_store_n(&f->state, LOW, __ATOMIC_RELAXED);
 }
 
 static void all_begin(team *t) {
