@@ -24,8 +24,8 @@ END
     cat <<'END'
 The tables are made from `build/bench.json` by `tests/performance_page.sh`. A line of operations is the median of three passes over all
 lines, minutes apart. A virtual machine's neighbours show: for seconds at a time its two cores may be two halves of one, and
-together do what one does; or they are moved to where they share no cache, and gathering the threads takes 1.0 to 1.4
-microseconds instead of 0.5. A line is timed again while either lasts (eight times at most); a training step is not, so that those on
+together do what one does; or they are moved to where they share no cache, and gathering the threads takes 0.55
+microseconds instead of 0.11. A line is timed again while either lasts (eight times at most); a training step is not, so that those on
 two cores vary by a tenth between runs.
 
 ## What is wanted, and what is there
@@ -37,13 +37,14 @@ END
 Why what is missing is missing, as far as we know:
 
 - **Large products** stand within one or two hundredths of the goal, on either side of it, run after run. The innermost loop
-  alone has 96% (64 x 512 x 256 with the weight held, on one core). 1024 x 1024 x 1024 loses 1.5% to rows 4 KiB apart, which
-  share the sets of L1 (1008 x 1008 x 1008 does not), and 1% to 2% to adding four blocks of k to C, as the fixed order has it.
-- **Eight rows by a transposed weight**: out of L1, on one core, it has 79%, where the same rows by a weight that lies by rows have 91%.
-  Eight steps of k are 128 multiply-adds, and 64 shuffles of which 16 cross lanes: those take pipes of the multiply-adds (eight
-  of them beside 16 multiply-adds: a fifth longer; unpacking and inserting: nothing). With two threads, gathering them is another
-  tenth of the 6 microseconds.
-- **Products of experts** had 86% and more in a quieter run; gradients of 512 columns have the least.
+  alone has 95% to 97% (64 x 512 x 256 on one core). 1024 x 1024 x 1024 loses 1.5% to rows 4 KiB apart, which share the sets
+  of L1 (1008 x 1008 x 1008 does not), and 1% to 2% to adding four blocks of k to C, as the fixed order has it. Half of
+  that came back when tiles asked for C in their last steps instead of their first (0.5% to 1.2% on most shapes, in turns).
+- **4096 x 768 x 768 by columns** (tn): a column of A is spread over lines 16 KiB apart, for which a cache has few sets. Twelve
+  panels of B packed at a time instead of eight, so that A is read once less, gave 0.6%. Asking for the lines into the
+  second-level cache, where they would not be in L1's way, lost 1% to 3%.
+- **Products of experts**: all above the goal in this run; gradients of 512 columns, which read and write 8 MB, had 82% to
+  90% between runs.
 - **Memory**: below, with the table.
 
 ## Matrix products
@@ -77,8 +78,9 @@ copying right before and right after the line, for in some minutes memory is nea
 - On one core an exponential (SwiGLU, cross-entropy, the hidden z-loss) or the choice of experts costs more than its bytes.
   `router_forward` moves 8 bytes for each expert of each token and looks K times at each of them: it is bound by its
   comparisons, and is 0.15% of a step.
-- Below the 85% that we want on all cores, run after run: `copy_rows` and `combine_forward` at 256 columns, which read rows of 1 KB
-  in no order, and `rms_norm_backward`; others once in a while.
+- Below the 85% that we want on all cores, run after run: `combine_forward` at 256 columns, which reads rows of 1 KB in no
+  order; `copy_rows`, `rms_norm_backward` and `hidden_z` stand on either side of it. AdamW on denormal moments has 60% of a minute
+  in which copying had 110 GB/s, and as many GB/s as ever.
 - Reading rows in no order has a limit of its own. A loop that only adds up rows of 1 KB in registers, in the order of
   `combine_forward` and twelve rows ahead, moved 74% to 76% of what copying did in turns with it, and 53% in minutes in which copying
   had 80 GB/s; rows of 3 KB 78% to 85%, and 59%. Four sevenths of the bytes of `combine_forward` are such rows: beside that loop
@@ -99,8 +101,8 @@ END
     table step
     cat <<'END'
 A run's first half is left out: until the router has settled, tokens have more FFN experts than the four that are counted, and
-few experts have most of the tokens. Three runs of that day, the one above and two before it: 70% to 73% with threads and 72% to 73% with
-ranks, two ranks 1.82 to 1.86 times one core, bf16 1.60 to 1.68 times float32, a training step 3.5 to 3.9 times PyTorch's. Two cores cannot
+few experts have most of the tokens. This was a quiet quarter of an hour. Three runs earlier that day had 70% to 73% with threads and 72% to
+73% with ranks, two ranks 1.82 to 1.86 times one core, bf16 1.60 to 1.68 times float32, a training step 3.5 to 3.9 times PyTorch's. Two cores cannot
 make twice one core's tokens: a tenth of a step streams memory, of which one core alone gets 85% of what both get together.
 
 ### Where the time goes
@@ -114,9 +116,12 @@ END
     cat <<'END'
 Products and attention take about 89% of the time. Of the rest SwiGLU, the norms, and adding up gradients (`add`) are the largest.
 The embedding's gradient is made of the ids that occur in a micro-batch alone (`model/embedding.h`), and on a rank alone it is added to
-the step's sum in place, as the first micro-batch's gradients of all weights are written there. A micro-batch has 512 rows: an operation on its 512 KB is over in 10 to 50 microseconds, of which gathering the threads is a part, and
-some of what it reads lies in the other core's cache. That is why RoPE and the hidden z-loss stand far below the limit here, and at it
+the step's sum in place, as the first micro-batch's gradients of all weights are written there. A micro-batch has 512 rows: an operation on its 512 KB is over in 10 to 50 microseconds, and
+some of what it reads lies in the other core's cache. That is why the hidden z-loss stands far below the limit here, and at it
 with large buffers.
+
+The threads are our own (`launch/threads.c`): libgomp takes 0.45 microseconds to begin and end a parallel region here, 1.3 where
+the cores share no cache. In turns with it, products of 8 x 512 x 256 took 7% to 10% less time, and a step about 1% less.
 
 Threads wait for one another at the end of each of some 4,000 operations a step, and the two cores are never equally fast for long:
 5% of the threads' time went by so in the quietest seconds, and up to a third while a neighbour used one of the cores. So products
