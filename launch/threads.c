@@ -3,8 +3,8 @@
  * the interface.  What we do not use, dynamic schedules for one, is missed by the linker.
  *
  * It is here for two reasons.  A training step has some 4,000 parallel regions, and a small product takes 6
- * microseconds: libgomp takes 0.45 to begin and end a region, this 0.11 (docs/performance.md).  And how long a
- * thread spins before it sleeps can be said here; libgomp's default spins so long that a step on cores that
+ * microseconds: libgomp takes 0.45 to begin and end a region, this 0.11 (docs/performance.md).  And how long
+ * a thread spins before it sleeps can be said here; libgomp's default spins so long that a step on cores that
  * are shared with anything else takes ten times as long.
  *
  * A thread that meets a parallel region has a team of its own, which stays for its next one.  Words between
