@@ -2,11 +2,11 @@
  *
  * The loops, outside in: COLUMN_BLOCK columns of B, a block of k, ROW_BLOCK tiles of rows, a panel of B, a
  * tile. So a panel of B stays in L1 while the row block, whose part of A fits into L2, goes by.  A cache line
- * is asked for with each k: first the tile's own part of C, then the next panel of B, which a step finds in
- * main memory, then the next row block's A, if it lies by rows, or by columns a tile's own.  Threads
- * have parts of C, and one that has done its own helps with the last block of another's (claims.h): parts are
- * equal, but cores are not.  None of this decides bits: an element of C is always its block sums added in
- * order.
+ * is asked for with each k: first the next panel of B, which a step finds in main memory, then the next row
+ * block's A, if it lies by rows, and last the tile's own part of C; where A by columns is new, C first, and
+ * then A until the tile's last step.  Threads have parts of C, and one that has done its own helps with the
+ * last block of another's (claims.h): parts are equal, but cores are not.  None of this decides bits: an
+ * element of C is always its block sums added in order.
  */
 #include <string.h>
 
@@ -169,6 +169,7 @@ static void panel_tiles(gemm_scratch *scratch, const gemm_problem *g, const tili
         if (fused) fetch_result_now(&t, rows); /* it has steps for one run of lines */
         else if (!last) fetch_result(&f, &t, rows);
         if (w->new_columns) fetch_columns(&f, &t, rows, tile + 1 < tiles->tiles);
+        /* fused with FUSED_ROWS rows it asks for nothing */
         if (!fused || (rows < FUSED_ROWS && w->soon.rows >= t.k)) fetch_region(&f, &w->soon, &of_panel);
         if (!fused) fetch_region(&f, &w->rows, &of_rows);
         if (last) fetch_result_last(&f, &t, rows);
