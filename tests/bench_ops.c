@@ -6,7 +6,7 @@
 #include "launch/memory.h"
 #include "tests/bench.h"
 
-enum { BUFFERS = 8, ELEMENTS = 12 << 20 };
+enum { BUFFERS = 8, ELEMENTS = 12 << 20, EXPERTS = 16, CHOSEN = 4 };
 
 /* One call to time.  The meaning of size and buffer is the operation's own. */
 typedef struct call {
@@ -127,8 +127,28 @@ static void buffers(arena *a, call *c) {
     for (int i = 0; i < BUFFERS; i++) c->x[i] = bench_buffer(a, ELEMENTS);
 }
 
+/* row_of [tokens,topk] as the exchange of a rank alone has it (model/exchange.h): a token has CHOSEN of EXPERTS
+ * experts, by chance, and rows lie by expert and then by token. */
+static void route(int64_t tokens, int64_t topk, int32_t *row_of) {
+    int32_t next[EXPERTS + 1] = {0};
+    uint64_t random = 1;
+    for (int64_t t = 0; t < tokens; t++) {
+        int slots = 0;
+        for (int e = 0; e < EXPERTS; e++) {
+            random = random * 6364136223846793005 + 1442695040888963407;
+            if ((random >> 33) % (uint64_t)(EXPERTS - e) >= (uint64_t)(CHOSEN - slots)) continue;
+            row_of[t * topk + slots++] = e;
+            next[e + 1]++;
+        }
+        for (int64_t k = slots; k < topk; k++) row_of[t * topk + k] = -1;
+    }
+    for (int e = 0; e < EXPERTS; e++) next[e + 1] += next[e];
+    for (int64_t i = 0; i < tokens * topk; i++)
+        if (row_of[i] >= 0) row_of[i] = next[row_of[i]]++;
+}
+
 void bench_memory(bench *b) {
-    enum { TOPK = 6, CHOSEN = 4 };
+    enum { TOPK = 6 };
     arena a;
     call c = {0};
     buffers(&a, &c);
@@ -152,8 +172,7 @@ void bench_memory(bench *b) {
         rows_line(b, "hidden_z", run_hidden_z, c, rows, cols, 12);
         /* what K slots need: a row of each FFN expert, and out and y */
         const int64_t tokens = rows / CHOSEN;
-        for (int64_t i = 0; i < tokens * TOPK; i++)
-            c.more_ids[i] = i % TOPK < CHOSEN ? (int32_t)((i / TOPK * CHOSEN + i % TOPK) * 7919 % rows) : -1;
+        route(tokens, TOPK, c.more_ids);
         call combine = c;
         combine.size[2] = TOPK;
         rows_line(b, "combine_forward", run_combine_forward, combine, tokens, cols, 4 * CHOSEN + 12);

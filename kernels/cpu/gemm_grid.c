@@ -2,7 +2,7 @@
 #include "kernels/cpu/gemm_tile.h"
 
 enum {
-    PARALLEL_PRODUCT = 1 << 18, /* multiply-adds below which threads cost more than they save */
+    PARALLEL_PRODUCT = 1 << 16, /* multiply-adds below which threads cost more than they save */
     MANY_ROWS = 128,            /* as many that packing B once for each thread costs little */
     OWN_CACHE = 1 << 18,        /* floats that a core has near it */
 };
