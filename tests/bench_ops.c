@@ -127,8 +127,8 @@ static void buffers(arena *a, call *c) {
     for (int i = 0; i < BUFFERS; i++) c->x[i] = bench_buffer(a, ELEMENTS);
 }
 
-/* row_of [tokens,topk] as the exchange of a rank alone has it (model/exchange.h): a token has CHOSEN of EXPERTS
- * experts, by chance, and rows lie by expert and then by token. */
+/* row_of [tokens,topk] as the exchange of a rank alone has it (model/exchange.h): a token has CHOSEN of
+ * EXPERTS experts, by chance, and rows lie by expert and then by token. */
 static void route(int64_t tokens, int64_t topk, int32_t *row_of) {
     int32_t next[EXPERTS + 1] = {0};
     uint64_t random = 1;

@@ -164,8 +164,9 @@ static void check_all_gemms(kernels *kernel, uint64_t seed) {
         check_gemm(kernel, form, 64, 112, 1024, 0, D_SELF, 1, &state);
         check_gemm(kernel, form, 20, 600, 64, 0, D_OTHER, 1,
                    &state); /* more columns than are packed at one time */
-        check_gemm(kernel, form, 15, 1072, 260, 0, D_NONE, 1, &state); /* the same in bf16 */
-        check_gemm(kernel, form, 70, 48, 48, 488, D_SELF, 1, &state);  /* rows of B 4 KiB apart */
+        check_gemm(kernel, form, 15, 1072, 260, 0, D_NONE, 1, &state);   /* the same in bf16 */
+        check_gemm(kernel, form, 70, 48, 48, 488, D_SELF, 1, &state);    /* rows of B 4 KiB apart */
+        check_gemm(kernel, form, 250, 160, 300, 774, D_SELF, 1, &state); /* columns of A, likewise */
         /* products and sums about the least normal number, 2^-126 */
         for (int64_t k = 1; k < 200; k += 33)
             check_gemm(kernel, form, 15, 33, k, 3, D_OTHER, 0x1p-63f, &state);

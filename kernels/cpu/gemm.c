@@ -23,12 +23,18 @@ enum {
     ALIASED = 1024,
     PACK_ROWS_ALIASED = 4 * TILE_ROWS,
     TILE_ROWS_ALIASED = TILE_ROWS < 10 ? TILE_ROWS : 10,
+    /* A by columns, so far apart, is copied first where tiles are low, and ask for its lines sooner than L2
+     * can answer.  High ones do not wait, and L1 has more room for B while A is not in it. */
+    COPIES_COLUMNS = TILE_ROWS < 10,
+    COLUMNS_STEP = ROW_BLOCK * TILE_ROWS + CACHE_LINE, /* of the copy: an odd number of lines */
+    K_AHEAD = 8,                                       /* of it, that are asked for */
 };
 
 /* What lies in a thread's scratch. */
 typedef struct gemm_scratch {
     float panel[GEMM_K_BLOCK * COLUMN_BLOCK];
-    float edge[TILE_ROWS * PANEL]; /* a tile that sticks out of C */
+    float columns[GEMM_K_BLOCK * COLUMNS_STEP]; /* of A, under a row block */
+    float edge[TILE_ROWS * PANEL];              /* a tile that sticks out of C */
 } gemm_scratch;
 _Static_assert(sizeof(gemm_scratch) <= THREAD_SCRATCH, "a thread's scratch is too small");
 
@@ -45,8 +51,10 @@ typedef struct panel_work {
     int64_t j, columns; /* of C */
     int64_t begin, end; /* tiles */
     int fused;          /* the first tile packs */
-    region soon, rows;  /* what is asked for: of B and of A */
-    int new_columns;    /* of A, which no panel before has read */
+    const float *a;     /* of the first tile's first row, in this block of k */
+    int64_t a_step;
+    region soon, rows; /* what is asked for: of B and of A */
+    int new_columns;   /* of A, which no panel before has read */
 } panel_work;
 
 static tiling tiling_for(const gemm_problem *g) {
@@ -152,14 +160,16 @@ void CPU_(gemm_edge_tile)(gemm_kernel *kernel, float *edge, gemm_tile t, int64_t
 
 static void panel_tiles(gemm_scratch *scratch, const gemm_problem *g, const tiling *tiles,
                         const panel_work *w, float *panel, int packed) {
-    gemm_tile t = {.k = w->k, .a_step = g->lda, .ldc = g->ldc};
-    const float *d = w->p == 0 ? g->d : g->c;
+    gemm_tile t = {.k = w->k, .a_step = w->a_step, .ldc = g->ldc};
+    const int64_t a_row = g->form == GEMM_TN ? 1 : g->lda;
+    const float *a = w->a, *d = w->p == 0 ? g->d : g->c;
     int64_t of_panel = 0, of_rows = 0; /* lines that were asked for */
     const int first_packs = take_panel(g, w, &t, panel, packed);
     for (int64_t tile = w->begin; tile < w->end; tile++) {
         const int64_t i = tile_row(tiles, tile), rows = tile_row(tiles, tile + 1) - i;
         const int vectors = w->columns > GEMM_LANES ? 2 : 1, packs = first_packs && tile == w->begin;
-        t.a = g->a + (g->form == GEMM_TN ? w->p * g->lda + i : i * g->lda + w->p);
+        t.a = a;
+        a += rows * a_row;
         t.c = g->c + i * g->ldc + w->j;
         t.d = d ? d + i * g->ldc + w->j : NULL;
         const int fused = packs && g->form == GEMM_NT;
@@ -205,6 +215,8 @@ typedef struct block_work {
     tiling tiles;
     int64_t j, columns, p, blocks, panels;
     unsigned packed; /* panels that lie in the thread's scratch */
+    int copies;      /* A is copied there, too, a row block at a time, */
+    int64_t copied;  /* now this one, or -1 */
 } block_work;
 _Static_assert(COLUMN_BLOCK / PANEL <= 32, "a bit for each panel");
 
@@ -217,7 +229,31 @@ static block_work block_at(const gemm_problem *g, const gemm_problem *next, int6
                     .p = p};
     b.blocks = (b.tiles.tiles + ROW_BLOCK - 1) / ROW_BLOCK;
     b.panels = (b.columns + PANEL - 1) / PANEL;
+    b.copies = COPIES_COLUMNS && g->form == GEMM_TN && g->lda % ALIASED == 0;
+    b.copied = -1;
     return b;
+}
+
+/* dst [k, COLUMNS_STEP] = columns of A [k, columns]. */
+static void copy_columns(float *dst, const float *a, int64_t lda, int64_t columns, int64_t k) {
+    for (int64_t p = 0; p < k; p++, a += lda, dst += COLUMNS_STEP) {
+        for (int64_t i = 0; i < columns && p + K_AHEAD < k; i += CACHE_LINE)
+            __builtin_prefetch(a + K_AHEAD * lda + i);
+        memcpy(dst, a, (size_t)columns * sizeof *dst);
+    }
+}
+
+/* Where A under the row block of w begins, and how far apart its rows, or columns, are. */
+static void take_rows(gemm_scratch *scratch, block_work *b, int64_t block, panel_work *w) {
+    const gemm_problem *g = b->g;
+    const int64_t begin = tile_row(&b->tiles, w->begin), end = tile_row(&b->tiles, w->end);
+    w->a = g->a + (g->form == GEMM_TN ? w->p * g->lda + begin : begin * g->lda + w->p);
+    w->a_step = g->lda;
+    if (!COPIES_COLUMNS || !b->copies) return;
+    if (b->copied != block) copy_columns(scratch->columns, w->a, g->lda, end - begin, w->k);
+    b->copied = block;
+    w->a = scratch->columns;
+    w->a_step = COLUMNS_STEP;
 }
 
 static void block_unit(gemm_scratch *scratch, block_work *b, int64_t unit) {
@@ -227,7 +263,8 @@ static void block_unit(gemm_scratch *scratch, block_work *b, int64_t unit) {
     panel_work w = {.p = b->p, .k = k, .j = j, .columns = min64(PANEL, g->n - j)};
     w.begin = block * b->tiles.tiles / blocks;
     w.end = (block + 1) * b->tiles.tiles / blocks;
-    w.new_columns = panel == 0 && g->form == GEMM_TN;
+    take_rows(scratch, b, block, &w);
+    w.new_columns = panel == 0 && g->form == GEMM_TN && !b->copies;
     w.fused = block == 0 && b->tiles.heads && w.columns == PANEL;
     if (block == 0 || (panel == b->panels - 1 && block == blocks - 1)) /* later row blocks find B in L2 */
         w.soon = next_region(g, b->next, b->p, j);
