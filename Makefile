@@ -7,6 +7,7 @@
 #   make experiments     what the report says about training, tried on small models (docs/experiments.md): a quarter of an hour
 #   make check           the fast tests;   make test   all of them, lint included
 #   make bench           kernels and steps against the machine's limits (docs/performance.md);   make peers   others beside them
+#   make bench ISA=avx2  the same with what a processor without AVX-512 has
 #   make scaling         what a token costs as sequences, experts and layers grow (docs/performance.md)
 #   make bench-ckpt      how long a save stops training, how fast it is (docs/checkpoints.md)
 #   make crash-storm     1,000 kills, power losses, damage, failing disks (docs/reliability.md)
@@ -214,7 +215,7 @@ ulp: $B/tests/ulp
 
 # some minutes, of a quiet machine: docs/performance.md
 bench: $B/caracal $B/tests/bench $B/tests/bench_fold $B/tests/bench_page
-	@CARACAL_BUILD=$B tests/bench.sh
+	@CARACAL_BUILD=$B tests/bench.sh $(ISA:%=--isa=%)
 
 .PHONY: scaling
 scaling: $B/caracal $B/tests/scaling

@@ -20,7 +20,7 @@ typedef struct bench_line {
 } bench_line;
 
 typedef struct bench {
-    const char *isa;
+    const char *isa; /* auto, avx2 or avx512 */
     int variants, threads[BENCH_VARIANTS];
     kernels kernel[BENCH_VARIANTS];
     int dtypes; /* 2 where the processor has bf16's dot products, or 1 */

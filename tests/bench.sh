@@ -6,22 +6,32 @@
 #
 # tests/performance_page.sh makes that page of what this measured.
 #
-#   tests/bench.sh [STEPS=100] [bench's options, such as --only=attention]
+#   tests/bench.sh [STEPS=100] [--isa=avx2] [bench's options, such as --only=attention]
+#
+# With --isa=avx2 (make bench ISA=avx2) all of it, peers too, uses what a processor without AVX-512 has, and the file
+# is $B/bench-avx2.json.
 set -eu
 cd "$(dirname "$0")/.."
 build=${CARACAL_BUILD:-build}
 steps=100
+isa=auto
 [[ ${1-} =~ ^[0-9]+$ ]] && steps=$1 && shift
+[[ ${1-} = --isa=* ]] && isa=${1#*=} && shift
+result=$build/bench.json
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE # presets of some machines, which halve a peer's speed
+if [ "$isa" = avx2 ]; then
+    result=$build/bench-avx2.json
+    export OPENBLAS_CORETYPE=Haswell ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
+fi
 cores=$(nproc)
 runs=()
 # the budget of FFN experts is kept in the second half, so that model FLOPs are what is computed, and experts are used
 # nearly alike, as they are for nearly all of a training
 step() { # name, ranks, threads, options...
     local command=("$build/caracal" train configs/bench.yaml "--run.dir=$work/$1" --train.steps="$steps"
-        --parallel.threads="$3" --checkpoint.every=0 "${@:4}")
+        --parallel.threads="$3" --isa="$isa" --checkpoint.every=0 "${@:4}")
     [ "$2" = 1 ] || command=(launch/run -np "$2" "${command[@]}")
     echo "bench.yaml on $2 x $3" "${@:4}" >&2
     "${command[@]}" >"$work/$1.log" 2>&1 || { tail -n 5 "$work/$1.log" >&2; exit 1; }
@@ -31,7 +41,7 @@ roofline=()
 if [ -e build/demo/tokenizer.json ]; then
     step 1x1 1 1
     [ "$cores" = 1 ] || { step "1x$cores" 1 "$cores"; step "${cores}x1" "$cores" 1; }
-    grep -q avx512_bf16 /proc/cpuinfo && step bf16 1 "$cores" --dtype=bf16
+    [ "$isa" != avx2 ] && grep -q avx512_bf16 /proc/cpuinfo && step bf16 1 "$cores" --dtype=bf16
     roofline=(--roofline=configs/bench.yaml)
 else
     echo "no training steps: there is no text (make demo)" >&2
@@ -50,8 +60,8 @@ if [ -x "$build/peers/gemm" ]; then
         { tail -n 5 "$work/peers.log" >&2; exit 1; }
     peers=("--peers=$work/peers.jsonl")
 fi
-"$build/tests/bench" "$build/bench.json" "$@" ${roofline[@]+"${roofline[@]}"} ${fold[@]+"${fold[@]}"} ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}
+"$build/tests/bench" "$result" --isa="$isa" "$@" ${roofline[@]+"${roofline[@]}"} ${fold[@]+"${fold[@]}"} ${peers[@]+"${peers[@]}"} ${runs[@]+"${runs[@]}"}
 echo
-"$build/tests/bench_page" "$build/bench.json" goals
+"$build/tests/bench_page" "$result" goals
 echo
-echo "$build/bench.json"
+echo "$result"

@@ -68,11 +68,12 @@ static void time_steps(bench *b, session *x) {
 int bench_roofline(bench *b, const char *config, error *e) {
     comm *world;
     session x;
-    char threads[64];
-    char *overrides[] = {threads, "--checkpoint.every=0"};
+    char threads[64], isa[64];
+    char *overrides[] = {threads, isa, "--checkpoint.every=0"};
     snprintf(threads, sizeof threads, "--parallel.threads=%d", b->threads[b->variants - 1]);
+    snprintf(isa, sizeof isa, "--isa=%s", b->isa);
     if (comm_open(&world, 600, e)) return e->code;
-    if (!session_open_on(&x, world, config, 2, overrides, SESSION_TRAIN, e)) {
+    if (!session_open_on(&x, world, config, 3, overrides, SESSION_TRAIN, e)) {
         state_initialise(&x.s);
         timed_open(&x.s.k);
         if (!sdc_open(&x.s, e)) {

@@ -2,8 +2,8 @@
  * that are measured in the same run, on one thread and on all cores, and the training steps of runs that were
  * made just before.  A table on the output, and a JSON file.
  *
- *     bench OUT.json [--seconds=0.1] [--passes=3] [--only=TEXT] [--peers=FILE.jsonl] [--roofline=CONFIG]
- *           [--fold=FILE.json] [RUN,RANKS,THREADS ...]
+ *     bench OUT.json [--isa=avx2|avx512] [--seconds=0.1] [--passes=3] [--only=TEXT] [--peers=FILE.jsonl]
+ *           [--roofline=CONFIG] [--fold=FILE.json] [RUN,RANKS,THREADS ...]
  *
  * A figure is the median of some passes over all lines, minutes apart, and in each the median of calls before
  * and after which the cores had their usual speed.  The limits, of 12 independent chains of multiply-adds,
@@ -50,9 +50,14 @@ float *bench_buffer(arena *a, int64_t n) {
     return x;
 }
 
+static kernels_config backend(const bench *b, kernels_dtype dtype, int variant) {
+    kernels_config c = {.device = "cpu", .threads = b->threads[variant], .dtype = dtype};
+    snprintf(c.isa, sizeof c.isa, "%s", b->isa);
+    return c;
+}
+
 static double peak_now(const bench *b, kernels_dtype dtype, int variant) {
-    kernels_config c = {.threads = b->threads[variant], .dtype = dtype};
-    strcpy(c.isa, b->isa);
+    const kernels_config c = backend(b, dtype, variant);
     return kernels_measure_peak(&c);
 }
 
@@ -342,12 +347,10 @@ static int add_peers(bench *b, const char *path, error *e) {
 }
 
 int main(int argc, char **argv) {
-    bench b = {.isa = __builtin_cpu_supports("avx512vl") ? "avx512" : "avx2",
-               .budget = 0.1,
-               .passes = 3,
-               .root = json_object()};
+    bench b = {.isa = "auto", .budget = 0.1, .passes = 3, .root = json_object()};
     const char *peers = NULL, *config = NULL, *fold = NULL;
-    const option known[] = {{"seconds", .real = &b.budget, .min = 1e-3, .max = 60},
+    const option known[] = {{"isa", .text = &b.isa},
+                            {"seconds", .real = &b.budget, .min = 1e-3, .max = 60},
                             {"passes", .integer = &b.passes, .min = 1, .max = BENCH_PASSES},
                             {"only", .text = &b.only},
                             {"peers", .text = &peers},
@@ -355,7 +358,7 @@ int main(int argc, char **argv) {
                             {"roofline", .text = &config},
                             {0}};
     options o = {.usage =
-                     "usage: bench OUT.json [--seconds=0.1] [--passes=3] [--only=TEXT] "
+                     "usage: bench OUT.json [--isa=avx2|avx512] [--seconds=0.1] [--passes=3] [--only=TEXT] "
                      "[--peers=FILE.jsonl] [--roofline=CONFIG] [--fold=FILE.json] [RUN,RANKS,THREADS ...]\n",
                  .known = known,
                  .min_words = 1,
@@ -363,12 +366,17 @@ int main(int argc, char **argv) {
     if (!options_read(&o, argc, argv)) return o.code;
     const int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
     b.variants = cores > 1 ? 2 : 1;
-    b.dtypes = __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16") ? 2 : 1;
+    b.dtypes = strcmp(b.isa, "avx2") && __builtin_cpu_supports("avx512bf16") ? 2 : 1;
+    error e = {0};
     for (int v = 0; v < b.variants; v++) {
         b.threads[v] = v ? cores : 1;
-        (strcmp(b.isa, "avx2") ? kernels_cpu_avx512 : kernels_cpu_avx2)(&b.kernel[v], b.threads[v],
-                                                                        DTYPE_FLOAT32);
-        if (b.dtypes > 1) kernels_cpu_avx512(&b.bf16[v], b.threads[v], DTYPE_BF16);
+        for (int dtype = 0; dtype < b.dtypes; dtype++) {
+            const kernels_config c = backend(&b, dtype, v);
+            if (kernels_open(dtype == DTYPE_BF16 ? &b.bf16[v] : &b.kernel[v], &c, &e)) {
+                fprintf(stderr, "bench: %s\n", e.text);
+                return e.code;
+            }
+        }
     }
     arena copies = arena_create("copies", 2 * sizeof(float) * COPIED);
     for (int i = 0; i < 2; i++) b.copied[i] = arena_alloc(&copies, sizeof(float) * COPIED);
@@ -379,7 +387,6 @@ int main(int argc, char **argv) {
         if (bench_wants(&b, "attention")) bench_attention(&b);
         bench_memory(&b);
     }
-    error e = {0};
     if (config) bench_roofline(&b, config, &e);
     fprintf(stderr, "\n");
 
@@ -387,7 +394,8 @@ int main(int argc, char **argv) {
     settle_lines(&b);
     const int last = b.variants - 1;
     printf("%s, %d cores: %.1f GFLOP/s of multiply-adds (%.1f on one), %.1f GB/s of copying (%.1f on one)\n",
-           b.isa, cores, 1e-9 * b.peak[0][last], 1e-9 * b.peak[0][0], 1e-9 * b.copy[last], 1e-9 * b.copy[0]);
+           b.kernel[0].name, cores, 1e-9 * b.peak[0][last], 1e-9 * b.peak[0][0], 1e-9 * b.copy[last],
+           1e-9 * b.copy[0]);
     if (b.dtypes > 1)
         printf("%.1f GFLOP/s of dot products in bf16 (%.1f on one)\n", 1e-9 * b.peak[1][last],
                1e-9 * b.peak[1][0]);
