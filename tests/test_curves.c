@@ -24,7 +24,7 @@ static void write_run(scratch *s, const char *name, int first, int last, double 
     mkdir(scratch_path(s, name), 0777);
     FILE *f = open_memstream(&text, &size);
     for (int i = first; i <= last; i++)
-        fprintf(f, "{\"step\":%d,\"tokens\":%d,\"lm_loss\":%.17g,\"ffn_experts_mean\":[4,%d]}\n", i, 50 * i,
+        fprintf(f, "{\"step\":%d,\"tokens\":%d,\"lm_loss\":%.17g,\"none\":0,\"ffn_experts_mean\":[4,%d]}\n", i, 50 * i,
                 9 - 0.01 * i + shift, i > 10 ? 4 : 3);
     fclose(f);
     snprintf(file, sizeof file, "%s/metrics.jsonl", name);
@@ -198,6 +198,17 @@ static void a_picture_without_a_point(void **state) {
     free(picture);
 }
 
+static void nothing_but_zeros_have_no_tick_below(void **state) {
+    scratch *s = *state;
+    char word[256], out[256];
+    one_run(s, "a", "a", 20, word, out);
+    free(said(s, 4, (char *[]){"curves", word, out, "--key=none", NULL}));
+    char *picture = scratch_read(scratch_path(s, "x.svg"), NULL);
+    assert_non_null(strstr(picture, ">0<"));
+    assert_null(strstr(picture, ">-"));
+    free(picture);
+}
+
 static void words_that_say_nothing(void **state) {
     scratch *s = *state;
     char a[256], b[256], uneven[600], out[256];
@@ -231,6 +242,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(layers_and_phases, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(a_long_run, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(a_picture_without_a_point, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(nothing_but_zeros_have_no_tick_below, scratch_setup,
+                                        scratch_teardown),
         cmocka_unit_test_setup_teardown(words_that_say_nothing, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -129,7 +129,6 @@ void chart_value(FILE *out, const series *s, value_chart v) {
     snprintf(now, sizeof now, "%s %s%s", v.typical ? "median" : "now", number, v.unit ? v.unit : "");
     figure_begin(out, v.title, now, v.caption);
     if (v.from_zero) c.y0 = fmin(c.y0, 0);
-    if (v.from_zero && c.y1 == 0) c.y1 = 1; /* nothing but zeros: not spread to both sides */
     c.log_y = chart_wants_log(&c);
     if (v.rule > 0 && v.rule < 3 * c.y1) c.y1 = fmax(c.y1, v.rule);
     chart_begin(&c, "small", v.title);

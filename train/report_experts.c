@@ -124,7 +124,6 @@ static void chart_spread(FILE *out, const series *s, spread p) {
     figure_begin(out, p.title, p.now ? p.now : now, p.caption);
     c.log_y = !p.from_zero && chart_wants_log(&c);
     if (p.from_zero) c.y0 = fmin(c.y0, 0);
-    if (p.from_zero && c.y1 == 0) c.y1 = 1;
     chart_range(1, &p.rule, &c.y0, &c.y1);
     chart_begin(&c, "small", p.title);
     if (isfinite(p.rule)) chart_rule(&c, p.rule, p.rule_label);

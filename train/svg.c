@@ -185,8 +185,8 @@ static void widen_ranges(chart *c) {
         return;
     }
     if (!(c->y1 > c->y0)) {
-        double half = c->y0 == 0 ? 1 : fabs(c->y0) * 0.1;
-        c->y0 -= half, c->y1 = c->y0 + 2 * half;
+        double half = fabs(c->y0) * 0.1; /* nothing but zeros: from 0 to 1 */
+        c->y0 -= half, c->y1 = half > 0 ? c->y0 + 2 * half : 1;
     }
     double pad = 0.05 * (c->y1 - c->y0);
     if (c->y0 != 0) c->y0 -= pad;
