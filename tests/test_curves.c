@@ -24,8 +24,8 @@ static void write_run(scratch *s, const char *name, int first, int last, double 
     mkdir(scratch_path(s, name), 0777);
     FILE *f = open_memstream(&text, &size);
     for (int i = first; i <= last; i++)
-        fprintf(f, "{\"step\":%d,\"tokens\":%d,\"lm_loss\":%.17g,\"none\":0,\"ffn_experts_mean\":[4,%d]}\n", i, 50 * i,
-                9 - 0.01 * i + shift, i > 10 ? 4 : 3);
+        fprintf(f, "{\"step\":%d,\"tokens\":%d,\"lm_loss\":%.17g,\"none\":0,\"ffn_experts_mean\":[4,%d]}\n",
+                i, 50 * i, 9 - 0.01 * i + shift, i > 10 ? 4 : 3);
     fclose(f);
     snprintf(file, sizeof file, "%s/metrics.jsonl", name);
     scratch_write_bytes(s, file, text, size);
@@ -198,6 +198,25 @@ static void a_picture_without_a_point(void **state) {
     free(picture);
 }
 
+/* Not by colour alone: an arm beyond the colours is drawn thicker, and each label begins with its line. */
+static void arms_differ_by_their_lines(void **state) {
+    enum { NAMES = 7 };
+    scratch *s = *state;
+    char word[NAMES][256], out[256], *argv[NAMES + 3] = {"curves"};
+    for (int i = 0; i < NAMES; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "arm%d", i);
+        one_run(s, name, "a", 20, argv[i + 1] = word[i], out);
+    }
+    argv[NAMES + 1] = out;
+    free(said(s, NAMES + 2, argv));
+    char *picture = scratch_read(scratch_path(s, "x.svg"), NULL);
+    assert_non_null(strstr(picture, "path.c1{stroke-dasharray:8 5}"));
+    assert_non_null(strstr(picture, "h22\"/><text class=\"label c1\""));
+    assert_non_null(strstr(picture, "h22\"/><text class=\"label c0 thick\""));
+    free(picture);
+}
+
 static void nothing_but_zeros_have_no_tick_below(void **state) {
     scratch *s = *state;
     char word[256], out[256];
@@ -242,6 +261,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(layers_and_phases, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(a_long_run, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(a_picture_without_a_point, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(arms_differ_by_their_lines, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(nothing_but_zeros_have_no_tick_below, scratch_setup,
                                         scratch_teardown),
         cmocka_unit_test_setup_teardown(words_that_say_nothing, scratch_setup, scratch_teardown),

@@ -7,8 +7,8 @@
 #include "train/compare.h"
 #include "train/svg.h"
 
-enum { NAME_SHOWN = 16 }; /* letters of a run's name in a large chart; small ones have its colour alone */
-enum { VALUE_ROOM = 68 };
+enum { NAME_SHOWN = 16 }; /* letters of a run's name in a large chart; small ones have a piece of its line */
+enum { VALUE_ROOM = 68 + CHART_SAMPLE };
 
 static const char *color(int run, const char *kind, char text[8]) {
     snprintf(text, 8, "%s%d", kind, run % COMPARE_RUNS);
@@ -22,7 +22,7 @@ static double label_room(const comparison *c) {
         size_t n = strnlen(c->run[i].run.name, NAME_SHOWN);
         longest = n > longest ? n : longest;
     }
-    return 12 + 6.8 * (double)(longest + 8);
+    return 12 + CHART_SAMPLE + 6.8 * (double)(longest + 8);
 }
 
 /* ---- curves: every run's line in one chart ---- */

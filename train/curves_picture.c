@@ -30,7 +30,7 @@ static int64_t first_shown(const curves *c, const arm_run *r) {
     return i;
 }
 
-/* An arm has the colour of its name, in every panel. */
+/* An arm has the colour and the dashes of its name, in every panel; from COLORS names on, thicker. */
 static int color_of(const curves *c, int arm) {
     int color = 0;
     for (int i = 0; i < arm; i++) {
@@ -39,7 +39,7 @@ static int color_of(const curves *c, int arm) {
         for (int j = 0; j < i; j++) seen |= !strcmp(c->arm[i].name, c->arm[j].name);
         color += !seen;
     }
-    return color % COLORS;
+    return color;
 }
 
 static void smoothed(const curves *c, const arm_run *r, int k, int64_t layer, double *y) {
@@ -68,7 +68,7 @@ static void draw_arm(const curves *c, int i, int k, chart *to, double *y0, doubl
     int64_t from = first_shown(c, r), n = r->points - from;
     const double *x = axis_of(c, r) + from;
     double *mean = vector(r->points), *low = vector(r->points), *high = vector(r->points);
-    char class[8], text[96], number[32];
+    char class[16], text[96], number[32];
     for (int64_t l = 0; c->by_layer && r->width[k] > 1 && l < r->width[k]; l++) {
         smoothed(c, r, k, l, low);
         if (to) chart_line(to, "raw", n, x, low + from);
@@ -81,9 +81,9 @@ static void draw_arm(const curves *c, int i, int k, chart *to, double *y0, doubl
         chart_range(n, high + from, y0, y1);
     } else {
         int color = c->by_layer ? 0 : color_of(c, i);
-        snprintf(class, sizeof class, "b%d", color);
+        snprintf(class, sizeof class, "b%d", color % COLORS);
         if (a->runs > 1) chart_band(to, class, n, x, low + from, high + from);
-        class[0] = 'c';
+        snprintf(class, sizeof class, "c%d%s", color % COLORS, color < COLORS ? "" : " thick");
         chart_line(to, class, n, x, mean + from);
         if (!c->by_layer) {
             double end, deviation; /* the table's number, which the line need not end at */
@@ -113,7 +113,7 @@ static layout lay_out(const curves *c) {
         size_t n = strlen(c->arm[i].name);
         longest = n > longest ? n : longest;
     }
-    l.right = c->by_layer ? 18 : 14 + 7 * (double)(longest + 9);
+    l.right = c->by_layer ? 18 : 14 + CHART_SAMPLE + 7 * (double)(longest + 9);
     l.width = l.panels == 1 ? 800 : 1040.0 / l.panels;
     l.height = l.panels == 1 && c->keys == 1 ? 340 : 240;
     return l;

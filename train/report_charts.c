@@ -56,7 +56,7 @@ void charts_loss(FILE *out, const run_data *r, double width, double height, cons
                .width = width,
                .height = height,
                .left = 40,
-               .right = 112,
+               .right = 112 + CHART_SAMPLE,
                .bottom = 26,
                .top = head ? 52 : 12,
                .head = head,
@@ -98,7 +98,7 @@ static void chart_sources(FILE *out, const run_data *r) {
     const evaluations *v = &r->eval;
     if (v->rows == 0 || v->sources - (v->total >= 0) < 1) return;
     figure_begin(out, "Validation by source", "", "Loss on text that is never trained on.");
-    chart c = small_chart(out, &r->metrics, 92);
+    chart c = small_chart(out, &r->metrics, 92 + CHART_SAMPLE);
     c.x0 = fmin(c.x0, v->step[0]), c.x1 = fmax(c.x1, v->step[v->rows - 1]);
     for (int i = 0; i < v->sources; i++) chart_range(v->rows, v->loss[i], &c.y0, &c.y1);
     if (!isfinite(c.y0)) c.y0 = 0, c.y1 = 1;

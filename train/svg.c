@@ -248,7 +248,7 @@ void chart_dots(chart *c, const char *class, int64_t n, const double *x, const d
 void chart_symbol(chart *c, const char *class, char symbol, double x, double y) {
     static const char ring[] = "m-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0", cross[] = "m-4 -4l8 8m0 -8l-8 8",
                       arrow[] = "m-4 0l4 -6l4 6m-4 -6v12";
-    fprintf(c->out, "<path class=\"%s\" d=\"M%.1f %.1f%s\"/>\n", class, plot_x(c, x), plot_y(c, y),
+    fprintf(c->out, "<path class=\"%s solid\" d=\"M%.1f %.1f%s\"/>\n", class, plot_x(c, x), plot_y(c, y),
             symbol == 'o'   ? ring
             : symbol == '^' ? arrow
                             : cross);
@@ -316,8 +316,11 @@ static void spread_labels(chart *c) {
 void chart_labels(chart *c) {
     spread_labels(c);
     for (int i = 0; i < c->labels; i++) {
+        double x = c->width - c->right + 8, y = c->label[i].y;
+        fprintf(c->out, "<path class=\"%s\" d=\"M%.1f %.1fh%d\"/>", c->label[i].class, x, y,
+                CHART_SAMPLE - 5);
         fprintf(c->out, "<text class=\"label %s\" x=\"%.1f\" y=\"%.1f\">", c->label[i].class,
-                c->width - c->right + 8, c->label[i].y + 4);
+                x + CHART_SAMPLE, y + 4);
         html_text(c->out, c->label[i].text);
         fputs("</text>\n", c->out);
     }

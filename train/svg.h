@@ -1,12 +1,16 @@
 /* Charts as inline SVG, drawn piece by piece into a file: axes, lines, bands, dots, reference lines, heat
- * maps. Colours come from CSS classes, so that one drawing serves a light and a dark page. */
+ * maps. Colours come from CSS classes, so that one drawing serves a light and a dark page; lines c0..c5
+ * differ in their dashes too. */
 #ifndef CARACAL_TRAIN_SVG_H
 #define CARACAL_TRAIN_SVG_H
 
 #include <stdint.h>
 #include <stdio.h>
 
-enum { CHART_LABELS = 24 };
+enum {
+    CHART_LABELS = 24,
+    CHART_SAMPLE = 27, /* before a label's text, a piece of its line and a gap */
+};
 
 enum chart_x {
     CHART_X_COUNT, /* steps and the like, from a start */
@@ -56,7 +60,8 @@ void chart_band(chart *c, const char *class, int64_t n, const double *x, const d
 void chart_rule(chart *c, double y, const char *label);
 /* A vertical line with its label at the top, where there is room for it; nothing outside the plot. */
 void chart_mark(chart *c, const char *class, double x, const char *label);
-/* A label to the right of the plot, at the height of value y; labels make room for one another. */
+/* A label to the right of the plot, at the height of value y, after a piece of its line; labels make room for
+ * one another. */
 void chart_label_end(chart *c, const char *class, double y, const char *text);
 /* Places the labels; chart_end closes the <svg> too. */
 void chart_labels(chart *c);

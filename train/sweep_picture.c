@@ -174,7 +174,9 @@ static void draw_curve(chart *c, const curve *v, int color, double most) {
     chart_dots(c, class, v->n, v->x, seen);
     if (best >= 0) {
         chart_symbol(c, class, 'o', v->x[best], seen[best]);
-        chart_label_end(c, class, series_last(v->n, seen), v->label);
+        char kind[24];
+        snprintf(kind, sizeof kind, "%s%s", class, v->scattered ? " dots" : "");
+        chart_label_end(c, kind, series_last(v->n, seen), v->label);
     }
     mem_free(seen);
 }
@@ -207,7 +209,7 @@ static void draw(FILE *out, const void *data) {
     report_paper_style(out);
     fputs("</style>\n<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n", out);
     for (int p = 0; p < f->panels; p++) {
-        double room = 16 + 6.8 * (double)label;
+        double room = 16 + CHART_SAMPLE + 6.8 * (double)label;
         chart c = {.out = out,
                    .width = width,
                    .height = 420,
