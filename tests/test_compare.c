@@ -301,6 +301,7 @@ static void a_picture_elsewhere(void **state) {
     assert_int_equal(compare_command(5, (char *[]){"compare", word[0], word[1], word[2], word[3], NULL}), 0);
     char *picture = scratch_text(s, "figure.svg");
     assert_non_null(strstr(picture, "Loss minus that of one"));
+    assert_non_null(strstr(picture, ">loss (nats per token)<"));
     free(picture);
     assert_int_not_equal(access(scratch_path(s, "page.svg"), F_OK), 0);
 }

@@ -184,6 +184,12 @@ static void a_whole_run_shows_everything(void **state) {
     assert_memory_equal(picture, "<svg xmlns=", 11);
     assert_non_null(strstr(picture, "<style>"));
     assert_non_null(strstr(picture, "unigram entropy 8.5"));
+    assert_non_null(strstr(picture, ">loss (nats per token)<"));
+    static const char caption[] =
+        "Training: each step, and the mean over 5; validation: the first samples of "
+        "each source's held-out text.<";
+    assert_non_null(strstr(page, caption));
+    assert_non_null(strstr(picture, caption));
     assert_null(read_in(r, "report.html.tmp"));
     free(page), free(picture);
 }

@@ -100,11 +100,12 @@ static void loss_chart(FILE *out, const comparison *c, enum axis axis, double wi
     chart picture = {.out = out,
                      .width = width,
                      .height = height,
-                     .left = names ? 52 : 40,
+                     .left = 54,
                      .right = names ? label_room(c) : VALUE_ROOM,
                      .bottom = 26,
                      .top = 12,
-                     .x_name = name[axis]};
+                     .x_name = name[axis],
+                     .y_name = LOSS_UNIT};
     for (int i = 0; i < c->runs; i++) {
         const compared_run *x = &c->run[i];
         curves[i] = (curve){x->run.metrics.bins, axis_of(x, axis), x->smooth, NAN};
@@ -162,12 +163,13 @@ static void difference_chart(FILE *out, const comparison *c, double width, doubl
     chart d = {.out = out,
                .width = width,
                .height = height,
-               .left = 52,
+               .left = 54,
                .right = label_room(c),
                .bottom = 26,
                .top = 12,
                .x0 = (double)c->run[0].run.metrics.first,
-               .x1 = (double)c->run[0].run.metrics.last};
+               .x1 = (double)c->run[0].run.metrics.last,
+               .y_name = "difference (nats)"};
     char kind[8], text[64];
     /* the steep start must not flatten the rest: its first window may leave the plot */
     for (int i = 1; i < c->runs; i++) {
@@ -307,7 +309,13 @@ void compare_page(FILE *out, const void *data) {
     for (int i = 0; i < c->notes; i++) fprintf(out, "<p class=\"warning\">%s</p>\n", c->note[i]);
     for (int i = 0; i < c->runs; i++) run_gaps_html(out, &c->run[i].run, c->run[i].run.name);
     runs_table(out, c);
-    fputs("<figure>\n", out);
+    const compared_run *x = &c->run[0];
+    fprintf(out,
+            "<figure><figcaption><p>Training loss, as a mean over %" PRId64
+            " steps. Held-out and bits per byte "
+            "are of each run's last validation: the first train.eval_samples samples of each source.</p>"
+            "</figcaption>\n",
+            (2 * x->half + 1) * x->run.metrics.per);
     loss_chart(out, c, STEPS, 1132, 400, "wide");
     loss_chart(out, c, STEPS, 720, 340, "middle");
     loss_chart(out, c, STEPS, 380, 280, "narrow");

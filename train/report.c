@@ -14,7 +14,7 @@
 
 static void loss_picture(FILE *out, const void *run) {
     const run_data *r = run;
-    char *head = NULL;
+    char *head = NULL, caption[256];
     size_t size = 0;
     FILE *piece = open_memstream(&head, &size);
     if (!piece) FAULT(EXIT_NO_MEMORY, "no memory for the report");
@@ -22,7 +22,9 @@ static void loss_picture(FILE *out, const void *run) {
             report_chart_style);
     fputs("<text class=\"head\" x=\"16\" y=\"28\">", piece);
     html_text(piece, r->name);
-    fputs(": loss over the steps</text>\n", piece);
+    charts_loss_caption(r, caption);
+    fprintf(piece, ": loss over the steps</text>\n<text class=\"tick\" x=\"16\" y=\"46\">%s</text>\n",
+            caption);
     fclose(piece);
     charts_loss(out, r, 800, 420, "alone", head);
     mem_free(head);

@@ -47,6 +47,25 @@ static void range_of_loss(const run_data *r, chart *c) {
     if (!isfinite(c->y0)) c->y0 = 0, c->y1 = 1; /* no finite loss at all */
 }
 
+static void validated_text(const run_data *r, char text[96]) {
+    char samples[40] = "samples";
+    if (r->has_config && r->c.train.eval_samples == 1) snprintf(samples, sizeof samples, "sample");
+    else if (r->has_config)
+        snprintf(samples, sizeof samples, "%lld samples", (long long)r->c.train.eval_samples);
+    snprintf(text, 96, "the first %s of each source's held-out text", samples);
+}
+
+void charts_loss_caption(const run_data *r, char text[256]) {
+    const series *s = &r->metrics;
+    char each[64] = "each step", mean[64] = "", samples[96], validation[128] = "";
+    if (s->per > 1) snprintf(each, sizeof each, "every %lld steps with their range", (long long)s->per);
+    if (r->half)
+        snprintf(mean, sizeof mean, ", and the mean over %lld", (long long)((2 * r->half + 1) * s->per));
+    validated_text(r, samples);
+    if (r->eval.rows) snprintf(validation, sizeof validation, "; validation: %s", samples);
+    snprintf(text, 256, "Training: %s%s%s.", each, mean, validation);
+}
+
 void charts_loss(FILE *out, const run_data *r, double width, double height, const char *class,
                  const char *head) {
     const series *s = &r->metrics;
@@ -55,23 +74,18 @@ void charts_loss(FILE *out, const run_data *r, double width, double height, cons
     chart c = {.out = out,
                .width = width,
                .height = height,
-               .left = 40,
+               .left = 54,
                .right = 112 + CHART_SAMPLE,
                .bottom = 26,
-               .top = head ? 52 : 12,
+               .top = head ? 66 : 12,
                .head = head,
                .x0 = (double)s->first,
                .x1 = (double)s->last,
                .y0 = INFINITY,
-               .y1 = -INFINITY};
+               .y1 = -INFINITY,
+               .y_name = LOSS_UNIT};
     range_of_loss(r, &c);
     chart_begin(&c, class, "Loss over the steps");
-    for (int m = 0; m < r->marks.n; m++) {
-        char number[32], text[96];
-        number_text(r->marks.mark[m].loss, 4, number);
-        snprintf(text, sizeof text, "%s %s", r->marks.mark[m].label, number);
-        chart_rule(&c, r->marks.mark[m].loss, text);
-    }
     for (int m = 0; m < r->markers; m++)
         chart_mark(&c, r->marker[m].class, r->marker[m].step, r->marker[m].label);
     chart_band(&c, "band", s->bins, s->step, loss->low, loss->high);
@@ -89,6 +103,12 @@ void charts_loss(FILE *out, const run_data *r, double width, double height, cons
         snprintf(text, sizeof text, "validation %.3f", last);
         chart_label_end(&c, "valid", last, text);
     }
+    for (int m = 0; m < r->marks.n; m++) {
+        char number[32], label[96];
+        number_text(r->marks.mark[m].loss, 4, number);
+        snprintf(label, sizeof label, "%s %s", r->marks.mark[m].label, number);
+        chart_rule(&c, r->marks.mark[m].loss, label);
+    }
     chart_end(&c);
 }
 
@@ -97,7 +117,10 @@ void charts_loss(FILE *out, const run_data *r, double width, double height, cons
 static void chart_sources(FILE *out, const run_data *r) {
     const evaluations *v = &r->eval;
     if (v->rows == 0 || v->sources - (v->total >= 0) < 1) return;
-    figure_begin(out, "Validation by source", "", "Loss on text that is never trained on.");
+    char samples[96], caption[200];
+    validated_text(r, samples);
+    snprintf(caption, sizeof caption, "Loss on %s, which is never trained on.", samples);
+    figure_begin(out, "Validation by source", "", caption);
     chart c = small_chart(out, &r->metrics, 92 + CHART_SAMPLE);
     c.x0 = fmin(c.x0, v->step[0]), c.x1 = fmax(c.x1, v->step[v->rows - 1]);
     for (int i = 0; i < v->sources; i++) chart_range(v->rows, v->loss[i], &c.y0, &c.y1);
@@ -132,9 +155,9 @@ void chart_value(FILE *out, const series *s, value_chart v) {
     c.log_y = chart_wants_log(&c);
     if (v.rule > 0 && v.rule < 3 * c.y1) c.y1 = fmax(c.y1, v.rule);
     chart_begin(&c, "small", v.title);
-    if (v.rule_label && v.rule > c.y0 && v.rule <= c.y1) chart_rule(&c, v.rule, v.rule_label);
     chart_band(&c, "band", s->bins, s->step, y->low, y->high);
     chart_line(&c, "train", s->bins, s->step, y->mean);
+    if (v.rule_label && v.rule > c.y0 && v.rule <= c.y1) chart_rule(&c, v.rule, v.rule_label);
     chart_end(&c);
     figure_end(out);
 }

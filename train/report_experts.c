@@ -126,9 +126,9 @@ static void chart_spread(FILE *out, const series *s, spread p) {
     if (p.from_zero) c.y0 = fmin(c.y0, 0);
     chart_range(1, &p.rule, &c.y0, &c.y1);
     chart_begin(&c, "small", p.title);
-    if (isfinite(p.rule)) chart_rule(&c, p.rule, p.rule_label);
     chart_band(&c, "band", s->bins, s->step, low, high);
     chart_line(&c, "train", s->bins, s->step, middle);
+    if (isfinite(p.rule)) chart_rule(&c, p.rule, p.rule_label);
     chart_end(&c);
     figure_end(out);
 }

@@ -99,7 +99,9 @@ void page_write(FILE *out, const void *run) {
         facts(out, r);
         epsilon_note(out, r);
         if (r->spikes) fputs(r->spikes, out);
-        fputs("<figure>\n", out);
+        char caption[256];
+        charts_loss_caption(r, caption);
+        fprintf(out, "<figure><figcaption><p>%s</p></figcaption>\n", caption);
         charts_loss(out, r, 1132, 400, "wide", NULL);
         charts_loss(out, r, 720, 340, "middle", NULL);
         charts_loss(out, r, 380, 280, "narrow", NULL);

@@ -7,6 +7,8 @@
 #include "train/run_data.h"
 #include "train/svg.h"
 
+#define LOSS_UNIT "loss (nats per token)"
+
 /* ---- the files: RUN_DIR/report.html and RUN_DIR/loss.svg (none without a step) ---- */
 int report_page(const run_data *r, error *e);
 int report_picture(const run_data *r, error *e);
@@ -22,6 +24,8 @@ void charts_loss(FILE *out, const run_data *r, double width, double height, cons
                  const char *head);
 void charts_learning(FILE *out, const run_data *r);
 void charts_speed(FILE *out, const run_data *r);
+/* What its lines are, in a sentence. */
+void charts_loss_caption(const run_data *r, char text[256]);
 /* A figure with its headline and what to look for in it; the same size of chart in each. */
 void figure_begin(FILE *out, const char *title, const char *now, const char *caption);
 void figure_end(FILE *out);

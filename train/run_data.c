@@ -167,8 +167,9 @@ void run_update(run_data *r) {
     series_settle(&r->metrics);
     series_settle(&r->timing);
     const column *loss = series_find(&r->metrics, "lm_loss");
+    r->half = r->metrics.bins / 60;
     for (int64_t b = 0; b < r->metrics.bins; b++) r->smooth[b] = NAN;
-    if (loss) series_smooth(r->metrics.bins, r->smooth, loss->mean, r->metrics.bins / 60);
+    if (loss) series_smooth(r->metrics.bins, r->smooth, loss->mean, r->half);
 }
 
 int run_expected(const char *run_dir, error *e) {

@@ -47,6 +47,7 @@ typedef struct run_data {
         *spikes; /* what is said of steps whose loss leapt, as HTML (report_spikes.c); NULL: there are none */
     int spiking; /* the last row was one */
     double smooth[SERIES_BINS]; /* the training loss, smoothed [metrics.bins] */
+    int64_t half;               /* over so many bins on either side */
 } run_data;
 
 /* EXIT_USAGE unless a run has begun there. */

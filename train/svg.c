@@ -212,6 +212,11 @@ void chart_axes(chart *c) {
                      y_tick);
     if (c->x_scale == CHART_X_COUNT) x_ticks(c);
     else x_values(c);
+    if (c->y_name)
+        fprintf(c->out,
+                "<text class=\"tick\" transform=\"translate(%.1f %.1f) rotate(-90)\" text-anchor=\"middle\">"
+                "%s</text>\n",
+                c->left - 40, (c->top + c->height - c->bottom) / 2, c->y_name);
 }
 
 void chart_begin(chart *c, const char *class, const char *name) {

@@ -31,6 +31,7 @@ typedef struct chart {
     int log_y;
     enum chart_x x_scale;
     const char *x_name; /* what the x axis counts; NULL: steps */
+    const char *y_name; /* stands upright left of the ticks, for which `left` leaves room; NULL: nothing */
     const char *head;   /* markup that comes first: a style, a background; NULL: none */
     double columns;     /* chart_heat: so many columns fill the width, the last one perhaps in part; 0: all */
     double marked;      /* up to here marker labels lie */
@@ -56,7 +57,8 @@ void chart_symbol(chart *c, const char *class, char symbol, double x, double y);
 /* The area between low and high. */
 void chart_band(chart *c, const char *class, int64_t n, const double *x, const double *low,
                 const double *high);
-/* A dotted horizontal line with its label above it, at the plot's left. */
+/* A dotted horizontal line with its label above it, at the plot's right: after the lines, which it would be
+ * hidden by. */
 void chart_rule(chart *c, double y, const char *label);
 /* A vertical line with its label at the top, where there is room for it; nothing outside the plot. */
 void chart_mark(chart *c, const char *class, double x, const char *label);

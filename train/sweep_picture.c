@@ -185,8 +185,7 @@ static void draw_curve(chart *c, const curve *v, int color, double most) {
 static void draw_panel(chart *c, const panel *p, double most) {
     fprintf(c->out, "<text class=\"head\" x=\"%.1f\" y=\"28\">", c->left);
     html_text(c->out, p->title);
-    fprintf(c->out, "</text>\n<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">loss</text>\n",
-            c->left - 7, c->top - 6);
+    fputs("</text>\n", c->out);
     chart_axes(c);
     for (int i = 0; i < p->curves; i++) draw_curve(c, &p->curve[i], i, most);
     chart_labels(c);
@@ -213,7 +212,7 @@ static void draw(FILE *out, const void *data) {
         chart c = {.out = out,
                    .width = width,
                    .height = 420,
-                   .left = panel * p + 46,
+                   .left = panel * p + 54,
                    .right = width - panel * (p + 1) + room,
                    .top = 52,
                    .bottom = 46,
@@ -222,6 +221,7 @@ static void draw(FILE *out, const void *data) {
                    .y0 = f->y0,
                    .y1 = f->y1,
                    .x_name = f->panel[p].x_name,
+                   .y_name = LOSS_UNIT,
                    .x_scale = log ? CHART_X_LOG : CHART_X_VALUE};
         draw_panel(&c, &f->panel[p], f->y1);
     }
