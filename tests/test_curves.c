@@ -69,12 +69,13 @@ static void a_grown_run_adds_up_what_both_cost(void **state) {
     assert_int_equal(curves_arm(&x, word, &e), 0);
     const arm_run *r = &x.arm[0].run[0];
     assert_int_equal(r->points, 20);
-    assert_float_equal(r->step[19], 20, 0);
+    assert_float_equal(r->axis[OVER_STEPS][19], 20, 0);
+    assert_float_equal(r->axis[OVER_TOKENS][19], 1000, 0);
     double small = metrics_flops(&r->part[0].c, 50), large = metrics_flops(&r->part[1].c, 50);
     assert_true(large > 1.5 * small);
     for (int i = 1; i <= 20; i++) {
         double spent = i <= 10 ? small * i : small * 10 + large * (i - 10);
-        assert_float_equal(r->flops[i - 1], spent, 1e-9 * spent);
+        assert_float_equal(r->axis[OVER_FLOPS][i - 1], spent, 1e-9 * spent);
     }
     curves_free(&x);
 }
@@ -118,6 +119,7 @@ static void seeds_are_paired(void **state) {
     char *picture = scratch_read(scratch_path(s, "x.svg"), NULL);
     assert_non_null(strstr(picture, "A &amp; B"));
     assert_non_null(strstr(picture, "class=\"b1\""));
+    assert_non_null(strstr(picture, "; bands: the sample deviation over an arm's runs.<"));
     assert_null(strstr(picture, "nan"));
     assert_null(strstr(picture, "var("));
     free(picture);
@@ -162,6 +164,8 @@ static void a_label_says_what_the_table_says(void **state) {
     free(table);
     char *picture = scratch_read(scratch_path(s, "x.svg"), NULL);
     assert_non_null(strstr(picture, ">one 8.845<"));
+    assert_non_null(strstr(picture, ">loss (nats per token)<"));
+    assert_non_null(strstr(picture, ">A point is the mean over 11 steps, a number over the last 10.<"));
     free(picture);
 }
 
@@ -230,7 +234,7 @@ static void nothing_but_zeros_have_no_tick_below(void **state) {
 
 static void words_that_say_nothing(void **state) {
     scratch *s = *state;
-    char a[256], b[256], uneven[600], out[256];
+    char a[256], b[256], uneven[600], twice[900], out[256];
     write_run(s, "a", 1, 20, 0);
     write_run(s, "b", 1, 19, 0);
     snprintf(a, sizeof a, "a=%s/a", s->directory);
@@ -246,6 +250,12 @@ static void words_that_say_nothing(void **state) {
                      EXIT_USAGE);
     assert_int_equal(curves_command(4, (char *[]){"curves", a, out, "--rule=K_e", NULL}), EXIT_USAGE);
     assert_int_equal(curves_command(4, (char *[]){"curves", a, out, "--axis=time", NULL}), EXIT_USAGE);
+    snprintf(twice, sizeof twice, "a=%s/a,%s/../%s/a", s->directory, s->directory,
+             strrchr(s->directory, '/') + 1);
+    assert_int_equal(curves_command(3, (char *[]){"curves", twice, out, NULL}), EXIT_USAGE);
+    assert_int_equal(
+        curves_command(5, (char *[]){"curves", a, out, "--axis=tokens", "--mark=change=10", NULL}),
+        EXIT_USAGE);
     /* a run without a config */
     assert_int_equal(curves_command(4, (char *[]){"curves", a, out, "--axis=flops", NULL}), EXIT_USAGE);
     assert_int_equal(access(scratch_path(s, "x.svg"), F_OK), -1);

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "launch/memory.h"
 #include "launch/options.h"
@@ -17,6 +18,8 @@ void curves_spread(int n, const double *x, double *mean, double *deviation) {
     *deviation = n > 1 ? sqrt(square / (n - 1)) : NAN;
 }
 
+static const char *const curve_axis_name[CURVE_AXES] = {"steps", "tokens", "flops"};
+
 /* ---- reading a run ---- */
 
 static int read_part(arm_run *r, const curves *c, const char *path, error *e) {
@@ -29,7 +32,7 @@ static int read_part(arm_run *r, const curves *c, const char *path, error *e) {
     if (run_expected(path, e)) return e->code;
     if (run_read(&r->part[r->parts++], path, NULL, e) || series_read(s, log, c->keys + 1, key, e))
         return e->code;
-    if (c->over_flops && !r->part[r->parts - 1].has_config)
+    if (c->axis == OVER_FLOPS && !r->part[r->parts - 1].has_config)
         return error_set(e, EXIT_USAGE,
                          "--axis=flops: %s/config.yaml cannot be read, and says what a token costs", path);
     for (int k = 0; k < c->keys; k++) {
@@ -38,6 +41,9 @@ static int read_part(arm_run *r, const curves *c, const char *path, error *e) {
         if (r->parts == 1) r->width[k] = v->width;
         if (v->width < r->width[k]) r->width[k] = v->width;
     }
+    if (c->axis != OVER_STEPS && !series_find(s, "tokens"))
+        return error_set(e, EXIT_USAGE, "%s: has no value named tokens, which --axis=%s needs", log,
+                         curve_axis_name[c->axis]);
     r->points += s->bins;
     return 0;
 }
@@ -52,11 +58,13 @@ static void join_axes(arm_run *r) {
         const config *c = r->part[p].has_config ? &r->part[p].c : NULL;
         double before = c ? metrics_flops(c, tokens_before) : NAN;
         for (int64_t b = 0; b < s->bins; b++) {
-            r->step[at + b] = s->step[b];
-            r->flops[at + b] = c && tokens ? spent + metrics_flops(c, tokens->mean[b]) - before : NAN;
+            r->axis[OVER_STEPS][at + b] = s->step[b];
+            r->axis[OVER_TOKENS][at + b] = tokens ? tokens->mean[b] : NAN;
+            r->axis[OVER_FLOPS][at + b] =
+                c && tokens ? spent + metrics_flops(c, tokens->mean[b]) - before : NAN;
         }
         at += s->bins;
-        if (s->bins) spent = r->flops[at - 1];
+        if (s->bins) spent = r->axis[OVER_FLOPS][at - 1];
         tokens_before = run_last(s, "tokens");
     }
 }
@@ -83,13 +91,28 @@ static int read_run(arm_run *r, const curves *c, char *paths, error *e) {
             return error_set(e, EXIT_USAGE, "%s: a curve has at most %d parts", path, ARM_PARTS);
         if (read_part(r, c, path, e)) return e->code;
     }
-    r->step = mem_alloc((size_t)r->points * sizeof(double), "a curve");
-    r->flops = mem_alloc((size_t)r->points * sizeof(double), "a curve");
+    for (int i = 0; i < CURVE_AXES; i++)
+        r->axis[i] = mem_alloc((size_t)r->points * sizeof(double), "a curve");
     join_axes(r);
     for (int k = 0; k < c->keys; k++) {
         r->value[k] = mem_alloc((size_t)((r->width[k] + 1) * r->points) * sizeof(double), "a curve");
         join_values(r, k);
     }
+    return 0;
+}
+
+/* The same run among an arm's runs or their parts would make a spread of nothing. */
+static int refuse_twins(const arm *a, const char *word, error *e) {
+    struct stat seen[ARM_RUNS * ARM_PARTS];
+    int n = 0;
+    for (int r = 0; r < a->runs; r++)
+        for (int p = 0; p < a->run[r].parts; p++, n++) {
+            const char *path = a->run[r].part[p].directory;
+            if (stat(path, &seen[n])) return error_set(e, EXIT_IO, "%s: cannot be found any more", path);
+            for (int i = 0; i < n; i++)
+                if (seen[i].st_dev == seen[n].st_dev && seen[i].st_ino == seen[n].st_ino)
+                    return error_set(e, EXIT_USAGE, "%s: has %s twice", word, path);
+        }
     return 0;
 }
 
@@ -116,6 +139,7 @@ int curves_arm(curves *c, const char *word, error *e) {
                 code = error_set(e, EXIT_USAGE, "%s: its runs differ in their number of steps, %s has %lld",
                                  word, run, (long long)a->run[a->runs - 1].points);
         }
+        if (!code) code = refuse_twins(a, word, e);
     }
     mem_free(text);
     return code;
@@ -148,8 +172,7 @@ void curves_free(curves *c) {
                 run_free(&r->part[p]);
                 series_free(&r->log[p]);
             }
-            mem_free(r->step);
-            mem_free(r->flops);
+            for (int x = 0; x < CURVE_AXES; x++) mem_free(r->axis[x]);
             for (int k = 0; k < CURVE_KEYS; k++) mem_free(r->value[k]);
         }
     mem_free(c->arm);
@@ -171,8 +194,8 @@ int curves_command(int argc, char **argv) {
                             {0}};
     options o = {.usage = "usage: caracal curves [PANEL:]NAME=RUN_DIR[+RUN_DIR][,RUN_DIR...] ... "
                           "[--out=curves.svg] [--title=TEXT]\n"
-                          "           [--key=lm_loss[=LABEL] ...] [--axis=steps|flops] [--lines=arms|layers] "
-                          "[--smooth=STEPS]\n"
+                          "           [--key=lm_loss[=LABEL] ...] [--axis=steps|tokens|flops] "
+                          "[--lines=arms|layers] [--smooth=STEPS]\n"
                           "           [--from=STEP] [--rule=LABEL=VALUE ...] [--mark=LABEL=STEP ...]\n"
                           "An arm's runs differ in their seed: their mean is drawn, with their deviation as "
                           "a band.  RUN+RUN is a\n"
@@ -183,10 +206,11 @@ int curves_command(int argc, char **argv) {
                  .max_words = ARMS};
     error e = {0};
     if (!options_read(&o, argc, argv)) return o.code;
-    c.over_flops = !strcmp(axis, "flops");
+    while (c.axis < CURVE_AXES && strcmp(axis, curve_axis_name[c.axis])) c.axis++;
     c.by_layer = !strcmp(lines, "layers");
-    if (!c.over_flops && strcmp(axis, "steps"))
-        return options_refuse(&o, "--axis=%s: must be steps or flops", axis);
+    if (c.axis == CURVE_AXES) return options_refuse(&o, "--axis=%s: must be steps, tokens or flops", axis);
+    if (c.axis != OVER_STEPS && c.marks)
+        return options_refuse(&o, "--mark=%s: is at a step, and the axis has %s", mark[0], axis);
     if (!c.by_layer && strcmp(lines, "arms"))
         return options_refuse(&o, "--lines=%s: must be arms or layers", lines);
 

@@ -5,6 +5,7 @@
 
 #include "train/report_parts.h"
 
+enum curve_axis { OVER_STEPS, OVER_TOKENS, OVER_FLOPS, CURVE_AXES };
 enum { ARMS = 12, ARM_RUNS = 8, ARM_PARTS = 4, CURVE_KEYS = 3, CURVE_LINES = 4 };
 
 /* One curve: a run, or a run and what was grown from it. */
@@ -13,7 +14,7 @@ typedef struct arm_run {
     run_data part[ARM_PARTS];
     series log[ARM_PARTS];     /* the keys of the picture, then "tokens" */
     int64_t points;            /* of all parts: their steps, or bins of them (series.h) */
-    double *step, *flops;      /* [points] */
+    double *axis[CURVE_AXES];  /* [points]; NaN where it is not known */
     double *value[CURVE_KEYS]; /* [width + 1][points]: each layer, and last the mean of them */
     int64_t width[CURVE_KEYS]; /* layers of a key, those that every part has; or 1 */
 } arm_run;
@@ -36,8 +37,9 @@ typedef struct curves {
     const char *key[CURVE_KEYS], *label[CURVE_KEYS];
     curve_line rule[CURVE_LINES], mark[CURVE_LINES];
     const char *title;
-    int over_flops, by_layer; /* by_layer: every layer's own line, and each arm its own panel */
-    int64_t smooth, from;     /* steps that a curve and an end are means over; the first step shown */
+    enum curve_axis axis;
+    int by_layer;         /* every layer's own line, and each arm its own panel */
+    int64_t smooth, from; /* steps that a curve and an end are means over; the first step shown */
 } curves;
 
 /* Mean and sample deviation over the seeds of an arm; with one seed the deviation is NaN. */

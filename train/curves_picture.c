@@ -20,13 +20,13 @@ static double *vector(int64_t n) {
 }
 
 static const double *axis_of(const curves *c, const arm_run *r) {
-    return c->over_flops ? r->flops : r->step;
+    return r->axis[c->axis];
 }
 
 /* The first point that is shown. */
 static int64_t first_shown(const curves *c, const arm_run *r) {
     int64_t i = 0;
-    while (i < r->points && r->step[i] < (double)c->from) i++;
+    while (i < r->points && r->axis[OVER_STEPS][i] < (double)c->from) i++;
     return i;
 }
 
@@ -42,8 +42,13 @@ static int color_of(const curves *c, int arm) {
     return color;
 }
 
+/* A point is the mean of so many on either side. */
+static int64_t half_of(const curves *c, const arm_run *r) {
+    return c->smooth / 2 / r->log[0].per;
+}
+
 static void smoothed(const curves *c, const arm_run *r, int k, int64_t layer, double *y) {
-    series_smooth(r->points, y, r->value[k] + layer * r->points, c->smooth / 2 / r->log[0].per);
+    series_smooth(r->points, y, r->value[k] + layer * r->points, half_of(c, r));
 }
 
 /* The mean of an arm's runs at each point, and the ends of the band of their deviation. */
@@ -120,6 +125,7 @@ static layout lay_out(const curves *c) {
 }
 
 static void draw_panel(FILE *out, const curves *c, const layout *l, int k, int p, double y0, double y1) {
+    static const char *const x_name[CURVE_AXES] = {"step", "tokens", "FLOPs"};
     chart picture = {.out = out,
                      .width = l->width,
                      .height = l->height,
@@ -132,10 +138,9 @@ static void draw_panel(FILE *out, const curves *c, const layout *l, int k, int p
                      .y0 = y0,
                      .y1 = y1,
                      .log_y = y0 > 0 && y1 > 50 * y0,
-                     .x_name = c->over_flops ? "FLOPs" : "step"};
+                     .x_name = x_name[c->axis]};
     chart_begin(&picture, "alone", c->label[k]);
-    for (int i = 0; !c->over_flops && i < c->marks; i++)
-        chart_mark(&picture, "rule", c->mark[i].at, c->mark[i].label);
+    for (int i = 0; i < c->marks; i++) chart_mark(&picture, "rule", c->mark[i].at, c->mark[i].label);
     for (int i = 0; i < c->arms; i++)
         if (!strcmp(c->arm[i].panel, l->panel[p])) draw_arm(c, i, k, &picture, NULL, NULL);
     for (int i = 0; k == 0 && i < c->rules; i++) chart_rule(&picture, c->rule[i].at, c->rule[i].label);
@@ -148,14 +153,28 @@ static void text_at(FILE *out, const char *class, double x, double y, const char
     fputs("</text>\n", out);
 }
 
+/* What the lines, numbers and bands are. */
+static void draw_foot(FILE *out, const curves *c, double y) {
+    const arm_run *r = &c->arm[0].run[0];
+    long long over = (2 * half_of(c, r) + 1) * r->log[0].per;
+    int bands = 0;
+    for (int i = 0; i < c->arms; i++) bands |= c->arm[i].runs > 1;
+    fprintf(out, "<text class=\"tick\" x=\"16\" y=\"%.1f\">", y);
+    if (over > 1) fprintf(out, "A point is the mean over %lld steps", over);
+    else fputs("A point is a step", out);
+    if (c->by_layer) fputs("; thin: layers, thick: their mean", out);
+    else if (c->smooth > 1) fprintf(out, ", a number over the last %lld", (long long)c->smooth);
+    fprintf(out, "%s.</text>\n", bands ? "; bands: the sample deviation over an arm's runs" : "");
+}
+
 void curves_picture(FILE *out, const void *data) {
-    enum { HEADING = 20 };
+    enum { HEADING = 20, FOOT = 22 };
     const curves *c = data;
     layout l = lay_out(c);
     double title = *c->title ? 44 : 8;
     double row = l.height + HEADING, wide = l.width * l.panels;
     fprintf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.1f %.1f\" role=\"img\"><style>",
-            wide, title + row * c->keys);
+            wide, title + row * c->keys + FOOT);
     report_paper_style(out);
     fputs("</style>\n<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n", out);
     if (*c->title) text_at(out, "head", 16, 28, c->title);
@@ -166,7 +185,8 @@ void curves_picture(FILE *out, const void *data) {
         for (int p = 0; p < l.panels; p++) {
             char heading[160];
             const char *panel = l.panel[p];
-            snprintf(heading, sizeof heading, "%s%s%s", c->label[k], *panel ? ", " : "", panel);
+            snprintf(heading, sizeof heading, "%s%s%s%s", c->label[k],
+                     strcmp(c->key[k], "lm_loss") ? "" : " (nats per token)", *panel ? ", " : "", panel);
             text_at(out, "tick", p * l.width + 16, top + 12, heading);
             fprintf(out, "<svg x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\">\n", p * l.width,
                     top + HEADING, l.width, l.height);
@@ -174,5 +194,6 @@ void curves_picture(FILE *out, const void *data) {
             fputs("</svg>\n", out);
         }
     }
+    draw_foot(out, c, title + row * c->keys + 12);
     fputs("</svg>\n", out);
 }

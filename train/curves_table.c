@@ -16,7 +16,8 @@ static double layer_mean(const curves *c, const arm_run *r, int k, int64_t layer
     const double *y = r->value[k] + layer * r->points;
     double sum = 0, n = 0;
     for (int64_t i = 0; i < r->points; i++)
-        if (r->step[i] <= last && r->step[i] > last - (double)c->smooth) sum += y[i], n++;
+        if (r->axis[OVER_STEPS][i] <= last && r->axis[OVER_STEPS][i] > last - (double)c->smooth)
+            sum += y[i], n++;
     return sum / n;
 }
 
@@ -24,7 +25,7 @@ void curves_end(const curves *c, const arm *a, int k, double *mean, double *devi
     double x[ARM_RUNS];
     for (int i = 0; i < a->runs; i++) {
         const arm_run *r = &a->run[i];
-        x[i] = layer_mean(c, r, k, r->width[k], r->step[r->points - 1]);
+        x[i] = layer_mean(c, r, k, r->width[k], r->axis[OVER_STEPS][r->points - 1]);
     }
     curves_spread(a->runs, x, mean, deviation);
 }
@@ -103,7 +104,8 @@ void curves_phases(const curves *c) {
     for (int i = 0; i < c->arms; i++)
         for (int m = 0; m <= c->marks; m++) {
             const arm_run *r = &c->arm[i].run[0];
-            double last = m < c->marks ? c->mark[m].at : r->step[r->points - 1], furthest = 0, within = 0;
+            double last = m < c->marks ? c->mark[m].at : r->axis[OVER_STEPS][r->points - 1], furthest = 0,
+                   within = 0;
             printf("| %s | %.0f to %.0f", c->arm[i].name, last - (double)c->smooth + 1, last);
             for (int k = 0; k < c->keys; k++) {
                 double low = INFINITY, high = -INFINITY;
