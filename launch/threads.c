@@ -7,9 +7,10 @@
  * a thread spins before it sleeps can be said here; libgomp's default spins so long that a step on cores that
  * are shared with anything else takes ten times as long.
  *
- * A thread that meets a parallel region has a team of its own, which stays for its next one.  Words between
- * threads are flags with one writer and one reader: the caller raises `begin` of each worker, and each worker
- * its `end`.  A barrier is an end and a beginning.
+ * A thread that meets a parallel region has a team of its own, which stays for its next one, and until the
+ * process ends: only one thread of ours meets any, and no fork's child does, which would wait for ever. Words
+ * between threads are flags with one writer and one reader: the caller raises `begin` of each worker, and
+ * each worker its `end`.  A barrier is an end and a beginning.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -32,6 +33,9 @@ void GOMP_barrier(void);
  * hundreds of times a step, and waking them costs some percent of it. */
 enum { LOOKS = 30000 };
 
+/* After so many regions, a part of a training step, a team counts the processors again. */
+enum { RECOUNT = 1000 };
+
 enum { LOW, RAISED, ASLEEP };
 typedef struct flag {
     _Alignas(64) int state;
@@ -47,8 +51,8 @@ typedef struct worker {
 } worker;
 
 struct team {
-    worker *first; /* in the order of their numbers, from 1 on; the caller is number 0 */
-    int size, looks;
+    worker *first;            /* in the order of their numbers, from 1 on; the caller is number 0 */
+    int size, looks, regions; /* since processors were counted */
     void (*region)(void *);
     void *data;
 };
@@ -115,11 +119,12 @@ static worker *worker_create(team *t, int number) {
 }
 
 /* Makes the calling thread's team one of so many.  More than there are processors do not spin, for they would
- * spin in each other's time. */
+ * spin in each other's time; a process may be given fewer processors, or more, at any time. */
 static void resize(team *t, int threads) {
     const char *policy = getenv("OMP_WAIT_POLICY");
     const int passive = policy && !strcasecmp(policy, "passive");
     t->size = threads;
+    t->regions = 0;
     t->looks = passive || threads > omp_get_num_procs() ? 0 : LOOKS;
     worker **w = &t->first;
     for (int number = 1; number < threads; number++, w = &(*w)->next)
@@ -135,7 +140,8 @@ void GOMP_parallel(void (*region)(void *), void *data, unsigned threads, unsigne
         region(data);
     } else {
         if (!own) own = mem_alloc(sizeof *own, "threads");
-        if (own->size != (int)threads) resize(own, (int)threads);
+        if (own->size != (int)threads || own->regions == RECOUNT) resize(own, (int)threads);
+        own->regions++;
         own->region = region;
         own->data = data;
         here.team = own;

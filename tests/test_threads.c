@@ -7,7 +7,9 @@
 #include <cmocka.h>
 #include <omp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { MOST = 9, PIECES = 40 };
@@ -117,10 +119,34 @@ static void two_callers(void **state) {
     assert_int_equal(wrong[0] + wrong[1], 0);
 }
 
+static int counts; /* of processors */
+
+/* In the place of the C library's, and counts its calls. */
+int sched_getaffinity(pid_t process, size_t bytes, cpu_set_t *set) {
+    __atomic_fetch_add(&counts, 1, __ATOMIC_RELAXED);
+    CPU_ZERO_S(bytes, set);
+    return syscall(SYS_sched_getaffinity, process, bytes, set) < 0 ? -1 : 0;
+}
+
+/* The system may take processors away from a process and give it others, and threads that are more than these
+ * must not spin: they are counted again, now and then. */
+static void processors_are_counted_again(void **state) {
+    (void)state;
+    int sum = 0;
+    counts = 0;
+    for (int round = 0; round < 5000; round++) {
+#pragma omp parallel num_threads(2) reduction(+ : sum)
+        sum++;
+    }
+    assert_int_equal(sum, 10000);
+    assert_in_range(counts, 2, 50);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_number_once), cmocka_unit_test(barriers_order), cmocka_unit_test(sleepers_wake),
-        cmocka_unit_test(regions_inside),   cmocka_unit_test(two_callers),
+        cmocka_unit_test(each_number_once), cmocka_unit_test(barriers_order),
+        cmocka_unit_test(sleepers_wake),    cmocka_unit_test(regions_inside),
+        cmocka_unit_test(two_callers),      cmocka_unit_test(processors_are_counted_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
