@@ -8,12 +8,18 @@
 
 enum { HOST_TEXT = 320 };
 
-/* This rank's share of the processors that it may run on: all of them where it was bound to processors of its
- * own, a part where other ranks of the host may run there too.  At least 1.  host: comm_host's; collective.
- */
-int host_processors(comm *host);
+/* This rank's share of the cores that it may run on: all of them where it was bound to cores of its own, a
+ * part where other ranks of the host may run there too, and no more than a control group gives it time for.
+ * At least 1.  host: comm_host's; collective. */
+int host_cores(comm *host);
 /* The same of rank `rank`, from what each rank may run on [ranks]. */
-int host_processors_of(const cpu_set_t *allowed, int ranks, int rank);
+int host_cores_of(const cpu_set_t *allowed, int ranks, int rank);
+
+/* The first processor of each core that has some of these: threads of one core share what products are bound
+ * by, and a second one would only be in the way.  root: "" (tests: where else sys/ lies). */
+cpu_set_t host_one_of_each_core(const char *root, const cpu_set_t *processors);
+/* As many processors as this process's control groups give time for, rounded down; INT_MAX: no limit. */
+int host_quota(const char *root);
 
 /* "rank 3", or "rank 3 on nodeb" where the world is more than one host; host: comm_host(world). */
 void host_name_rank(const comm *world, const comm *host, char text[HOST_TEXT]);

@@ -4,20 +4,23 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What a version of control groups calls things; a limit counts what files take in memory. */
-typedef struct group_names {
-    const char *line; /* of /proc/self/cgroup: what stands before the path, behind a number and names */
-    const char *mount, *limit, *used, *files[2];
-} group_names;
+#include "launch/group.h"
 
-static const group_names versions[] = {
-    {"0::", "/sys/fs/cgroup", "memory.max", "memory.current", {"active_file", "inactive_file"}},
-    {"memory:",
-     "/sys/fs/cgroup/memory",
-     "memory.limit_in_bytes",
-     "memory.usage_in_bytes",
-     {"total_active_file", "total_inactive_file"}},
+/* What a version of control groups calls things; a limit counts what files take in memory. */
+static const struct {
+    const char *limit, *used, *files[2];
+} names[GROUP_VERSIONS] = {
+    [GROUP_V2] = {"memory.max", "memory.current", {"active_file", "inactive_file"}},
+    [GROUP_V1] = {"memory.limit_in_bytes",
+                  "memory.usage_in_bytes",
+                  {"total_active_file", "total_inactive_file"}},
 };
+
+/* What is known so far, and the host's swap space. */
+typedef struct search {
+    memory_room room;
+    size_t swap, swap_left;
+} search;
 
 static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
@@ -44,69 +47,39 @@ static void read_meminfo(const char *root, size_t *total, size_t *left, size_t *
     if (f) fclose(f);
 }
 
-/* The number in a group's file; 0: there is none, or it is "max". */
-static int number_in(const char *directory, const char *name, size_t *x) {
-    char path[4400];
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    FILE *f = fopen(path, "r");
-    int found = f && fscanf(f, "%zu", x) == 1;
-    if (f) fclose(f);
-    return found;
-}
-
-static size_t files_of(const char *directory, const group_names *g) {
+static size_t files_of(const char *directory, group_version v) {
     char path[4400], line[256], key[64];
     size_t x, sum = 0;
     snprintf(path, sizeof path, "%s/memory.stat", directory);
     FILE *f = fopen(path, "r");
     while (f && fgets(line, sizeof line, f))
         if (sscanf(line, "%63s %zu", key, &x) == 2 &&
-            (!strcmp(key, g->files[0]) || !strcmp(key, g->files[1])))
+            (!strcmp(key, names[v].files[0]) || !strcmp(key, names[v].files[1])))
             sum += x;
     if (f) fclose(f);
     return sum;
 }
 
-/* Of the group at `path` and all that it is part of. */
-static void limit_by(memory_room *room, const char *root, const group_names *g, char *path, size_t swap,
-                     size_t swap_left) {
-    for (;;) {
-        char directory[4300];
-        size_t limit, used = 0;
-        snprintf(directory, sizeof directory, "%s%s%s", root, g->mount, path);
-        if (number_in(directory, g->limit, &limit)) {
-            size_t files = files_of(directory, g);
-            number_in(directory, g->used, &used);
-            used = used > files ? used - files : 0;
-            if (plus(limit, swap) < room->most) {
-                room->most = plus(limit, swap);
-                room->in_group = 1;
-            }
-            room->left = smaller(room->left, plus(limit > used ? limit - used : 0, swap_left));
-        }
-        char *slash = strrchr(path, '/');
-        if (!slash) return;
-        *slash = 0;
+static void limit_by(void *what, group_version v, const char *directory) {
+    search *s = what;
+    int64_t limit[2], used[2];
+    if (!group_numbers(directory, names[v].limit, limit)) return;
+    const size_t most = (size_t)limit[0], files = files_of(directory, v);
+    const size_t taken = group_numbers(directory, names[v].used, used) ? (size_t)used[0] : 0;
+    const size_t kept = taken > files ? taken - files : 0;
+    if (plus(most, s->swap) < s->room.most) {
+        s->room.most = plus(most, s->swap);
+        s->room.in_group = 1;
     }
+    s->room.left = smaller(s->room.left, plus(most > kept ? most - kept : 0, s->swap_left));
 }
 
 memory_room memory_room_of(const char *root) {
-    char path[4200], line[4200];
-    size_t total, left, swap, swap_left;
-    read_meminfo(root, &total, &left, &swap, &swap_left);
-    memory_room room = {.most = total ? plus(total, swap) : SIZE_MAX,
-                        .left = left ? plus(left, swap_left) : SIZE_MAX};
-    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
-    FILE *f = fopen(path, "r");
-    while (f && fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = 0;
-        for (size_t v = 0; v < sizeof versions / sizeof *versions; v++) {
-            char *at = strstr(line, versions[v].line);
-            /* version 2 begins with it */
-            if (at && (v || at == line))
-                limit_by(&room, root, &versions[v], at + strlen(versions[v].line), swap, swap_left);
-        }
-    }
-    if (f) fclose(f);
-    return room;
+    size_t total, left;
+    search s = {0};
+    read_meminfo(root, &total, &left, &s.swap, &s.swap_left);
+    s.room.most = total ? plus(total, s.swap) : SIZE_MAX;
+    s.room.left = left ? plus(left, s.swap_left) : SIZE_MAX;
+    group_each(root, "memory", limit_by, &s);
+    return s.room;
 }

@@ -47,7 +47,8 @@ by="--bind-to none --map-by node" check "2 + 2 ranks in turn: experts across hos
     is "$mixed" nodea:2,nodeb:2 run "${rich[@]}" --sdc.interval=1 --parallel.chunks=3 --parallel.expert_capacity=0.01
 check "3 + 1 ranks: one group of experts on one host, one across" is "$mixed" nodea:3,nodeb:1 run "${rich[@]}" \
     --parallel.expert_parallel=2
-by="" check "1 + 1 ranks, with all processors of a host each" is "2 groups), $(nproc) threads\? each" nodea:1,nodeb:1 run "${rich[@]}" \
+cores=$("$caracal" train tiny.yaml --run.dir=alone --train.steps=1 --parallel.threads=auto | sed -n 's/^ranks.*), \(.*\) each.*/\1/p')
+by="" check "1 + 1 ranks, with all cores of a host each" is "2 groups), ${cores:-none} each" nodea:1,nodeb:1 run "${rich[@]}" \
     --parallel.threads=auto
 
 flipped() { # operation: a changed bit between hosts is found, and host and rank are named

@@ -134,7 +134,8 @@ const config_key config_keys[] = {
     {"parallel.expert_capacity", KEY_REAL, FIELD(parallel.expert_capacity), 0.01, 1e6, NULL, "1.5", FREE,
      "room for received rows, in multiples of the expected load; more goes in further rounds"},
     AUTO(parallel.threads, 4096,
-         "per rank; auto: the processors it may run on, shared with the ranks that may run there too"),
+         "per rank; auto: the cores it may run on, shared with the ranks that may run there too, and no more "
+         "than a container gives it time for"),
 
     INT(checkpoint.every, 0, ANY, "0", FREE, "steps between checkpoints; 0: one at the end"),
     INT(checkpoint.keep, 1, ANY, "3", FREE, "the newest so many stay"),
