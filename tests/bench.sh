@@ -25,7 +25,7 @@ if [ "$isa" = avx2 ]; then
     result=$build/bench-avx2.json
     export OPENBLAS_CORETYPE=Haswell ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 fi
-cores=$(nproc)
+cores=$(lscpu -b -p=CORE,SOCKET | grep -v '^#' | sort -u | wc -l) # a second thread of a core is of no use
 runs=()
 # the budget of FFN experts is kept in the second half, so that model FLOPs are what is computed, and experts are used
 # nearly alike, as they are for nearly all of a training
@@ -54,7 +54,7 @@ if [ "$cores" != 1 ]; then
 fi
 peers=()
 if [ -x "$build/peers/gemm" ]; then
-    for _ in 1 2 3; do "$build/peers/gemm" >>"$work/peers.jsonl"; done # the fastest counts
+    for _ in 1 2 3; do OMP_NUM_THREADS=$cores "$build/peers/gemm" >>"$work/peers.jsonl"; done # the fastest counts
     echo "steps of PyTorch" >&2
     OMP_NUM_THREADS=$cores "$build/peers/venv/bin/python" tests/peers/longcat.py >>"$work/peers.jsonl" 2>"$work/peers.log" ||
         { tail -n 5 "$work/peers.log" >&2; exit 1; }

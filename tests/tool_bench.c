@@ -11,12 +11,13 @@
  * that; so is the time in which threads are gathered. */
 #include <immintrin.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "launch/comm.h"
+#include "launch/host.h"
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "tests/bench.h"
@@ -364,7 +365,10 @@ int main(int argc, char **argv) {
                  .min_words = 1,
                  .max_words = 1 + MOST_RUNS};
     if (!options_read(&o, argc, argv)) return o.code;
-    const int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t processors;
+    if (sched_getaffinity(0, sizeof processors, &processors)) FAULT(EXIT_BUG, "which processors are there?");
+    processors = host_one_of_each_core("", &processors);
+    const int cores = CPU_COUNT(&processors);
     b.variants = cores > 1 ? 2 : 1;
     b.dtypes = strcmp(b.isa, "avx2") && __builtin_cpu_supports("avx512bf16") ? 2 : 1;
     error e = {0};
