@@ -124,6 +124,7 @@ static void draw(const spans *s, int64_t layer, const char *phase) {
             last_row = x->row;
             fprintf(out, "<text x=\"4\" y=\"%d\">%s</text>\n", ROW * line + 48,
                     x->row ? "in flight" : "computing");
+            if (!x->row) fprintf(out, "<text x=\"4\" y=\"%d\">waiting</text>\n", ROW * (line + 1) + 48);
         }
         int waits = !strncmp(x->name, "wait", 4);
         double from = x->began > all->began ? x->began : all->began,
