@@ -1,6 +1,7 @@
 /* The charts of the report.  Each says in a sentence what to look for. */
 #include "train/report_parts.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -50,17 +51,15 @@ static void range_of_loss(const run_data *r, chart *c) {
 static void validated_text(const run_data *r, char text[96]) {
     char samples[40] = "samples";
     if (r->has_config && r->c.train.eval_samples == 1) snprintf(samples, sizeof samples, "sample");
-    else if (r->has_config)
-        snprintf(samples, sizeof samples, "%lld samples", (long long)r->c.train.eval_samples);
+    else if (r->has_config) snprintf(samples, sizeof samples, "%" PRId64 " samples", r->c.train.eval_samples);
     snprintf(text, 96, "the first %s of each source's held-out text", samples);
 }
 
 void charts_loss_caption(const run_data *r, char text[256]) {
     const series *s = &r->metrics;
     char each[64] = "each step", mean[64] = "", samples[96], validation[128] = "";
-    if (s->per > 1) snprintf(each, sizeof each, "every %lld steps with their range", (long long)s->per);
-    if (r->half)
-        snprintf(mean, sizeof mean, ", and the mean over %lld", (long long)((2 * r->half + 1) * s->per));
+    if (s->per > 1) snprintf(each, sizeof each, "every %" PRId64 " steps with their range", s->per);
+    if (r->half) snprintf(mean, sizeof mean, ", and the mean over %" PRId64, (2 * r->half + 1) * s->per);
     validated_text(r, samples);
     if (r->eval.rows) snprintf(validation, sizeof validation, "; validation: %s", samples);
     snprintf(text, 256, "Training: %s%s%s.", each, mean, validation);
