@@ -356,6 +356,7 @@ static void pictures(void **state) {
     assert_int_equal(count(svg, "m-4 -4"), 3); /* what diverged: 0.1 twice, and the other sweep's only one */
     assert_null(strstr(svg, "nan"));
     assert_null(strstr(svg, "var("));
+    assert_non_null(strstr(svg, ">Ring: the best of a curve. Cross: diverged.<"));
     free(svg);
     char *above[] = {three};
     snprintf(three, sizeof three, "%s/slow", s->directory);
@@ -363,6 +364,7 @@ static void pictures(void **state) {
     svg = scratch_read(out, NULL);
     assert_int_equal(count(svg, "m-4 -4"), 1);     /* the one that diverged */
     assert_int_equal(count(svg, "m-4 0l4 -6"), 1); /* the one that learnt too slowly */
+    assert_non_null(strstr(svg, " Arrow: ended above 4.8, the best + 4 x (median - best).<"));
     free(svg);
     snprintf(two, sizeof two, "%s/good,%s/other", s->directory, s->directory);
     assert_int_equal(sweep_picture(out, 2, panels, &e), EXIT_USAGE);

@@ -33,7 +33,7 @@ const char report_chart_style[] =
     "stroke-linejoin:round;stroke-linecap:round}\n"
     "path.c1{stroke-dasharray:8 5}path.c2{stroke-dasharray:1 4}path.c3{stroke-dasharray:8 4 1 4}"
     "path.c4{stroke-dasharray:3 5}path.c5{stroke-dasharray:8 4 1 4 1 4}path.solid{stroke-dasharray:none}\n"
-    "path.thick{stroke-width:3.2}path.dots{stroke:none}\n"
+    "path.thick{stroke-width:3.2}path.dots{stroke-dasharray:0 99;stroke-dashoffset:-17;stroke-width:5}\n"
     "path.raw{stroke:var(--train);stroke-width:1;opacity:.3}\n"
     "path.band{fill:var(--train);opacity:.16}\n"
     "path.train{stroke:var(--train)}.label.train,circle.train{fill:var(--train)}\n"

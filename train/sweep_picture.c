@@ -14,6 +14,7 @@
 #include "train/whole_file.h"
 
 enum { CURVES = 6, PANELS = 6 }; /* as many curves as there are colours */
+enum { HEIGHT = 420, KEY = 20 }; /* of the plots, and of a line below them */
 
 typedef struct curve {
     char label[112];
@@ -34,6 +35,7 @@ typedef struct picture {
     int panels;
     panel panel[PANELS];
     double x0, x1, y0, y1;
+    int above, diverged; /* whether a loss is above y1, and whether there is none */
 } picture;
 
 /* ---- from results to curves ---- */
@@ -154,8 +156,10 @@ static void find_ranges(picture *f) {
             memcpy(all + n, c->y, (size_t)c->n * sizeof *all);
             n += c->n;
         }
+    for (int64_t i = 0; i < n; i++) f->diverged |= !isfinite(all[i]);
     double most = f->y0 + 4 * (series_quantile(n, all, 0.5) - f->y0);
-    if (f->y1 > most && most > f->y0) f->y1 = most;
+    f->above = f->y1 > most && most > f->y0;
+    if (f->above) f->y1 = most;
     if (!isfinite(f->y0)) f->y0 = 0, f->y1 = 1;
     mem_free(all);
 }
@@ -191,6 +195,16 @@ static void draw_panel(chart *c, const panel *p, double most) {
     chart_labels(c);
 }
 
+/* What the symbols say. */
+static void draw_key(FILE *out, const picture *f) {
+    char most[32];
+    number_text(f->y1, 4, most);
+    fprintf(out, "<text class=\"tick\" x=\"16\" y=\"%d\">Ring: the best of a curve.", HEIGHT + 10);
+    if (f->diverged) fputs(" Cross: diverged.", out);
+    if (f->above) fprintf(out, " Arrow: ended above %s, the best + 4 x (median - best).", most);
+    fputs("</text>\n", out);
+}
+
 static void draw(FILE *out, const void *data) {
     const picture *f = data;
     double panel = f->panels > 1 ? 480 : 800, width = panel * f->panels;
@@ -200,9 +214,9 @@ static void draw(FILE *out, const void *data) {
         for (int i = 0; i < f->panel[p].curves; i++)
             label = label > strlen(f->panel[p].curve[i].label) ? label : strlen(f->panel[p].curve[i].label);
     fprintf(out,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g 420\" role=\"img\">"
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %d\" role=\"img\">"
             "<title>Loss over ",
-            width);
+            width, HEIGHT + KEY);
     html_text(out, f->panel[0].x_name);
     fputs("</title>\n<style>", out);
     report_paper_style(out);
@@ -211,7 +225,7 @@ static void draw(FILE *out, const void *data) {
         double room = 16 + CHART_SAMPLE + 6.8 * (double)label;
         chart c = {.out = out,
                    .width = width,
-                   .height = 420,
+                   .height = HEIGHT,
                    .left = panel * p + 54,
                    .right = width - panel * (p + 1) + room,
                    .top = 52,
@@ -225,6 +239,7 @@ static void draw(FILE *out, const void *data) {
                    .x_scale = log ? CHART_X_LOG : CHART_X_VALUE};
         draw_panel(&c, &f->panel[p], f->y1);
     }
+    draw_key(out, f);
     fputs("</svg>\n", out);
 }
 
