@@ -23,6 +23,10 @@ static void estimates(void **unused) {
     x = estimate_of(5,
                     (const double[]){-2, -1, 0, 1, 2}); /* squares 10, lagged 4: r = 0.4, 15/7 independent */
     assert_float_equal(x.high, 1.96 * sqrt(2.5 / (15.0 / 7)), 1e-12);
+    /* squares 42, lagged 26.25: r = 0.625, of which 24/13 would be independent; fewer than two are not taken
+     */
+    x = estimate_of(8, (const double[]){-3.5, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5});
+    assert_float_equal(x.high, 1.96 * sqrt(6.0 / 2), 1e-12);
     x = estimate_of(2, (const double[]){1, 2});
     assert_float_equal(x.mean, 1.5, 0);
     assert_true(isnan(x.low) && isnan(x.high));
@@ -61,9 +65,29 @@ static void differences_pair_steps(void **unused) {
     assert_float_equal(d.mean[0], 0.5, 1e-12);
     assert_float_equal(d.step[0], 3.5, 0);
     difference_free(&d);
+    difference_of(&d, &b, &a);
+    assert_true(!d.equal && d.mean[0] == -0.5);
+    difference_free(&d);
     a.n = 1;
     difference_of(&d, &a, &b);
     assert_int_equal(d.pairs + d.points, 0);
+    difference_free(&d);
+}
+
+/* However many windows there are, the first point is of the first and the last of the last. */
+static void points_reach_both_ends(void **unused) {
+    (void)unused;
+    enum { STEPS = 1200 };
+    int64_t step[STEPS];
+    double zero[STEPS] = {0}, value[STEPS];
+    for (int i = 0; i < STEPS; i++) value[i] = (double)(step[i] = i + 1);
+    trace a = {STEPS, STEPS, step, zero}, b = {STEPS, STEPS, step, value};
+    difference d;
+    difference_of(&d, &a, &b);
+    assert_int_equal(d.window, 100);
+    assert_true(d.step[0] == 50.5 && d.step[d.points - 1] == 1150.5);
+    assert_float_equal(d.mean[d.points - 1], 1150.5, 1e-9);
+    assert_true(d.last.mean == d.mean[d.points - 1]);
     difference_free(&d);
 }
 
@@ -311,6 +335,7 @@ int main(void) {
         cmocka_unit_test(estimates),
         cmocka_unit_test(intervals_hold_what_they_say),
         cmocka_unit_test(differences_pair_steps),
+        cmocka_unit_test(points_reach_both_ends),
         cmocka_unit_test_setup_teardown(three_runs, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(equal_losses_look_equal, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(two_runs, scratch_setup, scratch_teardown),

@@ -285,12 +285,18 @@ static void check_rounding(kernels *kernel, uint64_t unused) {
         float x, bf16;
     } number[] = {
         {0x1.01p0f, 0x1p0f}, /* ties go to the even one */
-        {0x1.03p0f, 0x1.04p0f},   {-0x1.010002p0f, -0x1.02p0f},  {0x1.fffffep0f, 0x1p1f},
-        {FLT_MAX, INFINITY},      {-INFINITY, -INFINITY},        {NAN, NAN},
-        {0x1.fffffcp-127f, 0}, /* a denormal, although the nearest is none */
-        {-0x1p-126f, -0x1p-126f}, {0x1.018p-126f, 0x1.02p-126f},
+        {0x1.03p0f, 0x1.04p0f},      {-0x1.010002p0f, -0x1.02p0f},  {0x1.fffffep0f, 0x1p1f},
+        {FLT_MAX, INFINITY},         {-INFINITY, -INFINITY},        {NAN, NAN},
+        {__builtin_nansf("1"), NAN}, /* a NaN by its last bit */
+        {0x1.fffffcp-127f, 0},       /* a denormal, although the nearest is none */
+        {-0x1p-126f, -0x1p-126f},    {0x1.018p-126f, 0x1.02p-126f},
     };
     if (kernel->dtype == DTYPE_FLOAT32) return;
+    /* 2^-126 - 0.75 2^-150 would be 2^-126 again if denormals were all that lies below it: it is zero */
+    const float little[4] = {0x1p-63f, 0, 0x1.8p-75f, 0}, less[4] = {0x1p-63f, 0, -0x1p-76f, 0};
+    float none = 1;
+    kernel->gemm(kernel->ctx, GEMM_NT, 1, 1, 4, &none, 1, NULL, little, 4, less, 4);
+    if (none != 0) fail_msg("%s: %a is not flushed", kernel->name, (double)none);
     for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
         for (gemm_form form = GEMM_NT; form <= GEMM_TN; form++) {
             for (int place = 0; place < 4; place++) {

@@ -13,7 +13,7 @@
 #include "kernels/kernels.h"
 #include "launch/memory.h"
 
-enum { ALL = 1 << 18, ROWS = 70, MOST = 600, EXPERTS = 3 };
+enum { ALL = 1 << 19, ROWS = 70, MOST = 600, EXPERTS = 3 };
 
 typedef struct fixture {
     kernels k, plain; /* plain holds nothing, ever */
@@ -27,8 +27,21 @@ typedef struct view {
 } view;
 
 static const view views[] = {
-    {0, 272, 256, 0}, {0, 256, 272, 0},  {8, 64, 128, 0},    {3, 96, 64, 5},      {0, 48, 300, 0},
-    {0, 33, 257, 0},  {640, 48, 515, 1}, {1000, 16, 512, 0}, {100000, 5, 100, 0}, {8, 64, 128, 32},
+    {0, 272, 256, 0},
+    {0, 256, 272, 0},
+    {8, 64, 128, 0},
+    {3, 96, 64, 5},
+    {0, 48, 300, 0},
+    {0, 33, 257, 0},
+    {640, 48, 515, 1},
+    {1000, 16, 512, 0},
+    {100000, 5, 100, 0},
+    {8, 64, 128, 32},
+    /* parts of one: its first rows, its first columns */
+    {7, 100, 256, 0},
+    {7, 200, 256, 0},
+    {7, 100, 192, 64},
+    {7, 64, 100, 36},
 };
 enum { VIEWS = sizeof views / sizeof *views };
 
@@ -113,19 +126,28 @@ static void weights_are_packed_once(fixture *f) {
 }
 
 static void no_copy_outlives_its_weights(fixture *f) {
-    for (int last = 0; last < 3; last++) {
+    for (int last = 0; last < 4; last++) {
+        const int64_t from = last == 2 ? 5 : ALL - 2000;
         f->k.hold(f->k.ctx, ALL, f->weights);
         for (int use = 0; use < f->uses; use++) expect_products(f, "before an update");
         for (int64_t i = 0; i < ALL; i++) f->weights[i] *= 1.5f;
         if (last == 0) f->k.hold(f->k.ctx, 0, NULL);
         if (last == 1) f->k.hold(f->k.ctx, ALL, f->weights);
-        if (last == 2) f->k.hold(f->k.ctx, 1000, f->weights + 5); /* matrices reach over both its ends */
+        if (last >= 2)
+            f->k.hold(f->k.ctx, 1000, f->weights + from); /* matrices lie over both ends, or before */
         expect_products(f, "after an update");
+        if (last < 2) continue;
+        for (int use = 0; use < f->uses; use++) expect_products(f, "before what is not held changes");
+        for (int64_t i = 0; i < ALL; i++) f->weights[i] *= i < from || i >= from + 1000 ? 0.75f : 1;
+        expect_products(f, "after it");
     }
 }
 
 /* Copies of overlapping matrices, more than there is room for. */
 static void without_room_products_pack_anew(fixture *f) {
+    f->k.hold(f->k.ctx, 8192, f->weights); /* nor in the list of copies */
+    for (int64_t at = 0; at < 40; at++)
+        assert_true(is_product(f, multiply, &(view){at, 64, 64, 0}, GEMM_NT, f->weights));
     f->k.hold(f->k.ctx, ALL, f->weights);
     for (int again = 0; again <= f->uses; again++) {
         for (int64_t at = 0; at < 40; at++) {

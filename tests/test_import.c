@@ -316,6 +316,11 @@ static void test_wrong_tensors(void **state) {
     refuses(f, EXIT_CORRUPT, "gate_proj.weight has the shape [6, 4]; config.json makes it [4, 6]", NULL,
             NULL);
     drop(&t, i);
+    i = add(&t, gate, 3, 4, 6, 2);
+    write_model(f, &t, INT64_MAX);
+    refuses(f, EXIT_CORRUPT, "gate_proj.weight has the shape [4, 6, 2]; config.json makes it [4, 6]", NULL,
+            NULL);
+    drop(&t, i);
     add(&t, gate, 2, 4, 6, 0);
     i = add(&t, "model.layers.1.mlp.experts.5.gate_proj.weight", 2, 4, 6, 0);
     write_model(f, &t, INT64_MAX);

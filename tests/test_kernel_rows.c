@@ -224,12 +224,34 @@ static void expect_prefix(const kernels *k) {
     free_sheet(&s);
 }
 
+/* Sequences that are continued side by side have the bits that each has alone. */
+static void expect_continued_alone(const kernels *k) {
+    enum { SEQUENCES = 3, PAST = 70, KEYS = PAST + SEQ, OUT = SEQ * HEADS * VALUE };
+    real *q = values(SEQUENCES * SEQ * WIDTH_Q), *kv = values(SEQUENCES * KEYS * WIDTH_KV),
+         *k_rope = values(SEQUENCES * KEYS * ROPE), *o = values(SEQUENCES * OUT),
+         *lse = values(SEQUENCES * SEQ * HEADS), *o_1 = values(OUT), *lse_1 = values(SEQ * HEADS);
+    int32_t first[SEQUENCES * SEQ];
+    for (int i = 0; i < SEQUENCES * SEQ; i++) first[i] = 9 * (i / SEQ) + i % SEQ / 8;
+    attention_shape s = {SEQUENCES, SEQ, HEADS, NOPE, ROPE, VALUE, PAST};
+    k->attention_forward(k->ctx, s, o, lse, q, kv, k_rope, ROPE, first);
+    s.batch = 1;
+    for (int i = 0; i < SEQUENCES; i++) {
+        k->attention_forward(k->ctx, s, o_1, lse_1, q + i * SEQ * WIDTH_Q, kv + i * KEYS * WIDTH_KV,
+                             k_rope + i * KEYS * ROPE, ROPE, first + i * SEQ);
+        assert_memory_equal(o_1, o + i * OUT, OUT * sizeof *o);
+        assert_memory_equal(lse_1, lse + i * SEQ * HEADS, SEQ * HEADS * sizeof *lse);
+    }
+    real *all[] = {q, kv, k_rope, o, lse, o_1, lse_1};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
+}
+
 static void test_rows(const char *isa, kernels_dtype dtype) {
     for (int threads = 1; threads <= 2; threads++) {
         kernels k;
         if (!backend_open(&k, "cpu", isa, threads, dtype)) return;
         expect_rows_alone(&k);
         expect_prefix(&k);
+        expect_continued_alone(&k);
         kernels_close(&k);
     }
 }

@@ -325,6 +325,13 @@ static void series_gather_bins(void **state) {
         assert_true(fabs(similarity->mean[b * 3 + 2] - 0.3) < 1e-15);
     }
     assert_true(s->trace.n == 1000 && s->trace.step[999] == 1000 && s->trace.value[0] == 8.99);
+    append(r, "metrics.jsonl", "}\n"); /* a bin of one step */
+    run_update(&grown);
+    assert_true(s->bins == 251 && s->step[250] == 1001 && loss->mean[250] == 7);
+    append(r, "metrics.jsonl", "{\"step\": 1001, \"lm_loss\": 5}\n{\"step\": 1002, \"lm_loss\": 9}\n");
+    run_update(
+        &grown); /* what was read already does not count twice, nor does what comes after it get lost */
+    assert_true(s->rows == 1002 && s->step[250] == 1001.5 && loss->mean[250] == 8);
     run_free(&grown);
     run_free(&once);
 }
@@ -363,6 +370,7 @@ static void smoothing_keeps_constants_gaps_and_the_start(void **state) {
     double x[6] = {3, NAN, 1, 2, INFINITY, 4};
     assert_true(series_quantile(6, x, 0) == 1);
     assert_true(series_quantile(4, x, 1) == 4);
+    assert_true(series_quantile(4, x, 0.6) == 3 && series_quantile(4, x, 0.4) == 2); /* the nearest */
     assert_true(isnan(series_quantile(1, (double[]){NAN}, 0.5)));
 }
 

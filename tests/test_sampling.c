@@ -41,6 +41,10 @@ static void nucleus(void **unused) {
     expect(1, 0.7, (const double[N]){0, 2. / 3, 0, 0, 1. / 3});
     expect(1, 0.9, (const double[N]){1. / 15, 8. / 15, 2. / 15, 0, 4. / 15}); /* of equals the lower id */
     expect(1, 0, (const double[N]){0, 1, 0, 0, 0});
+    sampling half = {1, 0.5, 7};
+    for (uint64_t i = 0; i < 100; i++) /* of four alike two have the half, and not a third */
+        assert_in_range(sampling_choose(&half, (real[]){1, 1, 1, 1}, 4, 0, i, (sampling_token[4]){{0}}), 0,
+                        1);
 }
 
 static void greedy(void **unused) {

@@ -13,7 +13,7 @@
 #include "train/state.h"
 
 static void every_layer_of_every_turn(void **unused) {
-    enum { INTERVAL = 3, LAYERS = 5, TURNS = 4, ROUND = INTERVAL * LAYERS * TURNS };
+    enum { INTERVAL = 3, LAYERS = 6, TURNS = 4, ROUND = INTERVAL * LAYERS * TURNS };
     int seen[TURNS][LAYERS] = {0};
     (void)unused;
     for (int64_t step = 0; step < 2 * ROUND; step++) {

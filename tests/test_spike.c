@@ -75,10 +75,13 @@ static void a_spike_does_not_hide_the_next(void **unused) {
     learn(&s, &four, 1000, 1);
     assert_int_equal(s.told, 1);
     assert_true(s.spiking && s.loss.value[3] < 2.1);
+    learn(&s, &four, 2, 1000);
+    assert_int_equal(s.told, 2);
+    assert_true(s.spiking && s.grad.value[3] < 1.1);
     learn(&s, &four, 2, 1);
     assert_false(s.spiking);
     learn(&s, &four, 1000, 1);
-    assert_int_equal(s.told, 2);
+    assert_int_equal(s.told, 3);
     for (int i = 0; i < 100; i++) learn(&s, &four, 1000, 1); /* the new level */
     assert_false(s.spiking);
     recent before = s.loss;

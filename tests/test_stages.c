@@ -55,9 +55,22 @@ static void stages_are_completed(void **state) {
     assert_int_equal(stage_of(&c, 199), 0);
     assert_int_equal(stage_of(&c, 200), 1);
     assert_int_equal(stage_of(&c, 100000), 3);
+    assert_true(stages_tokens(&c, 100) == 100 * 1024); /* in the middle of a stage */
     assert_true(stages_tokens(&c, 200) == 200 * 1024 && stages_tokens(&c, 501) == 500 * 1024 + 2048);
     batch_shape most = stages_largest(&c);
     assert_true(most.seq_len == 128 && most.micro_batches == 8 && most.micro_batch_size == 2);
+    assert_int_equal(stages_row(&c), 8 * (32 + 2));
+    assert_int_equal(stages_most_samples(&c), 4 * 8);
+    config_free(&c);
+    assert_int_equal(load(*state, &c, edited("after: 300", "after: 250"), &e), 0); /* where a ramp ends */
+    config_free(&c);
+    assert_int_equal(load(*state, &c, edited("micro_batches: 8}", "micro_batches: 20}"), &e), 0);
+    assert_int_equal(stages_most_samples(&c), 20 * 2); /* the last stage's */
+    assert_int_equal(stages_check(&c, 4, &e), 0);
+    config_free(&c);
+    assert_int_equal(load(*state, &c, edited("micro_batches: 8}", "micro_batches: 6}"), &e), 0);
+    assert_int_equal(stages_check(&c, 4, &e), EXIT_USAGE);
+    assert_non_null(strstr(e.text, "data.stages: the stage after step 500: "));
     config_free(&c);
     assert_int_equal(load(*state, &c, edited("micro_batch_size: 8", "micro_batch_size: 9"), &e), 0);
     assert_int_equal(stages_largest(&c).micro_batch_size, 3); /* 288 tokens want three rows of 128 */
