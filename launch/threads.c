@@ -4,8 +4,7 @@
  *
  * It is here for two reasons.  A training step has some 4,000 parallel regions, and a small product takes 6
  * microseconds: libgomp takes 0.45 to begin and end a region, this 0.11 (docs/performance.md).  And how long
- * a thread spins before it sleeps can be said here; libgomp's default spins so long that a step on cores that
- * are shared with anything else takes ten times as long.
+ * a thread spins before it sleeps can be said here, and whether it spins at all can depend on what else runs.
  *
  * A thread that meets a parallel region has a team of its own, which stays for its next one, and until the
  * process ends: only one thread of ours meets any, and no fork's child does, which would wait for ever. Words
@@ -33,8 +32,10 @@ void GOMP_barrier(void);
  * hundreds of times a step, and waking them costs some percent of it. */
 enum { LOOKS = 30000 };
 
-/* After so many regions, a part of a training step, a team counts the processors again. */
-enum { RECOUNT = 1000 };
+/* A team decides anew whether to spin after so many regions: a small part of a training step where it does, a
+ * whole step where it does not.  Where other programs want the cores too, half of the regions wait longer
+ * than a thread spins, for one that is not running; with nobody else, one in a hundred does. */
+enum { SPINNING = 128, SLEEPING = 4096, LATE = 8 /* of how many regions one */ };
 
 enum { LOW, RAISED, ASLEEP };
 typedef struct flag {
@@ -51,8 +52,10 @@ typedef struct worker {
 } worker;
 
 struct team {
-    worker *first;            /* in the order of their numbers, from 1 on; the caller is number 0 */
-    int size, looks, regions; /* since processors were counted */
+    worker *first; /* in the order of their numbers, from 1 on; the caller is number 0 */
+    int size, looks;
+    int crowded;               /* other programs want the cores */
+    int regions, late, review; /* since that was decided, waits of them that took longer, and until when */
     void (*region)(void *);
     void *data;
 };
@@ -69,15 +72,17 @@ static void flag_raise(flag *f) {
     if (__atomic_exchange_n(&f->state, RAISED, __ATOMIC_ACQ_REL) == ASLEEP) sem_post(&f->wake);
 }
 
-/* Waits until the flag is raised, and lowers it. */
-static void flag_wait(flag *f, int looks) {
-    for (int look = 0; __atomic_load_n(&f->state, __ATOMIC_ACQUIRE) != RAISED; look++) {
+/* Waits until the flag is raised, and lowers it.  Returns whether that took more looks than these. */
+static int flag_wait(flag *f, int looks) {
+    int look = 0;
+    for (; __atomic_load_n(&f->state, __ATOMIC_ACQUIRE) != RAISED; look++) {
         int low = LOW;
         if (look < looks) __builtin_ia32_pause();
         else if (__atomic_compare_exchange_n(&f->state, &low, ASLEEP, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
             while (sem_wait(&f->wake)) continue; /* a signal came between */
     }
     __atomic_store_n(&f->state, LOW, __ATOMIC_RELAXED);
+    return look > looks;
 }
 
 static void all_begin(team *t) {
@@ -87,7 +92,7 @@ static void all_begin(team *t) {
 
 static void all_end(team *t) {
     worker *w = t->first;
-    for (int number = 1; number < t->size; number++, w = w->next) flag_wait(&w->end, t->looks);
+    for (int number = 1; number < t->size; number++, w = w->next) t->late += flag_wait(&w->end, t->looks);
 }
 
 static void *work(void *of) {
@@ -118,14 +123,20 @@ static worker *worker_create(team *t, int number) {
     return w;
 }
 
-/* Makes the calling thread's team one of so many.  More than there are processors do not spin, for they would
- * spin in each other's time; a process may be given fewer processors, or more, at any time. */
+/* A team that sleeps does not see whether it still has company, and tries. */
+static void review(team *t) {
+    t->crowded = t->looks && t->late > t->regions / LATE;
+    t->review = t->crowded ? SLEEPING : SPINNING;
+    t->regions = t->late = 0;
+}
+
+/* Makes the calling thread's team one of so many, which do not spin where they would in each other's time, or
+ * another program's: a process may be given fewer processors, or more, at any time. */
 static void resize(team *t, int threads) {
     const char *policy = getenv("OMP_WAIT_POLICY");
     const int passive = policy && !strcasecmp(policy, "passive");
     t->size = threads;
-    t->regions = 0;
-    t->looks = passive || threads > omp_get_num_procs() ? 0 : LOOKS;
+    t->looks = passive || t->crowded || threads > omp_get_num_procs() ? 0 : LOOKS;
     worker **w = &t->first;
     for (int number = 1; number < threads; number++, w = &(*w)->next)
         if (!*w) *w = worker_create(t, number);
@@ -140,7 +151,9 @@ void GOMP_parallel(void (*region)(void *), void *data, unsigned threads, unsigne
         region(data);
     } else {
         if (!own) own = mem_alloc(sizeof *own, "threads");
-        if (own->size != (int)threads || own->regions == RECOUNT) resize(own, (int)threads);
+        const int due = own->regions == own->review;
+        if (due) review(own);
+        if (due || own->size != (int)threads) resize(own, (int)threads);
         own->regions++;
         own->region = region;
         own->data = data;

@@ -77,6 +77,21 @@ static void sleepers_wake(void **state) {
     unsetenv("OMP_WAIT_POLICY");
 }
 
+/* A team that waits long again and again stops to spin, and begins again: it is the same team. */
+static void teams_change_their_minds(void **state) {
+    (void)state;
+    enum { SLOW = 200, QUICK = 6000 };
+    int sum = 0;
+    for (int round = 0; round < 2 * (SLOW + QUICK); round++) {
+#pragma omp parallel num_threads(3) reduction(+ : sum)
+        {
+            if (round % (SLOW + QUICK) < SLOW && omp_get_thread_num() == round % 3) usleep(1000);
+            sum++;
+        }
+    }
+    assert_int_equal(sum, 3 * 2 * (SLOW + QUICK));
+}
+
 /* Loops share out every piece once; a region inside a region has one thread, and a barrier for itself. */
 static void regions_inside(void **state) {
     (void)state;
@@ -144,9 +159,13 @@ static void processors_are_counted_again(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_number_once), cmocka_unit_test(barriers_order),
-        cmocka_unit_test(sleepers_wake),    cmocka_unit_test(regions_inside),
-        cmocka_unit_test(two_callers),      cmocka_unit_test(processors_are_counted_again),
+        cmocka_unit_test(each_number_once),
+        cmocka_unit_test(barriers_order),
+        cmocka_unit_test(sleepers_wake),
+        cmocka_unit_test(regions_inside),
+        cmocka_unit_test(two_callers),
+        cmocka_unit_test(teams_change_their_minds),
+        cmocka_unit_test(processors_are_counted_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
