@@ -269,7 +269,8 @@ format:
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 
 install: all
-	install -D -t $(DESTDIR)$(PREFIX)/bin $B/caracal launch/run
+	install -D -t $(DESTDIR)$(PREFIX)/bin $B/caracal
+	install launch/run $(DESTDIR)$(PREFIX)/bin/caracal-run
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/caracal/configs configs/*.yaml
 
 clean:

@@ -103,7 +103,8 @@ static int decode(const tokenizer *t, const char *text) {
     for (text += strspn(text, " \t\r\n"); *text; text = end + strspn(end, " \t\r\n")) {
         long long id = strtoll(text, &end, 10);
         if (end == text || !strchr(" \t\r\n", *end)) {
-            notice("standard input: \"%.20s\" is not a token id", text);
+            size_t word = strcspn(text, " \t\r\n");
+            notice("standard input: \"%.*s\" is not a token id", word < 20 ? (int)word : 20, text);
             mem_free(ids.id);
             return EXIT_CORRUPT;
         }

@@ -46,6 +46,14 @@ refuses "a save that was cut off" 2 "there is no complete checkpoint here" sh -c
     'mkdir -p cut/step-00000009.tmp && "$0" train tiny.yaml --run.dir=bad --resume=cut/step-00000009.tmp' "$caracal"
 refuses "token files by two processes" 2 "caracal: data is one process: start it without mpirun" \
     "$top/launch/run" -np 2 "$caracal" data build --tokenizer=tokenizer.json --out=bad tiny.yaml
+refuses "a plan by two processes" 2 "caracal: plan is one process: start it without mpirun" \
+    "$top/launch/run" -np 2 "$caracal" plan tiny.yaml
+refuses "a plan for more hosts than ranks" 2 "--hosts=3: there are no more ranks than 2" "$caracal" plan tiny.yaml --ranks=2 --hosts=3
+refuses "questions and samples" 2 "--samples counts held-out text, not --choices" \
+    "$caracal" evaluate base --choices=bad.jsonl --samples=3
+refuses "an unknown data command" 2 "caracal: data bild: no such command" "$caracal" data bild
+refuses "a word among ids" 3 'input: "foo" is not a token id' sh -c 'echo 12 foo | "$0" tokenizer decode --tokenizer=tokenizer.json' "$caracal"
+check "-h, as --help" diff <("$caracal" -h) <("$caracal" --help)
 refuses "the name of one file of two" 2 "data source code: code.train.bin: leave out .bin" \
     sh -c 'sed s/code.train/code.train.bin/ tiny.yaml >half.yaml && "$0" train half.yaml --run.dir=bad' "$caracal"
 evaluated() { # opens the model alone, and says what training said of it

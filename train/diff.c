@@ -135,7 +135,7 @@ int diff_command(int argc, char **argv) {
     comparison c = {.parted = -1, .ckpt_equal = -1, .ckpt_parted = -1};
     error e = {0};
     if (!comm_open(&c.world, 600, &e)) {
-        if (comm_size(c.world) > 1) error_set(&e, EXIT_USAGE, "caracal diff runs as one process");
+        if (comm_size(c.world) > 1) error_set(&e, EXIT_USAGE, "diff is one process: start it without mpirun");
         else diff(&c, o.word, &e);
         comm_close(c.world);
     }

@@ -152,6 +152,8 @@ int evaluate_command(int argc, char **argv) {
         .max_words = 1,
         .config = 1};
     if (!options_read(&o, argc, argv)) return o.code;
+    if (questions && samples != INT64_MAX)
+        return options_refuse(&o, "--samples counts held-out text, not --choices: one of them");
     session x;
     error e;
     int code = session_open(&x, o.word[0], o.overrides, o.override, SESSION_VALID, &e);

@@ -156,7 +156,7 @@ static int open_all(exporter *x, const options *o, error *e) {
     char path[4096];
     if (comm_open(&x->x.world, 600, e)) return e->code;
     if (comm_size(x->x.world) > 1)
-        return error_set(e, EXIT_USAGE, "export runs as one process: caracal export, without mpirun");
+        return error_set(e, EXIT_USAGE, "export is one process: start it without mpirun");
     if (session_config_of(o->word[0], path, sizeof path, e) ||
         config_load(&x->c, path, o->overrides, o->override, e) ||
         session_checkpoint(&x->x, o->word[0], &x->k, e) || take_model_keys(x, e) ||

@@ -24,7 +24,8 @@
 static int data_command(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "build")) return data_build_command(argc - 1, argv + 1);
     if (argc > 1 && !strcmp(argv[1], "ngram")) return data_ngram_command(argc - 1, argv + 1);
-    int asked = argc > 1 && !strcmp(argv[1], "--help");
+    int asked = argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
+    if (argc > 1 && !asked) notice("data %s: no such command", argv[1]);
     fputs("usage: caracal data build|ngram ...      (caracal data build --help says more)\n",
           asked ? stdout : stderr);
     return asked ? 0 : EXIT_USAGE;
@@ -45,7 +46,7 @@ static const struct command {
     {"grow", "CKPT OUT [--times=2]", grow_command},
     {"export", "CKPT DIR [--dtype=float32|bf16] [--max-shard-size=5GB]", export_command},
     {"import", "DIR RUN_DIR [--config=CONFIG]", import_command},
-    {"plan", "CONFIG [--ranks=N]", plan_command},
+    {"plan", "CONFIG [--ranks=N] [--hosts=N]", plan_command},
     {"tokenizer", "train|encode|decode ...", data_tokenizer_command},
     {"data", "build|ngram ...", data_command},
     {"compare", "RUN_DIR RUN_DIR ... [--out=compare.html]", compare_command},
@@ -63,9 +64,11 @@ static void usage(FILE *out) {
     fputs("\ncaracal COMMAND --help says more; caracal train --help lists every key of a config.\n", out);
 }
 
-/* Commands that write files and share no work: several processes would write over one another's. */
+/* Commands that share no work: several processes would write over one another's files, or all say the same.
+ */
 static int refuse_ranks(const char *name) {
-    static const char *const alone[] = {"tokenizer", "data", "import", "compare", "curves", "report"};
+    static const char *const alone[] = {"tokenizer", "data",   "import",  "plan",  "compare",
+                                        "curves",    "report", "inspect", "verify"};
     size_t i = 0, n = sizeof alone / sizeof *alone;
     while (i < n && strcmp(name, alone[i])) i++;
     if (i == n) return 0;
@@ -91,7 +94,7 @@ int main(int argc, char **argv) {
         usage(stderr);
         return EXIT_USAGE;
     }
-    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help")) {
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         usage(stdout);
         return 0;
     }

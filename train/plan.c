@@ -45,6 +45,10 @@ static int print_memory(const config *c, int64_t ranks, int64_t hosts, error *e)
     mesh m;
     kernels k;
     error why;
+    if (hosts > ranks)
+        return error_set(e, EXIT_USAGE,
+                         "--hosts=%lld: there are no more ranks than %lld; --ranks=N says how many",
+                         (long long)hosts, (long long)ranks);
     if (stages_check(c, ranks, e) ||
         mesh_plan(&m, ranks, &c->parallel, c->train.micro_batches, c->model.n_routed_experts, e))
         return e->code;
