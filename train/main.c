@@ -64,8 +64,7 @@ static void usage(FILE *out) {
     fputs("\ncaracal COMMAND --help says more; caracal train --help lists every key of a config.\n", out);
 }
 
-/* Commands that share no work: several processes would write over one another's files, or all say the same.
- */
+/* Commands that share no work: several processes would write over one another, or all say the same. */
 static int refuse_ranks(const char *name) {
     static const char *const alone[] = {"tokenizer", "data",   "import",  "plan",  "compare",
                                         "curves",    "report", "inspect", "verify"};
