@@ -140,15 +140,13 @@ static int read_header(safetensors *s, const char *path, error *e) {
 int safetensors_open(safetensors *s, const char *path, error *e) {
     struct stat info;
     *s = (safetensors){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &info)) {
+    const char *why;
+    int fd = open_file(path, &why);
+    if (fd < 0) return error_set(e, EXIT_IO, "%s: cannot be opened: %s", path, why);
+    if (fstat(fd, &info)) {
         path_error(e, path, "cannot be opened");
-        if (fd >= 0) close(fd);
-        return e->code;
-    }
-    if (!S_ISREG(info.st_mode)) {
         close(fd);
-        return error_set(e, EXIT_IO, "%s: is not a file", path);
+        return e->code;
     }
     s->map_bytes = (size_t)info.st_size;
     s->map = s->map_bytes ? mmap(NULL, s->map_bytes, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;

@@ -148,15 +148,33 @@ int hold_directory(const char *path, double seconds, int *fd, error *e) {
                      path);
 }
 
+int open_file(const char *path, const char **why) {
+    struct stat s;
+    int fd = -1;
+    if (stat(path, &s) == 0) {
+        if (S_ISREG(s.st_mode)) fd = open(path, O_RDONLY | O_CLOEXEC);
+        else errno = S_ISDIR(s.st_mode) ? EISDIR : EINVAL;
+    }
+    if (fd < 0) *why = errno == EINVAL ? "not a regular file" : strerror(errno);
+    return fd;
+}
+
+FILE *open_text(const char *path, const char **why) {
+    int fd = open_file(path, why);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "rb");
+    if (fd >= 0 && !file) FAULT(EXIT_NO_MEMORY, "no memory to read %s", path);
+    return file;
+}
+
 int read_file(const char *path, char **data, size_t *bytes, error *e) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return path_error(e, path, "cannot be opened");
+    const char *why;
+    int fd = open_file(path, &why);
+    if (fd < 0) return error_set(e, EXIT_IO, "%s: cannot be opened: %s", path, why);
     struct stat s;
     int code = 0;
     size_t at = 0, size = 0;
     char *text = NULL;
     if (fstat(fd, &s)) code = path_error(e, path, "cannot be read");
-    else if (!S_ISREG(s.st_mode)) code = error_set(e, EXIT_IO, "%s: is not a file", path);
     else {
         size = (size_t)s.st_size;
         text = mem_alloc(size + 1, "a file's text");
@@ -179,8 +197,9 @@ int read_file(const char *path, char **data, size_t *bytes, error *e) {
 
 int digest_file(const char *path, int64_t *bytes, XXH128_hash_t *digest, error *e) {
     const size_t block = 1 << 20;
-    int fd = open(path, O_RDONLY | O_CLOEXEC), code = 0;
-    if (fd < 0) return path_error(e, path, "cannot be opened");
+    const char *why;
+    int fd = open_file(path, &why), code = 0;
+    if (fd < 0) return error_set(e, EXIT_IO, "%s: cannot be opened: %s", path, why);
     char *buffer = mem_alloc(block, "a read buffer");
     XXH3_state_t *state = XXH3_createState();
     if (!state) FAULT(EXIT_NO_MEMORY, "out of memory: a digest's state");

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <xxhash.h>
 
 #include "launch/error.h"
@@ -35,6 +36,10 @@ int probe_directory(const char *path, error *e);
 /* Takes the directory for this process alone, until it ends or closes *fd (-1: a file system without locks),
  * after waiting for another one that has it for at most so many seconds.  EXIT_USAGE: it still has it. */
 int hold_directory(const char *path, double seconds, int *fd, error *e);
+/* Opens a file to be read; -1 where it cannot, with errno and *why in words.  What is no regular file is
+ * refused: a pipe that nobody writes into would be waited for. */
+int open_file(const char *path, const char **why);
+FILE *open_text(const char *path, const char **why); /* likewise; NULL */
 /* Reads a file whole: *data (mem_free) ends with a zero that *bytes does not count. */
 int read_file(const char *path, char **data, size_t *bytes, error *e);
 /* Size and XXH3-128 of a file's bytes. */

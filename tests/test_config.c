@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sys/stat.h>
 
 #include "tests/config_text.h"
 #include "train/config_table.h"
@@ -237,14 +238,17 @@ static void refuses_impossible_combinations(void **state) {
         "most 2147483647");
 }
 
-static void names_a_file_that_is_not_there(void **state) {
-    (void)state;
+static void names_a_file_that_cannot_be_read(void **state) {
     config c;
     error e = {0};
     assert_int_equal(config_load(&c, "/nonexistent/c.yaml", 0, NULL, &e), EXIT_USAGE);
     assert_string_equal(e.text, "/nonexistent/c.yaml: cannot be read: No such file or directory");
     assert_int_equal(config_load(&c, "/", 0, NULL, &e), EXIT_USAGE);
     assert_string_equal(e.text, "/: cannot be read: Is a directory");
+    char *pipe = scratch_path(*state, "pipe.yaml"); /* nobody writes into it */
+    assert_int_equal(mkfifo(pipe, 0666), 0);
+    assert_int_equal(config_load(&c, pipe, 0, NULL, &e), EXIT_USAGE);
+    assert_non_null(strstr(e.text, "/pipe.yaml: cannot be read: not a regular file"));
 }
 
 static void every_preset_loads(void **state) {
@@ -446,7 +450,7 @@ int main(void) {
         cmocka_unit_test(names_what_is_missing_or_double),
         cmocka_unit_test(refuses_wrong_types_and_ranges),
         cmocka_unit_test(refuses_impossible_combinations),
-        cmocka_unit_test(names_a_file_that_is_not_there),
+        cmocka_unit_test_setup_teardown(names_a_file_that_cannot_be_read, scratch_setup, scratch_teardown),
         cmocka_unit_test(every_preset_loads),
         cmocka_unit_test(what_is_written_reads_back),
         cmocka_unit_test(digest_sees_what_decides_numbers),

@@ -162,7 +162,10 @@ static void test_faults_in_the_text(void **state) {
     check_refused(s, scratch_write(s, "e.jsonl", "{\"text\": \"\"}\n"), 0.1, EXIT_CORRUPT,
                   "there is no text");
     check_refused(s, scratch_path(s, "nowhere.txt"), 0.1, EXIT_IO, "nowhere.txt: No such file");
-    check_refused(s, s->directory, 0.1, EXIT_IO, "not a regular file");
+    check_refused(s, s->directory, 0.1, EXIT_IO, "Is a directory");
+    char *pipe = scratch_path(s, "pipe.jsonl"); /* nobody writes into it */
+    assert_int_equal(mkfifo(pipe, 0666), 0);
+    check_refused(s, pipe, 0.1, EXIT_IO, "pipe.jsonl: not a regular file");
     check_refused(s, scratch_write(s, "one.txt", "a document alone"), 0.1, EXIT_USAGE,
                   "nothing can be held out");
 

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <sys/stat.h>
 
 #include "tests/scratch.h"
 #include "train/record.h"
@@ -38,6 +39,8 @@ static void what_is_kept(void **state) {
         /* what a power loss left of lines that were cut before is not the run's */
         {LINE(1) LINE(2) "p\":1}\n" LINE(2) LINE(3), 2, LINE(1) LINE(2)},
         {LINE(1) LINE(4) "p\":1}\n" LINE(3) LINE(4) LINE(9), 6, LINE(1) LINE(4)},
+        /* nor do good ones go because one before them has a bit too many in its step */
+        {LINE(1) LINE(18) LINE(3) LINE(4) LINE(5), 4, LINE(1) LINE(18) LINE(3) LINE(4)},
     };
     scratch *s = *state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -54,6 +57,15 @@ static void what_is_kept(void **state) {
         assert_string_equal(after + kept, "{\"step\":100}\n");
         free(after);
     }
+}
+
+static void what_is_no_file(void **state) {
+    scratch *s = *state;
+    record r;
+    error e = {0};
+    assert_int_equal(mkfifo(scratch_path(s, "r.jsonl"), 0666), 0); /* nobody reads from it */
+    assert_int_equal(record_open(&r, s->directory, "r.jsonl", 0, &e), EXIT_IO);
+    assert_non_null(strstr(e.text, "/r.jsonl: cannot be read: not a regular file"));
 }
 
 /* The C library's, but for one call of which the disk has kept `kept` bytes. */
@@ -93,6 +105,7 @@ static void what_a_failing_disk_loses(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_kept, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(what_is_no_file, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(what_a_failing_disk_loses, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests_name("record", tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "launch/files.h"
 #include "launch/memory.h"
 
 typedef struct exam {
@@ -102,8 +103,9 @@ static int ask_all(exam *x, FILE *f, error *e) {
 }
 
 int choices_evaluate(state *s, tokenizer *t, const char *path, error *e) {
-    FILE *f = fopen(path, "rb");
-    if (!f) return error_set(e, EXIT_USAGE, "--choices=%s: %s", path, strerror(errno));
+    const char *why;
+    FILE *f = open_text(path, &why);
+    if (!f) return error_set(e, EXIT_USAGE, "--choices=%s: cannot be read: %s", path, why);
     exam x = {.s = s, .t = t, .path = path};
     x.tokens = mem_alloc((size_t)(s->c.train.seq_len + 2) * sizeof *x.tokens, "tokens");
     x.loss = mem_alloc((size_t)s->c.train.seq_len * sizeof *x.loss, "losses");

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launch/files.h"
 #include "train/config_reader.h"
 
 void config_origin_text(const config_origin *o, int key, char text[ORIGIN_TEXT]) {
@@ -157,8 +158,9 @@ static int read_tree(reader *r) {
 }
 
 int config_read_file(config *c, config_origin *o, error *e) {
-    FILE *file = fopen(o->file, "rb");
-    if (!file) return error_set(e, EXIT_USAGE, "%s: cannot be read: %s", o->file, strerror(errno));
+    const char *why;
+    FILE *file = open_text(o->file, &why);
+    if (!file) return error_set(e, EXIT_USAGE, "%s: cannot be read: %s", o->file, why);
     reader r = {.c = c, .o = o, .e = e};
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser)) FAULT(EXIT_NO_MEMORY, "no memory for the YAML parser");
@@ -168,7 +170,7 @@ int config_read_file(config *c, config_origin *o, error *e) {
     if (yaml_parser_load(&parser, &r.tree)) {
         code = read_tree(&r);
         yaml_document_delete(&r.tree);
-    } else if (ferror(file)) { /* a directory, for one */
+    } else if (ferror(file)) {
         code = error_set(e, EXIT_USAGE, "%s: cannot be read: %s", o->file, strerror(errno));
     } else {
         const char *problem = parser.problem ? parser.problem : "unreadable";

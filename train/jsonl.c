@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "launch/files.h"
 #include "launch/memory.h"
 
 #define STEP " { \"step\" : %lld" /* how a row begins, for sscanf */
@@ -58,12 +59,13 @@ int jsonl_more(jsonl *j) {
 
 int jsonl_open(jsonl *j, const char *path, error *e) {
     *j = (jsonl){0};
-    j->file = fopen(path, "rb");
+    const char *why;
+    j->file = open_text(path, &why);
     if (!j->file && errno == ENOENT) return 0;
-    if (!j->file) return error_set(e, EXIT_IO, "%s: cannot be read: %s", path, strerror(errno));
+    if (!j->file) return error_set(e, EXIT_IO, "%s: cannot be read: %s", path, why);
     jsonl_more(j);
     if (!ferror(j->file)) return 0;
-    error_set(e, EXIT_IO, "%s: cannot be read: %s", path, strerror(errno)); /* a directory, for one */
+    error_set(e, EXIT_IO, "%s: cannot be read: %s", path, strerror(errno));
     jsonl_close(j);
     return e->code;
 }

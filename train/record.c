@@ -11,8 +11,8 @@
 
 enum { RECENT_BYTES = 1 << 20 }; /* kept in memory before a sync, while the disk is well */
 
-/* Where the lines of steps beyond `step` begin.  Steps rise; what is no line, as a crash or a disk left it,
- * is kept only between lines that are. */
+/* Where the lines of steps beyond `step` begin.  Steps rise; what is no line of them, as a crash or a disk
+ * left it, is kept only between lines that are. */
 static int64_t keep_until(FILE *f, int64_t step) {
     char *line = NULL;
     size_t room = 0;
@@ -21,8 +21,10 @@ static int64_t keep_until(FILE *f, int64_t step) {
         json_t *j = line[n - 1] == '\n' ? json_loads(line, 0, NULL) : NULL;
         int64_t at = json_integer_value(json_object_get(j, "step"));
         end += n;
-        if (at > last && at <= step) keep = end;
-        if (at > last) last = at;
+        if (at > last && at <= step) {
+            keep = end;
+            last = at;
+        }
         json_decref(j);
     }
     mem_free(line);
@@ -30,8 +32,14 @@ static int64_t keep_until(FILE *f, int64_t step) {
 }
 
 int record_open(record *r, const char *run_dir, const char *name, int64_t step, error *e) {
-    *r = (record){.path = text_of("%s/%s", run_dir, name)};
-    FILE *old = fopen(r->path, "r");
+    *r = (record){.path = text_of("%s/%s", run_dir, name), .fd = -1};
+    const char *why;
+    FILE *old = open_text(r->path, &why);
+    if (!old && errno != ENOENT) {
+        error_set(e, EXIT_IO, "%s: cannot be read: %s", r->path, why);
+        record_close(r);
+        return e->code;
+    }
     int64_t keep = old ? keep_until(old, step) : 0;
     if (old) fclose(old);
     r->fd = open(r->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "data/utf8.h"
+#include "launch/files.h"
 #include "launch/progress.h"
 #include "train/console.h"
 #include "train/json_number.h"
@@ -27,7 +28,10 @@ void status_read(run_status *s, const char *run_dir) {
     char path[4200];
     snprintf(path, sizeof path, "%s/status.json", run_dir);
     *s = (run_status){0};
-    json_t *j = json_load_file(path, 0, NULL);
+    const char *unread;
+    FILE *file = open_text(path, &unread);
+    json_t *j = file ? json_loadf(file, 0, NULL) : NULL;
+    if (file) fclose(file);
     const char *state = json_string_value(json_object_get(j, "state")),
                *why = json_string_value(json_object_get(j, "why"));
     for (int i = 0; state && i < STATES; i++)
