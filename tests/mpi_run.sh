@@ -60,6 +60,17 @@ refused "nothing" usage:
 refused "no program" usage: -np 2 --host localhost
 refused "-np alone" usage: -np
 refused "a list of hosts that is not there" "$directory/hosts: there is no such file" -np 2 --hostfile "$directory/hosts" true
+listed() { printf %b "$1" >"$directory/list"; }
+listed '# none\n\n'
+refused "a list of no hosts" "$directory/list: names no host" -np 2 --hostfile "$directory/list" true
+for line in 'localhost:2' 'localhost slots=0' 'localhost slots=x' 'a,b' 'localhost slots=2\r' '\001'; do
+    listed "localhost slots=1 # here\n$line\n"
+    refused "a list with $line" "$directory/list, line 2: " -np 2 --hostfile "$directory/list" true
+done
+refused "a list that is a directory" "$directory: is no file that can be read" -np 2 --hostfile "$directory" true
+listed '# here\n // and there\n\tlocalhost slots = 2 max_slots=9 # two\n'
+launch --hostfile "$directory/list" -np 2 true
+check "a list of hosts" 0 $?
 refused "a program that is not there" "$directory/nowhere: there is no such program" -np 2 --mca btl self,vader "$directory/nowhere" -np x
 refused "a program that is not in PATH" "nowhere: there is no such program in PATH" nowhere
 refused "a directory" "$directory: is no program that can be run" -np 2 -x HOME --oversubscribe "$directory"
@@ -72,6 +83,10 @@ launch --wdir "$directory" -np 2 ./rank.sh
 check "another directory" 0 $?
 launch -np 2 sh -c 'exit 3'
 check "the program's own code passes through" 3 $?
+launch -np 2 sh -c 'exit 75'
+check "75 passes through" 75 $?
+tail -n 1 "$directory/log" | grep -q "^launch/run: stopped as asked, exit code 75; the same command goes on"
+check "and its last word is what that means" 0 $?
 launch -np 2 sh -c '[ $OMPI_COMM_WORLD_RANK = 1 ] && kill -9 $$; exec sleep 20'
 check "a killed rank" 9 $?
 launch -np 7 sh -c 'echo $OMPI_COMM_WORLD_SIZE'
