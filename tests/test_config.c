@@ -185,6 +185,14 @@ static void refuses_wrong_types_and_ranges(void **state) {
     expect_refusal(*state, good, "train.steps=3", "command line: train.steps=3: must be --section.key=value");
     expect_refusal(*state, edited("optim: {lr: 1e-3}", "optim: 3"), NULL,
                    "FILE:18: optim is a section: its keys stand below it, indented");
+    expect_refusal(*state, "model: [[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]\n", NULL,
+                   "FILE:1: model is a section: its keys stand below it, indented");
+    expect_refusal(*state, "model: [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]\n", NULL,
+                   "FILE:1: is nested deeper than 16 levels");
+    expect_refusal(*state,
+                   "model:\n"
+                   "- - - - - - - - - - - - - - - - - - 1\n",
+                   NULL, "FILE:2: is nested deeper than 16 levels");
     expect_refusal(*state, "model: {a: 1\n", NULL, "FILE:2: not YAML: did not find expected ',' or '}'");
     expect_refusal(
         *state, "model:\n\ta: 1\n", NULL,
@@ -218,6 +226,10 @@ static void refuses_impossible_combinations(void **state) {
         "bias_budget_gain alone");
     expect_refusal(*state, good, "--router.lb_groups=3",
                    "command line: router.lb_groups = 3: must divide model.n_routed_experts = 8");
+    expect_refusal(
+        *state, good, "--model.num_layers=65535",
+        "command line: model.num_layers = 65535: must be at most 21399 with model.n_routed_experts = 8: "
+        "a model has at most 1048576 tensors, and a layer 49");
     expect_refusal(*state, good, "--model.qk_rope_head_dim=7",
                    "command line: model.qk_rope_head_dim = 7: must be even: RoPE turns pairs");
     expect_refusal(

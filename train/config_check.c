@@ -41,6 +41,12 @@ static int check_model(const config *c, const config_origin *o, error *e) {
     if (m->n_routed_experts % c->router.lb_groups)
         return refuse(c, o, "router.lb_groups", e, "must divide model.n_routed_experts = %" PRId64,
                       m->n_routed_experts);
+    const int64_t tensors = 25 + 3 * m->n_routed_experts, most = 1 << 20; /* of a layer; of a model */
+    if (m->num_layers > most / tensors)
+        return refuse(c, o, "model.num_layers", e,
+                      "must be at most %" PRId64 " with model.n_routed_experts = %" PRId64
+                      ": a model has at most %" PRId64 " tensors, and a layer %" PRId64,
+                      most / tensors, m->n_routed_experts, most, tensors);
     const router_config *r = &c->router;
     if (r->controller == CONTROLLER_SIGN &&
         (r->bias_kp != 0 || r->bias_kd != 0 || r->bias_ki != 1 || r->bias_budget_gain != 1))

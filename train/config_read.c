@@ -157,10 +157,40 @@ static int read_tree(reader *r) {
     return r->stages ? reader_stages(r, r->stages) : 0;
 }
 
+/* Deeper than any key stands.  libyaml's time is quadratic in the depth, but its events come as it reads:
+ * they are looked at first. */
+enum { MAX_DEPTH = 16 };
+
+static int check_depth(const config_origin *o, FILE *file, error *e) {
+    yaml_parser_t parser;
+    yaml_event_t event;
+    if (!yaml_parser_initialize(&parser)) FAULT(EXIT_NO_MEMORY, "no memory for the YAML parser");
+    yaml_parser_set_input_file(&parser, file);
+    int depth = 0, last = 0, code = 0;
+    while (!last && !code &&
+           yaml_parser_parse(&parser, &event)) { /* what is not YAML is for the reader to say */
+        const int type = event.type;
+        last = type == YAML_STREAM_END_EVENT;
+        depth += type == YAML_MAPPING_START_EVENT || type == YAML_SEQUENCE_START_EVENT;
+        depth -= type == YAML_MAPPING_END_EVENT || type == YAML_SEQUENCE_END_EVENT;
+        if (depth > MAX_DEPTH)
+            code = error_set(e, EXIT_USAGE, "%s:%d: is nested deeper than %d levels", o->file,
+                             (int)event.start_mark.line + 1, MAX_DEPTH);
+        yaml_event_delete(&event);
+    }
+    yaml_parser_delete(&parser);
+    rewind(file);
+    return code;
+}
+
 int config_read_file(config *c, config_origin *o, error *e) {
     const char *why;
     FILE *file = open_text(o->file, &why);
     if (!file) return error_set(e, EXIT_USAGE, "%s: cannot be read: %s", o->file, why);
+    if (check_depth(o, file, e)) {
+        fclose(file);
+        return e->code;
+    }
     reader r = {.c = c, .o = o, .e = e};
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser)) FAULT(EXIT_NO_MEMORY, "no memory for the YAML parser");
