@@ -25,9 +25,10 @@ static const char build_usage[] =
     "line,\n"
     "or plain text; plain files over 64 KiB are cut at blank lines into documents of about 4 KiB.\n"
     "Near-duplicate documents all stay, on one side of the split into training and held-out text.\n";
-static const char ngram_usage[] =
-    "usage: caracal data ngram PREFIX...\n"
-    "Entropy and bigram loss of PREFIX.valid, in nats per token, fitted on PREFIX.train.\n";
+static const char ngram_usage[] = "usage: caracal data ngram PREFIX...\n"
+                                  "Entropy and bigram loss of PREFIX.valid, in nats per token.  The bigram "
+                                  "model is fitted on every PREFIX.train\n"
+                                  "together, the own bigram model on that PREFIX.train alone.\n";
 
 static int finish_stdout(void) {
     if (!ferror(stdout) && !fflush(stdout)) return EXIT_DONE;
@@ -204,6 +205,7 @@ int data_ngram_command(int argc, char **argv) {
                "bigram", "own bigram");
         for (int s = 0; s < sources; s++) print_row(o.word[s], &loss[s]);
         print_row("total", &total);
+        puts("bigram: fitted on the train text of all; own bigram: on that of the line alone");
         code = finish_stdout();
     }
     for (int i = 0; i < 2 * sources; i++) mem_free(name[i]);

@@ -30,6 +30,13 @@ small_gradients() { # one warning, with the group and both numbers, and a note i
         ! grep -q 'optim.eps = ' base/report.html
 }
 check "eps above the gradients" small_gradients
+beyond() { # the schedule's end: the run says so at its start, and only where it goes on
+    train 1 beyond --optim.schedule_steps=4 | tee beyond.log
+    [ "$(grep -cx 'schedule  ends with step 4 of 6; from there on the learning rate is 0.0003' beyond.log)" = 1 ] &&
+        [ "$(grep -c '"lr":0.0003,' beyond/metrics.jsonl)" = 2 ] && tail -n 1 beyond/metrics.jsonl | grep '"lr":0.0003,' &&
+        ! train 1 within --optim.schedule_steps=6 | grep ^schedule
+}
+check "more steps than the schedule" beyond
 taken() { # weights of another run; the same command again goes on, and does not take them once more
     train 2 from --init-from=base/checkpoints --train.steps=2 && train 1 from --init-from=base/checkpoints --train.steps=4 &&
         train 2 from4 --init-from=base/checkpoints --train.steps=4 --checkpoint.every=2 && cmp from/metrics.jsonl from4/metrics.jsonl &&
@@ -77,7 +84,11 @@ exam() { # lines of code against the same lines read backwards; MTP's choices; t
         cmp exam1.log exam2.log && grep -q 'all tokens .*[1-9][0-9.]*%' exam1.log
 }
 check "multiple choice, MTP's acceptance" exam
-check "generate" "$caracal" generate base/checkpoints --prompt='int main(' --tokens=8
+generates() { # the mark between prompt and answer is for a person, and not in a file
+    "$caracal" generate base/checkpoints --prompt='int main(' --tokens=8 | tee generated && ! grep '▸' generated &&
+        script -qec "$caracal generate base/checkpoints --prompt='int main(' --tokens=8" /dev/null </dev/null | grep 'int main(▸'
+}
+check "generate" generates
 
 on_terminal() { # one line, written over and over, that does not spill into a second row, and says the time left first
     script -qec "$caracal train tiny.yaml --run.dir=seen --train.steps=3 --train.log_every=1" /dev/null </dev/null | cat -v >seen.log

@@ -386,6 +386,7 @@ static void test_refused_files(void **state) {
     check_refused(s, "\"behavior\": \"Isolated\"", "\"behavior\": \"Removed\"", "only \"Isolated\"");
     check_refused(s, "\"ignore_merges\": false", "\"ignore_merges\": true", "ignore_merges");
     check_refused(s, "\"Regex\": \"", "\"Regex\": \"(", "PCRE2 refuses");
+    check_refused(s, "\"Regex\": \"", "\"Regex\": \"\\\\C|", "at character 2: using \\C is disabled");
     check_refused(s, "\"version\"", "version", "line 2: not a valid tokenizer.json");
 
     tokenizer *t;

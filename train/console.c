@@ -10,13 +10,12 @@
 #include "train/memory_plan.h"
 #include "train/stages.h"
 
-/* mpirun gives every rank a terminal of its own; whether there is a person behind it, launch/run says. */
-static int on_terminal(void) {
+int console_on_terminal(void) {
     return getenv("OMPI_COMM_WORLD_RANK") ? getenv("CARACAL_TERMINAL") != NULL : isatty(STDOUT_FILENO);
 }
 
 console console_open(int64_t first_step) {
-    console o = {.terminal = on_terminal()};
+    console o = {.terminal = console_on_terminal()};
     console_restart(&o, first_step);
     return o;
 }
@@ -100,6 +99,11 @@ void console_header(const session *x) {
            (long long)c->train.micro_batches, (long long)c->train.micro_batch_size,
            (long long)c->train.seq_len,
            console_count(a, (double)(c->train.micro_batches * c->train.micro_batch_size * c->train.seq_len)));
+    const optim_config *p = &c->optim;
+    if (p->schedule != LR_CONSTANT && c->train.steps > p->schedule_steps)
+        printf("schedule  ends with step %lld of %lld; from there on the learning rate is %g\n",
+               (long long)p->schedule_steps, (long long)c->train.steps,
+               optimizer_learning_rate(p, p->schedule_steps));
     if (s->transport[0]) printf("exchange  %s\n", s->transport);
     print_memory(s);
     fflush(stdout);

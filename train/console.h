@@ -19,6 +19,8 @@ typedef struct console {
     console_moment since, next; /* what the time left is reckoned from now, and will be later */
 } console;
 
+/* mpirun gives every rank a terminal of its own; whether there is a person behind it, launch/run says. */
+int console_on_terminal(void);
 console console_open(int64_t first_step);
 /* The run went back: time left is reckoned from here on. */
 void console_restart(console *o, int64_t first_step);

@@ -6,6 +6,7 @@
 #include "launch/memory.h"
 #include "launch/options.h"
 #include "train/checkpoint.h"
+#include "train/console.h"
 #include "train/sampling.h"
 #include "train/session.h"
 
@@ -59,7 +60,7 @@ static int answer(generation *g, const char *prompt, uint64_t text, error *e) {
     g->seconds += comm_clock() - began;
     int code = tokenizer_decode(x->tokenizer, ids.id + given, ids.count - given, &added, &bytes, e);
     if (!code && comm_rank(x->world) == 0) {
-        printf("%s\342\226\270", prompt); /* a mark where the model takes over */
+        printf("%s%s", prompt, console_on_terminal() ? "\342\226\270" : ""); /* where the model takes over */
         fwrite(added, 1, bytes, stdout);
         printf("\n\n");
     }
@@ -102,7 +103,8 @@ int generate_command(int argc, char **argv) {
                             {"seed", .integer = &seed, .min = 0, .max = INT32_MAX},
                             {0}};
     options o = {.usage = "usage: caracal generate CKPT --prompt=TEXT [--prompt=TEXT ...] [--tokens=64] "
-                          "[--temperature=0] [--top-p=1] [--seed=1] [--section.key=value ...]\n",
+                          "[--temperature=0] [--top-p=1] [--seed=1] [--section.key=value ...]\n"
+                          "On a terminal a mark stands where the model takes over from the prompt.\n",
                  .known = known,
                  .min_words = 1,
                  .max_words = 1,
