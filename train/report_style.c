@@ -67,7 +67,7 @@ const char report_page_style[] =
     "figcaption p{font-size:13px;line-height:1.45;margin-top:2px}\n"
     ".top{display:flex;justify-content:space-between;align-items:baseline;gap:12px}\n"
     ".now{color:var(--quiet);font-size:13px;font-variant-numeric:tabular-nums;white-space:nowrap}\n"
-    ".three{display:grid;gap:36px 40px;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr))}\n"
+    ".three{display:grid;gap:36px 40px;grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr))}\n"
     "svg{display:block;width:100%;height:auto;overflow:visible}\n"
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:20px 0 28px;display:block;"
     "overflow-x:auto;max-width:100%}\n"
