@@ -256,6 +256,9 @@ static void words_that_say_nothing(void **state) {
     assert_int_equal(
         curves_command(5, (char *[]){"curves", a, out, "--axis=tokens", "--mark=change=10", NULL}),
         EXIT_USAGE);
+    write_run(s, "c", 1, 20, 0);
+    snprintf(twice, sizeof twice, "a=%s/a,%s/c", s->directory, s->directory);
+    assert_int_equal(curves_command(4, (char *[]){"curves", twice, out, "--lines=layers", NULL}), EXIT_USAGE);
     /* a run without a config */
     assert_int_equal(curves_command(4, (char *[]){"curves", a, out, "--axis=flops", NULL}), EXIT_USAGE);
     assert_int_equal(access(scratch_path(s, "x.svg"), F_OK), -1);

@@ -214,7 +214,8 @@ static void a_short_run_alone(void **state) {
     assert_non_null(waiting);
     assert_null(strstr(waiting, ">-")); /* no tick below zero */
     /* the columns of a section with less than three figures are no wider, and neither is their type */
-    assert_non_null(strstr(page, ".three{display:grid;gap:36px 40px;grid-template-columns:repeat(auto-fill,"));
+    assert_non_null(
+        strstr(page, ".three{display:grid;gap:36px 40px;grid-template-columns:repeat(auto-fill,"));
     free(page);
 }
 

@@ -132,7 +132,10 @@ int curves_arm(curves *c, const char *word, error *e) {
         snprintf(a->name, sizeof a->name, "%s", colon ? colon + 1 : text);
         snprintf(a->panel, sizeof a->panel, "%s", c->by_layer ? a->name : colon ? text : "");
         for (char *run = strtok_r(equals + 1, ",", &rest); run && !code; run = strtok_r(NULL, ",", &rest)) {
-            if (a->runs == ARM_RUNS)
+            if (c->by_layer && a->runs)
+                code = error_set(e, EXIT_USAGE, "%s: an arm has one run where each of its layers has a line",
+                                 word);
+            else if (a->runs == ARM_RUNS)
                 code = error_set(e, EXIT_USAGE, "%s: an arm has at most %d runs", word, ARM_RUNS);
             else code = read_run(&a->run[a->runs++], c, run, e);
             if (!code && a->run[a->runs - 1].points != a->run[0].points)
