@@ -23,6 +23,13 @@ whole() { # the first step's samples as one micro-batch: the largest elements ar
     train 1 whole --train.micro_batches=1 --train.micro_batch_size=8 --train.steps=1 && diff <(largest base) <(largest whole)
 }
 check "the largest activations, of all micro-batches" whole
+squeezed() { # more threads than the cores that the run may have: said, and the same bits
+    local core
+    core=$(taskset -cp $$ | sed 's/.*: \([0-9]*\).*/\1/')
+    taskset -c "$core" "$caracal" train tiny.yaml --run.dir=squeezed --parallel.threads=2 | tee squeezed.log
+    same base squeezed && grep "^threads   more than the rank's 1 core:" squeezed.log && ! train 1 squeezed | grep '^threads  '
+}
+check "more threads than cores" squeezed
 small_gradients() { # one warning, with the group and both numbers, and a note in the report; none at the usual eps
     train 2 eps --optim.eps=1 --train.steps=3 >eps.log && cat eps.log &&
         [ "$(grep -c 'warning: step 1: optim.eps = 1 exceeds a hundredth of the gradient RMS of the ' eps.log)" = 1 ] &&

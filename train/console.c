@@ -93,6 +93,9 @@ void console_header(const session *x) {
     printf("ranks     %d (experts over %d, %d group%s), %d thread%s each, %s\n", m->ranks, m->expert_parallel,
            m->groups, m->groups == 1 ? "" : "s", s->c.kernels.threads, s->c.kernels.threads == 1 ? "" : "s",
            s->k.name);
+    if (s->c.kernels.threads > s->cores)
+        printf("threads   more than the rank's %d core%s: they wait for one another, and steps take longer\n",
+               s->cores, s->cores == 1 ? "" : "s");
     if (!m->rank_invariant)
         printf("bits      of this number of ranks alone: parallel.rank_invariant is false\n");
     printf("batch     %lld micro-batches x %lld x %lld = %s tokens a step\n",

@@ -41,10 +41,11 @@ static void tell(error *e, const state *s, double need, const char *whose, doubl
     error_set(
         e, EXIT_NO_MEMORY,
         "%s: the ranks of this host, %d, need %s of memory, and %s %s: %s are missing; model.recompute: "
-        "true, a smaller train.micro_batch_size or train.seq_len, or fewer ranks on a host need less "
+        "true, a smaller train.micro_batch_size or train.seq_len,%s or fewer ranks on a host need less "
         "(`caracal plan` shows what takes how much)",
         rank, comm_size(s->host), console_bytes(text[0], need), whose, console_bytes(text[1], there),
-        console_bytes(text[2], need - there));
+        console_bytes(text[2], need - there),
+        s->c.kernels.threads > s->cores ? " fewer parallel.threads," : "");
 }
 
 static int enough_on_host(state *s, const model_config_all *c, int training, error *e) {

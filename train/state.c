@@ -65,8 +65,8 @@ int state_create(state *s, const config *c, comm *world, int64_t eos, int traini
                          c->model.n_routed_experts, e);
     if (code) return code;
     s->host = comm_host(world);
-    s->c.kernels.threads = host_cores(s->host);
-    if (c->parallel.threads) s->c.kernels.threads = (int)c->parallel.threads;
+    s->cores = host_cores(s->host);
+    s->c.kernels.threads = c->parallel.threads ? (int)c->parallel.threads : s->cores;
     s->c.kernels.local_rank = comm_rank(s->host);
     code = kernels_open(&s->k, &s->c.kernels, e);
     if (comm_agree(world, e)) {

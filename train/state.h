@@ -15,6 +15,7 @@ typedef struct state {
     int64_t stage;
     mesh mesh;
     comm *host; /* the ranks of this host */
+    int cores;  /* of them this rank's, as threads: auto takes them */
     kernels k;
     char transport[TRANSPORT_TEXT]; /* how device memory travels between ranks, in words */
     model model;

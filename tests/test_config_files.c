@@ -1,0 +1,59 @@
+/* Config files that would keep the reader waiting, or busy: they are refused at once. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <sys/stat.h>
+
+#include "tests/config_text.h"
+
+static void names_a_file_that_cannot_be_read(void **state) {
+    config c;
+    error e = {0};
+    assert_int_equal(config_load(&c, "/nonexistent/c.yaml", 0, NULL, &e), EXIT_USAGE);
+    assert_string_equal(e.text, "/nonexistent/c.yaml: cannot be read: No such file or directory");
+    assert_int_equal(config_load(&c, "/", 0, NULL, &e), EXIT_USAGE);
+    assert_string_equal(e.text, "/: cannot be read: Is a directory");
+    char *pipe = scratch_path(*state, "pipe.yaml"); /* nobody writes into it */
+    assert_int_equal(mkfifo(pipe, 0666), 0);
+    assert_int_equal(config_load(&c, pipe, 0, NULL, &e), EXIT_USAGE);
+    assert_non_null(strstr(e.text, "/pipe.yaml: cannot be read: not a regular file"));
+}
+
+static void expect(scratch *s, const char *text, const char *words) {
+    config c;
+    error e;
+    assert_int_equal(load_text(s, &c, text, NULL, NULL, &e), EXIT_USAGE);
+    if (!strstr(e.text, words)) fail_msg("%s", e.text);
+}
+
+static void how_deep_it_may_be_nested(void **state) {
+    expect(*state, "model: [[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]\n", "c.yaml:1: model is a section");
+    expect(*state, "model: [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]\n", "c.yaml:1: is nested deeper than 16 levels");
+    expect(*state, "model:\n- - - - - - - - - - - - - - - - 1\n",
+           "c.yaml:2: is nested deeper than 16 levels");
+}
+
+static void how_many_tensors_a_model_may_have(void **state) {
+    (void)state;
+    config c;
+    error e = {0};
+    char most[] = "--model.num_layers=14364", more[] = "--model.num_layers=14365", *keys[] = {most, more};
+    if (config_load(&c, "configs/nano.yaml", 1, keys, &e)) fail_msg("%s", e.text);
+    config_free(&c);
+    assert_int_equal(config_load(&c, "configs/nano.yaml", 1, keys + 1, &e), EXIT_USAGE);
+    assert_string_equal(
+        e.text, "command line: model.num_layers = 14365: must be at most 14364 with model.n_routed_experts "
+                "= 16: a model has at most 1048576 tensors, and a layer 73");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(names_a_file_that_cannot_be_read, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(how_deep_it_may_be_nested, scratch_setup, scratch_teardown),
+        cmocka_unit_test(how_many_tensors_a_model_may_have),
+    };
+    return cmocka_run_group_tests_name("config files", tests, NULL, NULL);
+}
