@@ -46,7 +46,9 @@ changed() { # file, from, to: a copy of `there` with bytes of a file changed
     rm -rf changed && cp -r there changed && LC_ALL=C sed -i "s/$2/$3/" "changed/$1"
 }
 
-train 1 run --loss.mtp_coef=0.1 --train.steps=2 --train.eval_every=0 >log 2>&1 || {
+# an embedding of more than the million elements that are in memory at a time, and a number of 17 digits
+train 1 run --loss.mtp_coef=0.1 --train.steps=2 --train.eval_every=0 --model.vocab_size=22000 \
+    --model.routed_scaling_factor=2.0000000000000004 >log 2>&1 || {
     echo "not ok the tests' own model"
     cat log
     exit 1
@@ -88,3 +90,6 @@ refuses_cleanly "a tokenizer with an id twice" 3 "id 35 stands twice" "$caracal"
 train 1 sequential --model.moe_input=sequential --train.steps=1 --train.eval_every=0 >log 2>&1
 refuses_cleanly "a model that nobody else has" 2 "the published format has no such model" \
     "$caracal" export sequential/checkpoints new
+train 1 latent --model.latent_norm_eps=2e-6 --train.steps=1 --train.eval_every=0 >log 2>&1
+refuses_cleanly "nor one with another epsilon" 2 "model.latent_norm_eps = 2e-06: the published format has no such key" \
+    "$caracal" export latent/checkpoints new

@@ -45,6 +45,10 @@ static void copy_rows_from(const sheet *s, int64_t from, int64_t n) {
 static void copy_rows_to(const sheet *s, int64_t from, int64_t n) {
     s->k->copy_rows(s->k->ctx, n, W, s->out[0], s->row_R + from, s->in[0] + from * W, NULL);
 }
+/* rows that begin anywhere */
+static void copy_rows_off(const sheet *s, int64_t from, int64_t n) {
+    s->k->copy_rows(s->k->ctx, n, W + 8, s->out[0] + from * (W + 8), NULL, s->in[0], s->row_R + from);
+}
 static void norm_forward(const sheet *s, int64_t from, int64_t n) {
     s->k->rms_norm_forward(s->k->ctx, n, W, 1e-5, 1, s->out[0] + from * W, W, s->out[1] + from,
                            s->in[0] + from * W, W, s->w_W);
@@ -61,6 +65,12 @@ static void swiglu_backward(const sheet *s, int64_t from, int64_t n) {
     s->k->swiglu_backward(s->k->ctx, EVERY_ROW(n), W, s->out[0] + from * 2 * W, s->out[1] + from * W, NULL,
                           s->in[0] + from * W, s->in[1] + from * 2 * W, s->one_R + from);
 }
+/* one of the two results does not begin on a line */
+static void swiglu_backward_off(const sheet *s, int64_t from, int64_t n) {
+    s->k->swiglu_backward(s->k->ctx, EVERY_ROW(n - (from + n == R)), W, s->out[0] + 4 + from * 2 * W,
+                          s->out[1] + from * W, NULL, s->in[0] + from * W, s->in[1] + from * 2 * W,
+                          s->one_R + from);
+}
 
 static const struct {
     const char *name;
@@ -71,10 +81,12 @@ static const struct {
     {"add", add},
     {"copy_rows from", copy_rows_from},
     {"copy_rows to", copy_rows_to},
+    {"copy_rows off", copy_rows_off},
     {"rms_norm_forward", norm_forward},
     {"rms_norm_backward", norm_backward},
     {"swiglu_forward", swiglu_forward},
     {"swiglu_backward", swiglu_backward},
+    {"swiglu_backward off", swiglu_backward_off},
 };
 
 static const size_t BYTES = (size_t)R * 2 * W * sizeof(real);
