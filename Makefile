@@ -22,7 +22,7 @@
 #   make interop         transformers, tokenizers, h5py with our files and ours with theirs (5 GB of Python)
 
 B      := build$(if $(CUDA),/cuda)$(if $(filter 0,$(WGMMA)),-mma)$(if $(SAN),/asan)
-CC     := gcc
+CC     := gcc# and not clang, whose pragmas call what launch/threads.c does not answer
 PREFIX ?= /usr/local
 Q      := $(if $(V),,@)# make V=1 shows the commands
 
