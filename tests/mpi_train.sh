@@ -15,7 +15,8 @@ check "resume 2 -> 8" resumed 2 8 resume28
 
 unseen() { # what a run looks at on its way, and how often, changes nothing of it
     train 1 unseen --train.eval_every=0 --train.eval_samples=1 --checkpoint.every=0 --train.log_every=1 &&
-        cmp base/metrics.jsonl unseen/metrics.jsonl && diff -r {base,unseen}/checkpoints/step-00000006
+        cmp base/metrics.jsonl unseen/metrics.jsonl && diff -r {base,unseen}/checkpoints/step-00000006 &&
+        [ "$(grep -o '^{"step":[0-9]*' unseen/eval.jsonl)" = '{"step":6' ] # the last is validated whatever is said
 }
 check "without validations, the same bits" unseen
 largest() { head -n 1 "$1/metrics.jsonl" | grep -o '"layer_output_max":\[[^]]*\]'; }
@@ -31,7 +32,8 @@ squeezed() { # more threads than the cores that the run may have: said, and the 
 }
 check "more threads than cores" squeezed
 small_gradients() { # one warning, with the group and both numbers, and a note in the report; none at the usual eps
-    train 2 eps --optim.eps=1 --train.steps=3 >eps.log && cat eps.log &&
+    train 2 eps --optim.eps=1 --train.steps=3 --metrics.digest_every=2 >eps.log && cat eps.log &&
+        [ "$(grep '"digests"' eps/metrics.jsonl | grep -o '^{"step":[0-9]*' | xargs)" = '{step:2 {step:3' ] && # the last, too
         [ "$(grep -c 'warning: step 1: optim.eps = 1 exceeds a hundredth of the gradient RMS of the ' eps.log)" = 1 ] &&
         [ "$(grep -c optim.eps eps.log)" = 1 ] && grep -q 'optim.eps = 1 exceeds a hundredth' eps/report.html &&
         ! grep -q 'optim.eps = ' base/report.html

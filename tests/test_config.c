@@ -205,6 +205,14 @@ static void refuses_impossible_combinations(void **state) {
         *state, good, "--model.zero_expert_num=0",
         "FILE:17: router.expected_ffn_experts = 2: must be model.moe_topk = 3 when model.zero_expert_num is "
         "0");
+    expect_refusal(*state, edited("moe_topk: 3", "moe_topk: 9"), "--router.expected_ffn_experts=8.5",
+                   "command line: router.expected_ffn_experts = 8.5: must be at most "
+                   "model.n_routed_experts = 8");
+    expect_refusal(
+        *state, edited("expected_ffn_experts: 2", "expected_ffn_experts: 2, controller: sign"),
+        "--router.bias_budget_gain=2",
+        "FILE:17: router.controller = sign: has no gains: leave router.bias_kp, bias_ki, bias_kd and "
+        "bias_budget_gain alone");
     expect_refusal(*state, good, "--router.lb_groups=3",
                    "command line: router.lb_groups = 3: must divide model.n_routed_experts = 8");
     expect_refusal(*state, good, "--model.qk_rope_head_dim=7",
