@@ -32,10 +32,11 @@ void GOMP_barrier(void);
  * hundreds of times a step, and waking them costs some percent of it. */
 enum { LOOKS = 30000 };
 
-/* A team decides anew whether to spin after so many regions: a small part of a training step where it does, a
- * whole step where it does not.  Where other programs want the cores too, half of the regions wait longer
- * than a thread spins, for one that is not running; with nobody else, one in a hundred does. */
-enum { SPINNING = 128, SLEEPING = 4096, LATE = 8 /* of how many regions one */ };
+/* Where other programs want the cores too, half of the regions wait longer than a thread spins, for one that
+ * is not running; with nobody else one in a hundred does.  A team that was late so often within a term sleeps
+ * for the next one, and tries again: terms of sleep grow from the shortest to the longest as long as trying
+ * goes wrong. */
+enum { TERM = 128, LATE = 16, SHORTEST = 256, LONGEST = 16384 };
 
 enum { LOW, RAISED, ASLEEP };
 typedef struct flag {
@@ -54,8 +55,9 @@ typedef struct worker {
 struct team {
     worker *first; /* in the order of their numbers, from 1 on; the caller is number 0 */
     int size, looks;
-    int crowded;               /* other programs want the cores */
-    int regions, late, review; /* since that was decided, waits of them that took longer, and until when */
+    int crowded;       /* this term is one of sleep */
+    int regions, late; /* in this term so far; those that the caller spun for in vain */
+    int term, sleep;   /* regions of this term, and of the next one of sleep */
     void (*region)(void *);
     void *data;
 };
@@ -72,7 +74,7 @@ static void flag_raise(flag *f) {
     if (__atomic_exchange_n(&f->state, RAISED, __ATOMIC_ACQ_REL) == ASLEEP) sem_post(&f->wake);
 }
 
-/* Waits until the flag is raised, and lowers it.  Returns whether that took more looks than these. */
+/* Waits until the flag is raised, and lowers it.  Returns whether it spun in vain. */
 static int flag_wait(flag *f, int looks) {
     int look = 0;
     for (; __atomic_load_n(&f->state, __ATOMIC_ACQUIRE) != RAISED; look++) {
@@ -82,7 +84,7 @@ static int flag_wait(flag *f, int looks) {
             while (sem_wait(&f->wake)) continue; /* a signal came between */
     }
     __atomic_store_n(&f->state, LOW, __ATOMIC_RELAXED);
-    return look > looks;
+    return looks && look > looks;
 }
 
 static void all_begin(team *t) {
@@ -123,10 +125,17 @@ static worker *worker_create(team *t, int number) {
     return w;
 }
 
-/* A team that sleeps does not see whether it still has company, and tries. */
-static void review(team *t) {
-    t->crowded = t->looks && t->late > t->regions / LATE;
-    t->review = t->crowded ? SLEEPING : SPINNING;
+static team *team_create(void) {
+    team *t = mem_alloc(sizeof *t, "threads");
+    t->sleep = SHORTEST;
+    return t;
+}
+
+static void begin_term(team *t) {
+    t->crowded = t->late >= LATE;
+    t->term = t->crowded ? t->sleep : TERM;
+    if (t->crowded) t->sleep = t->sleep < LONGEST ? 2 * t->sleep : LONGEST;
+    else if (t->looks) t->sleep = SHORTEST;
     t->regions = t->late = 0;
 }
 
@@ -150,9 +159,9 @@ void GOMP_parallel(void (*region)(void *), void *data, unsigned threads, unsigne
         here = (place){&alone, NULL};
         region(data);
     } else {
-        if (!own) own = mem_alloc(sizeof *own, "threads");
-        const int due = own->regions == own->review;
-        if (due) review(own);
+        if (!own) own = team_create();
+        const int due = own->regions == own->term || own->late >= LATE;
+        if (due) begin_term(own);
         if (due || own->size != (int)threads) resize(own, (int)threads);
         own->regions++;
         own->region = region;
