@@ -48,6 +48,8 @@ Why what is missing is missing, as far as we know:
 - **4096 x 768 x 768 by columns** (tn): a column of A is spread over lines 16 KiB apart, for which a cache has few sets. Twelve
   panels of B packed at a time instead of eight, so that A is read once less, gave 0.6%. Asking for the lines into the
   second-level cache, where they would not be in L1's way, lost 1% to 3%.
+- **Small products** are the first to suffer in other minutes: in a run later that day, with the cores apart for a part of the time,
+  64 x 512 x 256 had 82% to 94% and 8 x 512 x 256 72% to 87%, and large ones 89% to 94%.
 - **Products of experts**: all above the goal in this run; gradients of 512 columns, which read and write 8 MB, had 82% to
   90% between runs.
 - **Memory**: below, with the table.
@@ -83,9 +85,10 @@ copying right before and right after the line, for in some minutes memory is nea
 - On one core an exponential (SwiGLU, cross-entropy, the hidden z-loss) or the choice of experts costs more than its bytes.
   `router_forward` moves 8 bytes for each expert of each token and looks K times at each of them: it is bound by its
   comparisons, and is 0.15% of a step.
-- Below the 85% that we want on all cores, run after run: `combine_forward` at 256 columns, which reads rows of 1 KB in no
-  order; `copy_rows`, `rms_norm_backward` and `hidden_z` stand on either side of it. AdamW on denormal moments has 60% of a minute
-  in which copying had 110 GB/s, and as many GB/s as ever.
+- Below the 85% that we want on all cores: `combine_forward` at 256 columns; `copy_rows`, `rms_norm_backward` and `hidden_z` stand on
+  either side of it. In this table `combine_forward` reads rows of 1 KB in no order. Since then its line has the order in which the exchange
+  leaves rows, by expert and then by token, as each run has them, and had 72% to 87% in five runs. AdamW on denormal moments has
+  60% of a minute in which copying had 110 GB/s, 99% of another, and as many GB/s in both.
 - Reading rows in no order has a limit of its own. A loop that only adds up rows of 1 KB in registers, in the order of
   `combine_forward` and twelve rows ahead, moved 74% to 76% of what copying did in turns with it, and 53% in minutes in which copying
   had 80 GB/s; rows of 3 KB 78% to 85%, and 59%. Four sevenths of the bytes of `combine_forward` are such rows: beside that loop
@@ -106,7 +109,7 @@ END
     table step
     cat <<'END'
 A run's first half is left out: until the router has settled, tokens have more FFN experts than the four that are counted, and
-few experts have most of the tokens. This was a quiet quarter of an hour. Three runs earlier that day had 70% to 73% with threads and 72% to
+few experts have most of the tokens. This was a quiet quarter of an hour. Four runs of that day had 70% to 74% with threads and 72% to
 73% with ranks, two ranks 1.82 to 1.86 times one core, bf16 1.60 to 1.68 times float32, a training step 3.5 to 3.9 times PyTorch's. Two cores cannot
 make twice one core's tokens: a tenth of a step streams memory, of which one core alone gets 85% of what both get together.
 
@@ -126,7 +129,10 @@ some of what it reads lies in the other core's cache. That is why the hidden z-l
 with large buffers.
 
 The threads are our own (`launch/threads.c`): libgomp takes 0.45 microseconds to begin and end a parallel region here, 1.3 where
-the cores share no cache. In turns with it, products of 8 x 512 x 256 took 7% to 10% less time, and a step about 1% less.
+the cores share no cache. In turns with it, products of 8 x 512 x 256 took 7% to 10% less time, and a step about 1% less. Threads spin while
+they wait, but not where other programs want the cores: then each wait is for a thread that is not running, and spinning takes the time that
+it needs. With one other busy program on the two cores a step of four layers of `configs/nano.yaml` took 0.24 s (0.10 s alone), 0.8 s to 1.3 s
+with threads that spin whatever happens, 0.22 s with threads that never do, which take 0.20 s alone.
 
 Threads wait for one another at the end of each of some 4,000 operations a step, and the two cores are never equally fast for long:
 5% of the threads' time went by so in the quietest seconds, and up to a third while a neighbour used one of the cores. So products
@@ -140,7 +146,7 @@ same within 0.5% in quiet ones.
 ## Without AVX-512
 
 Most laptops have AVX2 alone. `make bench ISA=avx2` is the same on the same machine with vectors half as wide, the peers held to
-them by their own switches; a fraction is of what AVX2 can do.
+them by their own switches; a fraction is of what AVX2 can do. One pass, 24 steps, without PyTorch.
 END
     table limits bench-avx2.json
     table goals bench-avx2.json
@@ -148,7 +154,8 @@ END
     cat <<'END'
 A tile of C is 6 x 16 instead of 14 x 32, for there are half as many registers of half the width: it loads more for each multiply-add.
 Columns of A that lie a multiple of 4 KiB apart (weight gradients of matrices 1024 or 2048 wide) share a set of L1 that a low tile
-comes back to too late: they are copied first, which made such products 1.3 to 1.6 times as fast.
+comes back to too late: they are copied first, which made such products 1.3 to 1.6 times as fast. Of the operations that stream memory
+cross-entropy and the hidden z-loss are bound by their exponentials here, on two cores, too.
 
 ## As work grows
 
