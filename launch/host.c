@@ -24,6 +24,12 @@ cpu_set_t host_one_of_each_core(const char *root, const cpu_set_t *processors) {
     return cores;
 }
 
+cpu_set_t host_own_cores(void) {
+    cpu_set_t mine;
+    if (sched_getaffinity(0, sizeof mine, &mine)) CPU_ZERO(&mine);
+    return host_one_of_each_core("", &mine);
+}
+
 static void limit_by(void *what, group_version version, const char *directory) {
     double *most = what;
     int64_t quota[2], period[2];
@@ -57,9 +63,8 @@ int host_cores_of(const cpu_set_t *allowed, int ranks, int rank) {
 
 int host_cores(comm *host) {
     const int ranks = comm_size(host), quota = host_quota("") / ranks;
-    cpu_set_t mine, *all = mem_alloc((size_t)ranks * sizeof *all, "cores of ranks");
-    if (sched_getaffinity(0, sizeof mine, &mine)) CPU_ZERO(&mine); /* more than a set has room for */
-    mine = host_one_of_each_core("", &mine);
+    const cpu_set_t mine = host_own_cores();
+    cpu_set_t *all = mem_alloc((size_t)ranks * sizeof *all, "cores of ranks");
     comm_all_gather(host, "cores", all, &mine, sizeof mine);
     const int n = host_cores_of(all, ranks, comm_rank(host));
     mem_free(all);

@@ -18,6 +18,9 @@ int host_cores_of(const cpu_set_t *allowed, int ranks, int rank);
 /* The first processor of each core that has some of these: threads of one core share what products are bound
  * by, and a second one would only be in the way.  root: "" (tests: where else sys/ lies). */
 cpu_set_t host_one_of_each_core(const char *root, const cpu_set_t *processors);
+/* Those of the processors that this process may run on; none where it may run on more than a set has room
+ * for. */
+cpu_set_t host_own_cores(void);
 /* As many processors as this process's control groups give time for, rounded down; INT_MAX: no limit. */
 int host_quota(const char *root);
 

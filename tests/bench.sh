@@ -25,7 +25,7 @@ if [ "$isa" = avx2 ]; then
     result=$build/bench-avx2.json
     export OPENBLAS_CORETYPE=Haswell ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 fi
-cores=$(lscpu -b -p=CORE,SOCKET | grep -v '^#' | sort -u | wc -l) # a second thread of a core is of no use
+cores=$(launch/run echo a core | grep -c core) # a rank for each, and a second thread of a core is of no use
 runs=()
 # the budget of FFN experts is kept in the second half, so that model FLOPs are what is computed, and experts are used
 # nearly alike, as they are for nearly all of a training

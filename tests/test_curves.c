@@ -191,12 +191,17 @@ static void a_long_run(void **state) {
     free(table);
 }
 
+/* The picture that a command draws. */
+static char *drawn(scratch *s, int argc, char **argv) {
+    free(said(s, argc, argv));
+    return scratch_read(scratch_path(s, "x.svg"), NULL);
+}
+
 static void a_picture_without_a_point(void **state) {
     scratch *s = *state;
     char word[256], out[256];
     one_run(s, "a", "a", 20, word, out);
-    free(said(s, 4, (char *[]){"curves", word, out, "--from=100", NULL}));
-    char *picture = scratch_read(scratch_path(s, "x.svg"), NULL);
+    char *picture = drawn(s, 4, (char *[]){"curves", word, out, "--from=100", NULL});
     assert_null(strstr(picture, "nan"));
     assert_null(strstr(picture, "inf"));
     free(picture);
@@ -213,8 +218,7 @@ static void arms_differ_by_their_lines(void **state) {
         one_run(s, name, "a", 20, argv[i + 1] = word[i], out);
     }
     argv[NAMES + 1] = out;
-    free(said(s, NAMES + 2, argv));
-    char *picture = scratch_read(scratch_path(s, "x.svg"), NULL);
+    char *picture = drawn(s, NAMES + 2, argv);
     assert_non_null(strstr(picture, "path.c1{stroke-dasharray:8 5}"));
     assert_non_null(strstr(picture, "h22\"/><text class=\"label c1\""));
     assert_non_null(strstr(picture, "h22\"/><text class=\"label c0 thick\""));
@@ -225,8 +229,7 @@ static void nothing_but_zeros_have_no_tick_below(void **state) {
     scratch *s = *state;
     char word[256], out[256];
     one_run(s, "a", "a", 20, word, out);
-    free(said(s, 4, (char *[]){"curves", word, out, "--key=none", NULL}));
-    char *picture = scratch_read(scratch_path(s, "x.svg"), NULL);
+    char *picture = drawn(s, 4, (char *[]){"curves", word, out, "--key=none", NULL});
     assert_non_null(strstr(picture, ">0<"));
     assert_null(strstr(picture, ">-"));
     free(picture);

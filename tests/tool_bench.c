@@ -11,7 +11,6 @@
  * that; so is the time in which threads are gathered. */
 #include <immintrin.h>
 #include <math.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -365,10 +364,9 @@ int main(int argc, char **argv) {
                  .min_words = 1,
                  .max_words = 1 + MOST_RUNS};
     if (!options_read(&o, argc, argv)) return o.code;
-    cpu_set_t processors;
-    if (sched_getaffinity(0, sizeof processors, &processors)) FAULT(EXIT_BUG, "which processors are there?");
-    processors = host_one_of_each_core("", &processors);
-    const int cores = CPU_COUNT(&processors);
+    const cpu_set_t own = host_own_cores();
+    const int cores = CPU_COUNT(&own);
+    if (!cores) FAULT(EXIT_BUG, "which processors are there?");
     b.variants = cores > 1 ? 2 : 1;
     b.dtypes = strcmp(b.isa, "avx2") && __builtin_cpu_supports("avx512bf16") ? 2 : 1;
     error e = {0};

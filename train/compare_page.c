@@ -315,7 +315,7 @@ void compare_page(FILE *out, const void *data) {
             " steps. Held-out and bits per byte "
             "are of each run's last validation: the first train.eval_samples samples of each source.</p>"
             "</figcaption>\n",
-            (2 * x->half + 1) * x->run.metrics.per);
+            series_window(&x->run.metrics, x->half));
     loss_chart(out, c, STEPS, 1132, 400, "wide");
     loss_chart(out, c, STEPS, 720, 340, "middle");
     loss_chart(out, c, STEPS, 380, 280, "narrow");

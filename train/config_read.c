@@ -161,11 +161,15 @@ static int read_tree(reader *r) {
  * they are looked at first. */
 enum { MAX_DEPTH = 16 };
 
+static void parser_open(yaml_parser_t *parser, FILE *file) {
+    if (!yaml_parser_initialize(parser)) FAULT(EXIT_NO_MEMORY, "no memory for the YAML parser");
+    yaml_parser_set_input_file(parser, file);
+}
+
 static int check_depth(const config_origin *o, FILE *file, error *e) {
     yaml_parser_t parser;
     yaml_event_t event;
-    if (!yaml_parser_initialize(&parser)) FAULT(EXIT_NO_MEMORY, "no memory for the YAML parser");
-    yaml_parser_set_input_file(&parser, file);
+    parser_open(&parser, file);
     int depth = 0, last = 0, code = 0;
     while (!last && !code &&
            yaml_parser_parse(&parser, &event)) { /* what is not YAML is for the reader to say */
@@ -193,8 +197,7 @@ int config_read_file(config *c, config_origin *o, error *e) {
     }
     reader r = {.c = c, .o = o, .e = e};
     yaml_parser_t parser;
-    if (!yaml_parser_initialize(&parser)) FAULT(EXIT_NO_MEMORY, "no memory for the YAML parser");
-    yaml_parser_set_input_file(&parser, file);
+    parser_open(&parser, file);
     int code;
     errno = 0;
     if (yaml_parser_load(&parser, &r.tree)) {

@@ -156,7 +156,7 @@ static void text_at(FILE *out, const char *class, double x, double y, const char
 /* What the lines, numbers and bands are. */
 static void draw_foot(FILE *out, const curves *c, double y) {
     const arm_run *r = &c->arm[0].run[0];
-    long long over = (2 * half_of(c, r) + 1) * r->log[0].per;
+    long long over = series_window(&r->log[0], half_of(c, r));
     int bands = 0;
     for (int i = 0; i < c->arms; i++) bands |= c->arm[i].runs > 1;
     fprintf(out, "<text class=\"tick\" x=\"16\" y=\"%.1f\">", y);

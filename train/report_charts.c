@@ -59,7 +59,7 @@ void charts_loss_caption(const run_data *r, char text[256]) {
     const series *s = &r->metrics;
     char each[64] = "each step", mean[64] = "", samples[96], validation[128] = "";
     if (s->per > 1) snprintf(each, sizeof each, "every %" PRId64 " steps with their range", s->per);
-    if (r->half) snprintf(mean, sizeof mean, ", and the mean over %" PRId64, (2 * r->half + 1) * s->per);
+    if (r->half) snprintf(mean, sizeof mean, ", and the mean over %" PRId64, series_window(s, r->half));
     validated_text(r, samples);
     if (r->eval.rows) snprintf(validation, sizeof validation, "; validation: %s", samples);
     snprintf(text, 256, "Training: %s%s%s.", each, mean, validation);

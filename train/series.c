@@ -151,6 +151,10 @@ void series_smooth(int64_t n, double *out, const double *y, int64_t half) {
     }
 }
 
+int64_t series_window(const series *s, int64_t half) {
+    return (2 * half + 1) * s->per;
+}
+
 double series_last(int64_t n, const double *y) {
     while (n > 0 && !isfinite(y[n - 1])) n--;
     return n ? y[n - 1] : NAN;

@@ -54,6 +54,8 @@ const column *series_find(const series *s, const char *key);
 /* out [n] = mean of the finite values among y[i - half .. i + half], fewer near the start, so that a steep
  * start keeps its place; NaN where y is not finite. */
 void series_smooth(int64_t n, double *out, const double *y, int64_t half);
+/* Steps that such a mean is over, of the bins of s. */
+int64_t series_window(const series *s, int64_t half);
 
 /* The latest finite value of y [n], NaN if there is none. */
 double series_last(int64_t n, const double *y);
