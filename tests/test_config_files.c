@@ -1,4 +1,5 @@
-/* Config files that would keep the reader waiting, or busy: they are refused at once. */
+/* Config files that would keep the reader waiting, or busy: they are refused at once.  And one that a run
+ * writes, as others read it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -49,11 +50,31 @@ static void how_many_tensors_a_model_may_have(void **state) {
                 "= 16: a model has at most 1048576 tensors, and a layer 73");
 }
 
+/* Of a section that comes twice other readers of YAML see one half, or nothing. */
+static void each_section_stands_once(void **state) {
+    config c;
+    error e = {0};
+    const char *section[32];
+    int n = 0;
+    if (config_load(&c, "configs/nano.yaml", 0, NULL, &e)) fail_msg("%s", e.text);
+    assert_int_equal(config_save(&c, ((scratch *)*state)->directory, &e), 0);
+    config_free(&c);
+    char *text = scratch_text(*state, "config.yaml");
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        if (*line == ' ') continue;
+        for (int i = 0; i < n; i++) assert_string_not_equal(line, section[i]);
+        assert_true(n < 32);
+        section[n++] = line;
+    }
+    free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(names_a_file_that_cannot_be_read, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(how_deep_it_may_be_nested, scratch_setup, scratch_teardown),
         cmocka_unit_test(how_many_tensors_a_model_may_have),
+        cmocka_unit_test_setup_teardown(each_section_stands_once, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests_name("config files", tests, NULL, NULL);
 }

@@ -145,6 +145,7 @@ const config_key config_keys[] = {
          "per rank, that compress while training goes on; auto: as parallel.threads"),
 
     INT(metrics.digest_every, 0, ANY, "100", FREE, "steps between digests of all parameters; 0: never"),
+    BOOL(metrics.tensorboard, "false", FREE, "event files for TensorBoard in RUN_DIR/tensorboard"),
 
     ENUM(spike.on_spike, "off|warn|rollback", "warn", FREE,
          "when loss or gradient norm leaps; rollback: the last checkpoint, without that step's samples"),
@@ -157,7 +158,6 @@ const config_key config_keys[] = {
     INT(sdc.interval, 0, ANY, "10", FREE,
         "silent data corruption: steps between checks of arithmetic and messages; 0: none, nor of memory"),
     ENUM(sdc.on_corruption, "stop|warn", "stop", FREE, "when such a check fails"),
-    BOOL(metrics.tensorboard, "false", FREE, "event files for TensorBoard in RUN_DIR/tensorboard"),
 };
 const int config_key_count = sizeof config_keys / sizeof *config_keys;
 _Static_assert(sizeof config_keys / sizeof *config_keys <= CONFIG_MAX_KEYS, "raise CONFIG_MAX_KEYS");
