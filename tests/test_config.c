@@ -215,6 +215,10 @@ static void refuses_impossible_combinations(void **state) {
         "bias_budget_gain alone");
     expect_refusal(*state, good, "--router.lb_groups=3",
                    "command line: router.lb_groups = 3: must divide model.n_routed_experts = 8");
+    expect_refusal(*state, edited("expected_ffn_experts: 2", "expected_ffn_experts: 2, lb_alpha: 0"),
+                   "--router.grad_ratio_target=0.1",
+                   "command line: router.grad_ratio_target = 0.1: moves router.lb_alpha by factors, which "
+                   "leave 0 as it is");
     expect_refusal(*state, good, "--model.qk_rope_head_dim=7",
                    "command line: model.qk_rope_head_dim = 7: must be even: RoPE turns pairs");
     expect_refusal(

@@ -52,6 +52,9 @@ static int check_model(const config *c, const config_origin *o, error *e) {
         (r->bias_kp != 0 || r->bias_kd != 0 || r->bias_ki != 1 || r->bias_budget_gain != 1))
         return refuse(c, o, "router.controller", e,
                       "has no gains: leave router.bias_kp, bias_ki, bias_kd and bias_budget_gain alone");
+    if (r->grad_ratio_target > 0 && r->lb_alpha == 0)
+        return refuse(c, o, "router.grad_ratio_target", e,
+                      "moves router.lb_alpha by factors, which leave 0 as it is");
     if (m->qk_rope_head_dim % 2)
         return refuse(c, o, "model.qk_rope_head_dim", e, "must be even: RoPE turns pairs");
     return 0;
