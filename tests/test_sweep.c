@@ -332,6 +332,22 @@ static int count(const char *text, const char *what) {
     return n;
 }
 
+/* The mean of the last two of twenty steps, of which one cannot be read. */
+static void a_damaged_line_is_no_row(void **state) {
+    scratch *s = *state;
+    const char *over = "optim.lr=1,2";
+    char text[1024] = "", *end = text;
+    sweep_space space;
+    double loss;
+    error e = {0};
+    for (int i = 1; i <= 20; i++)
+        end += sprintf(end, "{\"step\":%d,\"lm_loss\":%s}\n", i, i == 19 ? "" : "4.5");
+    scratch_write(s, "metrics.jsonl", text);
+    assert_int_equal(sweep_space_read(&space, 1, &over, 0, 1, &e), 0);
+    assert_int_equal(sweep_result_save(&space, 0, s->directory, 0, &loss, &e), 0);
+    assert_float_equal(loss, 4.5, 0);
+}
+
 static void pictures(void **state) {
     scratch *s = *state;
     error e = {0};
@@ -383,6 +399,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(targets, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(bad_targets, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(results, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_line_is_no_row, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(pictures, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

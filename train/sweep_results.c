@@ -21,16 +21,16 @@ static int training_loss(const char *run_dir, double *loss, int64_t *step, error
     char *path = text_of("%s/metrics.jsonl", run_dir);
     jsonl log;
     json_t *row;
-    double sum = 0;
+    double sum = 0, rows = 0; /* a damaged line is no row */
     if (!jsonl_open(&log, path, e)) {
         int64_t tenth = log.rows < 10 ? 1 : log.rows / 10;
         *step = log.rows ? log.step[log.rows - 1] : 0;
         log.next = log.rows > tenth ? log.rows - tenth : 0;
-        while ((row = jsonl_next(&log))) {
+        for (; (row = jsonl_next(&log)); rows++) {
             sum += json_finite_of(row, "lm_loss");
             json_decref(row);
         }
-        *loss = log.rows ? sum / (double)tenth : NAN;
+        *loss = rows ? sum / rows : NAN;
         jsonl_close(&log);
     }
     mem_free(path);
