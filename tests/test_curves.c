@@ -77,6 +77,11 @@ static void a_grown_run_adds_up_what_both_cost(void **state) {
         double spent = i <= 10 ? small * i : small * 10 + large * (i - 10);
         assert_float_equal(r->axis[OVER_FLOPS][i - 1], spent, 1e-9 * spent);
     }
+    write_run(s, "small", 1, 1000, 0); /* in bins: its end is not the middle of its last one */
+    write_run(s, "large", 1001, 1010, 0);
+    assert_int_equal(curves_arm(&x, word, &e), 0);
+    r = &x.arm[1].run[0];
+    assert_float_equal(r->axis[OVER_FLOPS][r->points - 1], small * 1000 + large * 10, 1e-9 * small * 1000);
     curves_free(&x);
 }
 

@@ -64,8 +64,8 @@ static void join_axes(arm_run *r) {
                 c && tokens ? spent + metrics_flops(c, tokens->mean[b]) - before : NAN;
         }
         at += s->bins;
-        if (s->bins) spent = r->axis[OVER_FLOPS][at - 1];
         tokens_before = run_last(s, "tokens");
+        spent += c ? metrics_flops(c, tokens_before) - before : NAN;
     }
 }
 
