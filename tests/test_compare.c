@@ -14,6 +14,7 @@
 #include "launch/random.h"
 #include "tests/scratch.h"
 #include "train/compare.h"
+#include "train/metrics.h"
 
 static void estimates(void **unused) {
     (void)unused;
@@ -71,6 +72,7 @@ static void differences_pair_steps(void **unused) {
     a.n = 1;
     difference_of(&d, &a, &b);
     assert_int_equal(d.pairs + d.points, 0);
+    assert_true(isnan(d.last.mean) && isnan(d.last.low));
     difference_free(&d);
 }
 
@@ -160,6 +162,24 @@ static void three_runs(void **state) {
     assert_int_equal(compare_command(5, (char *[]){"compare", word[0], word[1], word[2], out, NULL}), 0);
     char *page = scratch_text(s, "page.html");
     assert_non_null(strstr(page, "<h1>one, other and third</h1>"));
+    free(page);
+}
+
+/* As a run and what was grown from it: nothing is said of their difference. */
+static void no_step_in_common(void **state) {
+    scratch *s = *state;
+    char out[256], word[3][256];
+    snprintf(out, sizeof out, "--out=%s/page.html", s->directory);
+    for (int i = 0; i < 3; i++) {
+        const char *name[] = {"one", "grown", "third"};
+        write_run(s, name[i], i == 1 ? 0 : 40, 0.1, i == 1 ? "{\"step\":41,\"lm_loss\":8}\n" : "");
+        snprintf(word[i], sizeof word[i], "%s/%s", s->directory, name[i]);
+    }
+    assert_int_equal(compare_command(5, (char *[]){"compare", word[0], word[1], word[2], out, NULL}), 0);
+    char *page = scratch_text(s, "page.html"), *row = strstr(page, "</i>grown</td>");
+    assert_non_null(strstr(page, "as a mean over 10 steps; the band"));
+    assert_non_null(strstr(row, "<td>8.0000</td><td></td><td></td>"));
+    assert_null(strstr(page, ">grown +"));
     free(page);
 }
 
@@ -261,6 +281,35 @@ static void what_losses_do_not_say(void **state) {
         assert_int_equal(strstr(page, "different tokenizers") != NULL, cases[i].tokenizers);
         free(page);
     }
+    for (int i = 1; i <= 2; i++) { /* far behind in the list of sources */
+        char weight[400];
+        snprintf(weight, sizeof weight, "1}, {name: b, train: b%0300d, weight: %d", 0, i);
+        write_config(s, i == 1 ? "one" : "other", 256, "t.json", weight);
+    }
+    assert_int_equal(compare(s, "one", "other"), 0);
+    char *page = scratch_text(s, "page.html");
+    assert_non_null(strstr(page, "read different text"));
+    assert_non_null(strstr(page, "000 2</td></tr>"));
+    free(page);
+}
+
+/* A grown run's log begins with its own first step, and so does what it cost. */
+static void a_log_that_begins_late(void **state) {
+    scratch *s = *state;
+    char a[256], b[256];
+    comparison *c = calloc(1, sizeof *c);
+    error e = {0};
+    write_run(s, "one", 3, 0, "");
+    write_run(s, "grown", 0, 0, "{\"step\":41,\"tokens\":2624,\"lm_loss\":8,\"step_seconds\":0.5}\n");
+    write_config(s, "grown", 256, "t.json", "1"); /* 64 tokens a step */
+    snprintf(a, sizeof a, "%s/one", s->directory);
+    snprintf(b, sizeof b, "%s/grown", s->directory);
+    assert_int_equal(comparison_read(c, 2, (char *[]){a, b}, &e), 0);
+    const compared_run *x = &c->run[1];
+    assert_float_equal(x->seconds[0], 0.5, 1e-9);
+    assert_float_equal(x->flops[0], metrics_flops(&x->run.c, 64), 1);
+    comparison_free(c);
+    free(c);
 }
 
 /* Runs of one name are told apart; equal ones are called equal. */
@@ -338,10 +387,12 @@ int main(void) {
         cmocka_unit_test(points_reach_both_ends),
         cmocka_unit_test_setup_teardown(three_runs, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(equal_losses_look_equal, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(no_step_in_common, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(two_runs, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(steps_without_a_time, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(names_that_are_cut, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(what_losses_do_not_say, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_log_that_begins_late, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(twins, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_compared, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(a_picture_elsewhere, scratch_setup, scratch_teardown),

@@ -14,68 +14,68 @@
 
 /* ---- configs ---- */
 
-static void sources_text(const config *c, char *text, size_t size) {
-    size_t used = 0;
-    text[0] = 0;
-    for (int64_t i = 0; i < c->data.sources && used + 1 < size; i++) {
-        const data_source *s = &c->data.source[i];
-        int n = snprintf(text + used, size - used, "%s%s %g", i ? ", " : "", s->train, s->weight);
-        used += n > 0 ? (size_t)n : 0;
-    }
+static char *sources_text(const config *c) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (!out) FAULT(EXIT_NO_MEMORY, "no memory for the comparison");
+    for (int64_t i = 0; i < c->data.sources; i++)
+        fprintf(out, "%s%s %g", i ? ", " : "", c->data.source[i].train, c->data.source[i].weight);
+    fclose(out);
+    return text;
 }
 
-static int differ(const comparison *c, char value[COMPARE_RUNS][256]) {
-    for (int i = 1; i < c->runs; i++)
-        if (strcmp(value[0], value[i])) return 1;
-    return 0;
+/* Calls line if the values differ, and frees them; returns whether they do. */
+static int tell_key(const comparison *c, const char *key, char **value, compare_key *line, void *to) {
+    int differ = 0;
+    for (int i = 1; i < c->runs; i++) differ |= strcmp(value[0], value[i]) != 0;
+    if (differ) line(to, key, value);
+    for (int i = 0; i < c->runs; i++) mem_free(value[i]);
+    return differ;
 }
 
 /* Each stage of any run is a key; "-" where a run has none there. */
 static int compare_stages(const comparison *c, compare_key *line, void *to) {
     json_t *said[COMPARE_RUNS], *stage;
-    char value[COMPARE_RUNS][256];
+    char *value[COMPARE_RUNS];
     const char *key;
     int found = 0;
     for (int i = 0; i < c->runs; i++) said[i] = config_deciding(&c->run[i].run.c);
     for (int i = 0; i < c->runs; i++) json_object_foreach(said[i], key, stage) {
             int told = strncmp(key, "data.stages", strlen("data.stages")) != 0;
             for (int k = 0; k < i; k++) told |= json_object_get(said[k], key) != NULL;
-            for (int k = 0; k < c->runs && !told; k++) {
+            if (told) continue;
+            for (int k = 0; k < c->runs; k++) {
                 const char *text = json_string_value(json_object_get(said[k], key));
-                snprintf(value[k], sizeof value[k], "%s", text ? text : "-");
+                value[k] = mem_string(text ? text : "-");
             }
-            if (told || !differ(c, value)) continue;
-            line(to, key, value);
-            found++;
+            found += tell_key(c, key, value, line, to);
         }
     for (int i = 0; i < c->runs; i++) json_decref(said[i]);
     return found;
 }
 
 int compare_configs(const comparison *c, compare_key *line, void *to) {
-    char value[COMPARE_RUNS][256];
+    char *value[COMPARE_RUNS], text[CONFIG_VALUE_TEXT];
     int found = 0;
     for (int i = 0; i < c->runs; i++)
         if (!c->run[i].run.has_config) return -1;
     for (int k = 0; k < config_key_count; k++) {
         if (!strcmp(config_keys[k].name, "run.dir")) continue;
-        for (int i = 0; i < c->runs; i++)
-            config_value_text(&config_keys[k], &c->run[i].run.c, value[i], sizeof value[i]);
-        if (!differ(c, value)) continue;
-        line(to, config_keys[k].name, value);
-        found++;
+        for (int i = 0; i < c->runs; i++) {
+            config_value_text(&config_keys[k], &c->run[i].run.c, text, sizeof text);
+            value[i] = mem_string(text);
+        }
+        found += tell_key(c, config_keys[k].name, value, line, to);
     }
-    for (int i = 0; i < c->runs; i++) sources_text(&c->run[i].run.c, value[i], sizeof value[i]);
-    if (differ(c, value)) {
-        line(to, "data.sources", value);
-        found++;
-    }
+    for (int i = 0; i < c->runs; i++) value[i] = sources_text(&c->run[i].run.c);
+    found += tell_key(c, "data.sources", value, line, to);
     return found + compare_stages(c, line, to);
 }
 
 /* ---- in words ---- */
 
-static void print_key(void *to, const char *key, char value[COMPARE_RUNS][256]) {
+static void print_key(void *to, const char *key, char *const *value) {
     const comparison *c = to;
     printf("  %-28s", key);
     for (int i = 0; i < c->runs; i++) printf("%s%s", i ? "  |  " : " ", value[i]);

@@ -31,7 +31,7 @@ int comparison_read(comparison *c, int runs, char *const *path, error *e);
 void comparison_free(comparison *c);
 
 /* One line for each key in which configs differ: name and the values [c->runs]. */
-typedef void compare_key(void *to, const char *key, char value[COMPARE_RUNS][256]);
+typedef void compare_key(void *to, const char *key, char *const *value);
 /* Calls line for each key that differs; returns how many do, -1 when a run has no readable
  * config.yaml. */
 int compare_configs(const comparison *c, compare_key *line, void *to);

@@ -232,7 +232,7 @@ typedef struct key_table {
     int runs;
 } key_table;
 
-static void key_row(void *to, const char *key, char value[COMPARE_RUNS][256]) {
+static void key_row(void *to, const char *key, char *const *value) {
     key_table *t = to;
     fprintf(t->out, "<tr><td>%s</td>", key);
     for (int i = 0; i < t->runs; i++) {
@@ -288,13 +288,21 @@ static int pairs(const comparison *c) {
 }
 
 static void differences(FILE *out, const comparison *c) {
+    int64_t least = INT64_MAX, most = 0;
+    char to[32] = "";
     if (!pairs(c)) return;
+    for (int i = 1; i < c->runs; i++) {
+        const difference *d = &c->run[i].to_first;
+        if (d->pairs && d->window < least) least = d->window;
+        if (d->window > most) most = d->window;
+    }
+    if (least < most) snprintf(to, sizeof to, " to %" PRId64, most);
     fputs("<h2>Difference</h2>\n<p>Loss minus that of ", out);
     html_text(out, c->run[0].run.name);
     fprintf(out,
             ", step by step on the same position of the run, as a mean over %" PRId64
-            " steps; the band holds it with 95%% confidence. Below the line is better.</p>\n<figure>\n",
-            c->run[1].to_first.window);
+            "%s steps; the band holds it with 95%% confidence. Below the line is better.</p>\n<figure>\n",
+            least, to);
     difference_chart(out, c, 1132, 260, "wide");
     difference_chart(out, c, 720, 240, "middle");
     difference_chart(out, c, 380, 220, "narrow");

@@ -32,11 +32,12 @@ static int read_run(compared_run *x, const char *path, error *e) {
     const column *loss = series_find(s, "lm_loss"), *tokens = series_find(s, "tokens");
     if (!loss || loss->width != 1)
         return error_set(e, EXIT_USAGE, "%s: has no metrics.jsonl with a step in it yet", path);
+    const config *c = x->run.has_config && tokens && tokens->width == 1 ? &x->run.c : NULL;
+    const double before =
+        c ? metrics_flops(c, stages_tokens(c, s->first - 1)) : NAN; /* of a smaller model, where it grew */
     for (int64_t b = 0; b < s->bins; b++) {
         x->seconds[b] = seconds_until(&x->run.timing, s->step[b]);
-        x->flops[b] = x->run.has_config && tokens && tokens->width == 1
-                          ? metrics_flops(&x->run.c, tokens->mean[b])
-                          : NAN;
+        x->flops[b] = c ? metrics_flops(c, tokens->mean[b]) - before : NAN;
     }
     return 0;
 }
@@ -114,7 +115,7 @@ static int same_tokenizer(const config *a, const config *b) {
            !digest_file(b->data.tokenizer, &bytes, &of_b, &e) && XXH128_isEqual(of_a, of_b);
 }
 
-static void note_text(void *to, const char *key, char value[COMPARE_RUNS][256]) {
+static void note_text(void *to, const char *key, char *const *value) {
     (void)value;
     if (!strncmp(key, "data.", 5) && strcmp(key, "data.tokenizer")) *(int *)to = 1;
 }

@@ -25,7 +25,7 @@ estimate estimate_of(int64_t n, const double *d) {
 }
 
 void difference_of(difference *d, const trace *a, const trace *b) {
-    *d = (difference){.equal = 1};
+    *d = (difference){.equal = 1, .last = estimate_of(0, NULL)};
     int64_t most = a->n < b->n ? a->n : b->n;
     double *at = mem_alloc((size_t)most * sizeof *at, "a comparison"),
            *diff = mem_alloc((size_t)most * sizeof *diff, "a comparison");

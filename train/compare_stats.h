@@ -25,7 +25,7 @@ typedef struct difference {
     double *step;              /* [points], the middle of each window */
     double *mean, *low, *high; /* [points] */
     int64_t window;            /* steps of a window */
-    estimate last;             /* over the last window */
+    estimate last;             /* over the last window; NaN where there are no pairs */
 } difference;
 
 void difference_of(difference *d, const trace *a, const trace *b);
