@@ -163,10 +163,29 @@ static void no_directory_is_an_error(void **unused) {
     assert_non_null(strstr(e.text, "/nonexistent/run/tensorboard"));
 }
 
+/* Descriptor 0 is one like any other, where a run was started without standard input. */
+static void without_standard_input(void **unused) {
+    (void)unused;
+    char run[] = "/tmp/caracal-board-XXXXXX";
+    error e;
+    tensorboard t;
+    assert_non_null(mkdtemp(run));
+    int kept = dup(STDIN_FILENO);
+    close(STDIN_FILENO);
+    assert_int_equal(tensorboard_open(&t, run, 0, &e), 0);
+    assert_int_equal(fileno(t.file), STDIN_FILENO);
+    tensorboard_close(&t);
+    dup2(kept, STDIN_FILENO);
+    close(kept);
+    free(read_all(run));
+    rmdir(run);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_come_back),
         cmocka_unit_test(no_directory_is_an_error),
+        cmocka_unit_test(without_standard_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

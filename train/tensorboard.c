@@ -98,15 +98,14 @@ static message event_at(int64_t step) {
 static int create(tensorboard *t, const char *run_dir) {
     char path[4096];
     snprintf(path, sizeof path, "%s/tensorboard", run_dir);
-    int fd = mkdir(path, 0777) && errno != EEXIST ? -1 : 0;
+    int fd = -1, i = 0;
     /* readers take the files in the order of their names; two starts within a second differ in the last part
      */
-    for (int i = 0; fd == 0; i++) {
-        snprintf(path, sizeof path, "%s/tensorboard/events.out.tfevents.%010lld.%d", run_dir,
-                 (long long)time(NULL), i);
-        fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
-        if (fd < 0 && errno == EEXIST) fd = 0;
-    }
+    if (!mkdir(path, 0777) || errno == EEXIST) do {
+            snprintf(path, sizeof path, "%s/tensorboard/events.out.tfevents.%010lld.%d", run_dir,
+                     (long long)time(NULL), i++);
+            fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        } while (fd < 0 && errno == EEXIST);
     t->path = mem_string(path);
     t->file = fd < 0 ? NULL : fdopen(fd, "w");
     return t->file ? 0 : -1;
