@@ -80,7 +80,8 @@ BINS   := $(FAR) $(LATE) $(TESTS:tests/%.c=$B/tests/%) $(TOOLS:tests/tool_%.c=$B
 
 # keep the tests' objects: make would delete them as intermediate
 .SECONDARY:
-.PHONY: all deps demo compare experiments check test ulp bench peers bench-ckpt crash-storm promises promises-cost lint format install clean
+.PHONY: all deps demo compare transfer experiments check test ulp bench scaling peers bench-ckpt crash-storm promises \
+        promises-cost bundle bundle-emulated test-gpu lint format install clean interop
 all: $B/caracal $B/libH5Zzstd.so $B/tests/shim_fs.so $(BINS)
 
 deps:
@@ -191,7 +192,6 @@ compare: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $B/caracal
 	@launch/compare.sh
 
-.PHONY: transfer
 transfer: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $B/caracal
 	@launch/transfer.sh
@@ -217,7 +217,6 @@ ulp: $B/tests/ulp
 bench: $B/caracal $B/tests/bench $B/tests/bench_fold $B/tests/bench_page
 	@CARACAL_BUILD=$B tests/bench.sh $(ISA:%=--isa=%)
 
-.PHONY: scaling
 scaling: $B/caracal $B/tests/scaling
 	@CARACAL_BUILD=$B tests/scaling.sh
 
@@ -243,12 +242,10 @@ promises-cost: all
 	@tests/promises_cost.sh
 
 # a folder for machines without packages: docs/gpu.md
-.PHONY: bundle test-gpu
 bundle: all
 	@launch/bundle.sh $B $B/bundle
 
 # the same with the emulator for a GPU, to try tests/gpu.sh and tests/gpu_speed.sh where none is
-.PHONY: bundle-emulated
 bundle-emulated: all $B/tests/caracal_cuda
 	@mkdir -p $B/emulated/bundled/tests
 	@ln -sf $(abspath $B)/tests/caracal_cuda $B/emulated/bundled/caracal
@@ -277,7 +274,6 @@ clean:
 	rm -rf build
 
 # TRANSFORMERS=5.23.0 tries another version than run.sh's own
-.PHONY: interop
 interop: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@tests/interop/run.sh $(TRANSFORMERS)

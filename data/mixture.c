@@ -128,12 +128,12 @@ static void add_stretches(mixture *m, part *p, const double *old, const double *
     double from[DATA_MAX_SOURCES], to[DATA_MAX_SOURCES], share[DATA_MAX_SOURCES];
     int64_t blocks = (ramp_samples + LOADER_BLOCK - 1) / LOADER_BLOCK, levels = levels_of(ramp_samples);
     int64_t before = 0;
+    to_shares(from, old, m->sources);
+    to_shares(to, new, m->sources);
     for (int64_t i = 0; i < levels; i++) {
         int64_t first = blocks * i / levels, end = blocks * (i + 1) / levels;
         double x = 0.5 * (double)(first + end) * LOADER_BLOCK / (double)ramp_samples;
         if (x > 1) x = 1;
-        to_shares(from, old, m->sources);
-        to_shares(to, new, m->sources);
         for (int64_t s = 0; s < m->sources; s++) share[s] = (1 - x) * from[s] + x * to[s];
         add_stretch(m, p, share, block, before);
         before = end - first;

@@ -70,7 +70,7 @@ void config_value_allowed(const config_key *key, char *text, size_t size);
 /* Where each key of a config was said. */
 typedef struct config_origin {
     const char *file;
-    int line[CONFIG_MAX_KEYS]; /* or one of: nowhere, it has its default; on the command line; in the file */
+    int line[CONFIG_MAX_KEYS]; /* of the file, or an ORIGIN_... below; ORIGIN_FILE: which line is not known */
     int stage_line[DATA_MAX_STAGES];
 } config_origin;
 
