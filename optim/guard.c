@@ -9,14 +9,11 @@
 _Static_assert(SUM_BLOCK * sizeof(float) == DIGEST_BLOCK, "the same blocks in memory and in messages");
 
 void guard_create(guard *g, const params *p, const kernels *k) {
-    int64_t most = 0;
+    size_t all = (size_t)p->blocks * sizeof *g->now;
     *g = (guard){.p = p, .k = k};
-    for (int64_t i = 0; i < p->n; i++) most = p->param[i].count > most ? p->param[i].count : most;
-    for (int i = 0; i < GUARDED; i++)
-        g->digest[i] = mem_alloc((size_t)p->blocks * sizeof *g->digest[i], "digests of the state");
-    size_t longest = (size_t)(most / SUM_BLOCK + 1) * sizeof *g->now;
-    g->table = k->alloc(k->ctx, longest, "digests of the state");
-    g->now = twin_alloc(k, g->table, longest, "digests of the state");
+    for (int i = 0; i < GUARDED; i++) g->digest[i] = mem_alloc(all, "digests of the state");
+    g->table = k->alloc(k->ctx, all, "digests of the state");
+    g->now = twin_alloc(k, g->table, all, "digests of the state");
     g->block = mem_alloc(SUM_BLOCK * sizeof *g->block, "digests of the state");
 }
 
@@ -29,24 +26,38 @@ void guard_destroy(guard *g) {
     *g = (guard){0};
 }
 
-static uint64_t *place_of(const guard *g, int what, const piece *q) {
-    return g->digest[what] + g->p->param[q->param].first_block + q->offset / SUM_BLOCK;
+static int64_t first_block(const guard *g, const piece *q) {
+    return g->p->param[q->param].first_block + q->offset / SUM_BLOCK;
+}
+static int64_t blocks_of(const piece *q) {
+    return (q->count + SUM_BLOCK - 1) / SUM_BLOCK;
 }
 
 static const real *values_of(const piece *q, int what) {
     return what == GUARD_WEIGHT ? q->weight : what == GUARD_MOMENT_1 ? q->m : q->v;
 }
 
-/* out, in host memory, = digests of the blocks of x. */
-static void digest_of_blocks(const guard *g, int64_t n, uint64_t *out, const real *x) {
-    uint64_t *to = g->k->host_memory ? out : g->table;
-    g->k->digest(g->k->ctx, n, to, x);
-    twin_read(g->k, out, to, (size_t)((n + SUM_BLOCK - 1) / SUM_BLOCK) * sizeof *out);
+/* g->now = digests of the pieces' blocks: a device is given them all before the host waits. */
+static void digest_now(const guard *g, int what, const piece *q, int64_t n) {
+    int64_t begin = g->p->blocks, end = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t first = first_block(g, &q[i]), behind = first + blocks_of(&q[i]);
+        g->k->digest(g->k->ctx, q[i].count, g->table + first, values_of(&q[i], what));
+        begin = first < begin ? first : begin;
+        end = behind > end ? behind : end;
+    }
+    if (begin < end)
+        twin_read(g->k, g->now + begin, g->table + begin, (size_t)(end - begin) * sizeof *g->now);
 }
 
-void guard_note(guard *g, const piece *q) {
-    for (int what = 0; what < (q->m && g->note_moments ? GUARDED : 1); what++)
-        digest_of_blocks(g, q->count, place_of(g, what, q), values_of(q, what));
+void guard_note(guard *g, const piece *q, int64_t n) {
+    for (int what = 0; what < (n && q->m && g->note_moments ? GUARDED : 1); what++) {
+        digest_now(g, what, q, n);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t first = first_block(g, &q[i]);
+            memcpy(g->digest[what] + first, g->now + first, (size_t)blocks_of(&q[i]) * sizeof *g->now);
+        }
+    }
 }
 
 /* Elements `from` .. of a piece are not what they were. */
@@ -70,12 +81,14 @@ static void describe(guard *g, int what, const piece *q, int64_t from, uint64_t 
               name, (long long)at, then, then, now, now);
 }
 
-void guard_verify(guard *g, const piece *q) {
-    int64_t blocks = (q->count + SUM_BLOCK - 1) / SUM_BLOCK;
-    for (int what = 0; what < (q->m && g->moments_noted ? GUARDED : 1); what++) {
-        const uint64_t *was = place_of(g, what, q);
-        digest_of_blocks(g, q->count, g->now, values_of(q, what));
-        for (int64_t i = 0; i < blocks && !g->found.code; i++)
-            if (g->now[i] != was[i]) describe(g, what, q, i * SUM_BLOCK, was[i]);
+void guard_verify(guard *g, const piece *q, int64_t n) {
+    for (int what = 0; what < (n && q->m && g->moments_noted ? GUARDED : 1); what++) {
+        digest_now(g, what, q, n);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t first = first_block(g, &q[i]);
+            const uint64_t *was = g->digest[what] + first, *now = g->now + first;
+            for (int64_t b = 0; b < blocks_of(&q[i]) && !g->found.code; b++)
+                if (now[b] != was[b]) describe(g, what, &q[i], b * SUM_BLOCK, was[b]);
+        }
     }
 }

@@ -23,7 +23,7 @@ typedef struct guard {
     uint64_t *digest[GUARDED]; /* [blocks of the table]; of blocks that this rank holds */
     int note_moments;          /* of the coming update: note moments too, which costs as much again */
     int moments_noted;         /* by the last update */
-    uint64_t *table, *now;     /* scratch, and its twin on the host */
+    uint64_t *table, *now;     /* [blocks of the table]: scratch, and its twin on the host */
     real *block;               /* scratch in host memory */
     error found;               /* the first change: EXIT_SDC, naming tensor, element and values */
 } guard;
@@ -32,9 +32,9 @@ void guard_create(guard *g, const params *p, const kernels *k);
 /* Nothing happens to one that was never created and is all zero. */
 void guard_destroy(guard *g);
 
-/* Notes what is there now. */
-void guard_note(guard *g, const piece *q);
+/* Notes what n pieces, all of them owned or all of them copies, hold now. */
+void guard_note(guard *g, const piece *q, int64_t n);
 /* Compares with what was noted last. */
-void guard_verify(guard *g, const piece *q);
+void guard_verify(guard *g, const piece *q, int64_t n);
 
 #endif

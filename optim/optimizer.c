@@ -175,8 +175,8 @@ static void gather_weights(optimizer *o) {
     const mesh *m = o->mesh;
     int64_t first = 0, end = 0; /* copies in this bucket */
     for (int64_t i = 0; i < o->p->buckets; i++, first = end) {
-        for (; copy_in(o, end, i); end++)
-            if (o->guard) guard_verify(o->guard, &o->copy[end]);
+        while (copy_in(o, end, i)) end++;
+        if (o->guard) guard_verify(o->guard, o->copy + first, end - first);
         const bucket *b = &o->p->bucket[i];
         const int64_t *dense = o->g->dense_cut + i * (m->ranks + 1),
                       *expert = o->g->expert_cut + i * (m->groups + 1);
@@ -187,53 +187,68 @@ static void gather_weights(optimizer *o) {
         if (b->expert_count)
             transport_all_gather_ranges(o->g->replicas, "gather of experts", o->weights + b->expert_offset,
                                         o->byte_cut);
-        for (int64_t k = first; k < end && o->guard; k++) guard_note(o->guard, &o->copy[k]);
+        if (o->guard) guard_note(o->guard, o->copy + first, end - first);
     }
 }
 
-/* In runs that stay in the cache between the digests and the update. */
-static void update_piece(optimizer *o, const piece *q, adamw_step s) {
-    enum { RUN = 16 * SUM_BLOCK };
-    for (int64_t at = 0; at < q->count; at += RUN) {
-        int64_t n = q->count - at < RUN ? q->count - at : RUN;
-        piece run = {q->param, q->offset + at, n, q->weight + at, q->gradient + at, q->m + at, q->v + at};
-        if (o->guard) guard_verify(o->guard, &run);
-        o->k->adamw(o->k->ctx, n, s, run.weight, run.m, run.v, run.gradient);
-        if (o->guard) guard_note(o->guard, &run);
-    }
-}
-
-void optimizer_update(optimizer *o, double lr, double norm) {
+static adamw_step step_of(const optimizer *o, const param *w, double lr, double clip) {
     const optim_config *c = &o->c;
-    double clip = clip_factor(c, norm);
-    o->steps++;
-    if (o->p->mtp && !o->mtp_waits) o->mtp_steps++;
-    for (int64_t i = 0; i < o->pieces; i++) {
-        const piece *q = &o->piece[i];
-        const param *w = &o->p->param[q->param];
-        if (waits(o, w->bucket)) continue;
-        int64_t t = o->p->mtp && w->bucket == bucket_mtp(o->p) ? o->mtp_steps : o->steps;
-        adamw_step s = {.lr = lr * o->lr_factor[w->group],
+    double t = (double)(o->p->mtp && w->bucket == bucket_mtp(o->p) ? o->mtp_steps : o->steps);
+    return (adamw_step){.lr = lr * o->lr_factor[w->group],
                         .beta1 = c->beta1,
                         .beta2 = c->beta2,
                         .eps = c->eps,
                         .grad_scale = clip,
                         .weight_decay = w->group == GROUP_NORM ? 0 : c->weight_decay,
-                        .correction1 = 1 - fixed_pow(c->beta1, (double)t),
-                        .correction2 = 1 - fixed_pow(c->beta2, (double)t)};
-        update_piece(o, q, s);
+                        .correction1 = 1 - fixed_pow(c->beta1, t),
+                        .correction2 = 1 - fixed_pow(c->beta2, t)};
+}
+
+/* Verified, updated and noted in runs that stay in the cache meanwhile. */
+static void update_in_runs(optimizer *o, double lr, double clip) {
+    enum { RUN = 16 * SUM_BLOCK };
+    for (int64_t i = 0; i < o->pieces; i++) {
+        const piece *q = &o->piece[i];
+        const param *w = &o->p->param[q->param];
+        adamw_step s = step_of(o, w, lr, clip);
+        for (int64_t at = 0; at < q->count; at += RUN) {
+            int64_t n = q->count - at < RUN ? q->count - at : RUN;
+            piece run = {q->param, q->offset + at, n, q->weight + at, q->gradient + at, q->m + at, q->v + at};
+            if (o->guard) guard_verify(o->guard, &run, 1);
+            if (!waits(o, w->bucket)) o->k->adamw(o->k->ctx, n, s, run.weight, run.m, run.v, run.gradient);
+            if (o->guard) guard_note(o->guard, &run, 1);
+        }
     }
+}
+
+/* A device is given all of each at a time: digests are waited for. */
+static void update_at_once(optimizer *o, double lr, double clip) {
+    if (o->guard) guard_verify(o->guard, o->piece, o->pieces);
+    for (int64_t i = 0; i < o->pieces; i++) {
+        const piece *q = &o->piece[i];
+        const param *w = &o->p->param[q->param];
+        if (waits(o, w->bucket)) continue;
+        o->k->adamw(o->k->ctx, q->count, step_of(o, w, lr, clip), q->weight, q->m, q->v, q->gradient);
+    }
+    if (o->guard) guard_note(o->guard, o->piece, o->pieces);
+}
+
+void optimizer_update(optimizer *o, double lr, double norm) {
+    double clip = clip_factor(&o->c, norm);
+    o->steps++;
+    if (o->p->mtp && !o->mtp_waits) o->mtp_steps++;
+    (o->k->host_memory ? update_in_runs : update_at_once)(o, lr, clip);
     gather_weights(o);
 }
 
 void optimizer_guard_note(optimizer *o) {
-    for (int64_t i = 0; i < o->pieces; i++) guard_note(o->guard, &o->piece[i]);
-    for (int64_t i = 0; i < o->copies; i++) guard_note(o->guard, &o->copy[i]);
+    guard_note(o->guard, o->piece, o->pieces);
+    guard_note(o->guard, o->copy, o->copies);
 }
 
 void optimizer_guard_verify(optimizer *o) {
-    for (int64_t i = 0; i < o->pieces; i++) guard_verify(o->guard, &o->piece[i]);
-    for (int64_t i = 0; i < o->copies; i++) guard_verify(o->guard, &o->copy[i]);
+    guard_verify(o->guard, o->piece, o->pieces);
+    guard_verify(o->guard, o->copy, o->copies);
 }
 
 uint64_t optimizer_digest(optimizer *o, int which) {

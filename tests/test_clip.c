@@ -1,5 +1,5 @@
-/* Which gradients a step may take: what clipping leaves of them must have squares that float holds; and what
- * a step does to an MTP head that waits. */
+/* Which gradients a step may take: what clipping leaves of them must have squares that float holds; what a
+ * step does to an MTP head that waits; and what a guard sees of it all. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -104,8 +104,58 @@ static void test_a_head_that_waits(void **state) {
     close_alone(&x);
 }
 
+static struct {
+    kernels k;
+    int times;
+} waited; /* for a device */
+
+static void to_host(kernel_context *ctx, void *host, const void *device, size_t bytes) {
+    waited.times++;
+    waited.k.to_host(ctx, host, device, bytes);
+}
+
+/* A guard that notes moments in every other step finds nothing after any, not in a head that waits either,
+ * and then what has changed; a device is waited for once for all pieces' weights, and once for either moment.
+ */
+static void test_what_is_guarded(void **state) {
+    (void)state;
+    const optim_config oc = {.lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-16, .weight_decay = 0.1};
+    for (int device = 0; device < 2; device++) {
+        optimizer o;
+        guard g;
+        rank_alone x;
+        open_alone(&x, 1);
+        waited.k = x.k;
+        if (device) x.k.host_memory = 0, x.k.to_host = to_host;
+        optimizer_create(&o, &oc, &x.p, x.weights, &x.g, &x.k, &x.ranks);
+        for (int64_t i = 0; i < o.pieces; i++) *o.piece[i].gradient = 1;
+        guard_create(&g, &x.p, &x.k);
+        o.guard = &g;
+        optimizer_guard_note(&o);
+        for (int step = 1; step <= 5; step++) {
+            o.mtp_waits = step < 4;
+            g.note_moments = step % 2;
+            double norm = optimizer_gradient(&o).norm;
+            waited.times = 0;
+            optimizer_update(&o, oc.lr, norm);
+            assert_int_equal(waited.times, device ? 4 : 0); /* to verify or to note, moments as well */
+            g.moments_noted = g.note_moments;
+            optimizer_guard_verify(&o);
+            if (g.found.code) fail_msg("step %d: %s", step, g.found.text);
+        }
+        const piece *last = &o.piece[o.pieces - 1];
+        last->v[last->count - 1] += 1;
+        optimizer_guard_verify(&o);
+        assert_int_equal(g.found.code, EXIT_SDC);
+        guard_destroy(&g);
+        optimizer_destroy(&o);
+        close_alone(&x);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_a_step_may_take),
-                                       cmocka_unit_test(test_a_head_that_waits)};
+                                       cmocka_unit_test(test_a_head_that_waits),
+                                       cmocka_unit_test(test_what_is_guarded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
