@@ -1,6 +1,5 @@
 #include "launch/memory.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -67,17 +66,7 @@ arena arena_measure(const char *name) {
 
 arena arena_create(const char *name, size_t bytes) {
     arena a = {.name = name, .size = round_up(bytes)};
-    if (!a.size) return a;
-    want(a.size, name);
-    void *p = mmap(NULL, a.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
-        FAULT(EXIT_NO_MEMORY,
-              "out of memory: %zu MiB for %s; fewer or shorter sequences a micro-batch, or "
-              "model.recompute, would need less",
-              bytes >> 20, name);
-    madvise(p, a.size, MADV_HUGEPAGE);
-    memset(p, 0, a.size);
-    a.base = p;
+    if (a.size) a.base = mem_alloc_pages(a.size, name);
     return a;
 }
 
@@ -95,6 +84,6 @@ void *arena_alloc(arena *a, size_t bytes) {
 }
 
 void arena_destroy(arena *a) {
-    if (a->base) munmap(a->base, a->size);
+    mem_free(a->base);
     *a = (arena){0};
 }

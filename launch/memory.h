@@ -27,7 +27,7 @@ typedef struct arena {
 } arena;
 
 arena arena_measure(const char *name);
-/* Maps and touches `bytes`, so that memory that is not there is missed now and not in step 1,000. */
+/* Allocates and touches `bytes`, so that memory that is not there is missed now and not in step 1,000. */
 arena arena_create(const char *name, size_t bytes);
 /* Over memory of the caller's, in which the host may have no business; never destroyed. */
 arena arena_over(const char *name, void *memory, size_t bytes);

@@ -31,28 +31,44 @@ static model_config_all config(double slack, int recompute) {
     return c;
 }
 
-/* A model that is too large for the host is told so; nobody is killed for it. */
-static void test_more_than_there_is(void **state) {
-    (void)state;
-#ifdef __SANITIZE_ADDRESS__
-    skip(); /* its own memory is more than the limit below */
-#endif
+/* What a process that may have `most` bytes says as it ends for want of memory. */
+static void assert_ends(void (*take)(void), rlim_t most, char text[400]) {
     int said[2], status;
-    char text[400] = "";
     assert_int_equal(pipe(said), 0);
     pid_t child = fork();
     if (!child) {
-        setrlimit(RLIMIT_AS, &(struct rlimit){(rlim_t)1 << 32, (rlim_t)1 << 32}); /* whatever happens */
+        setrlimit(RLIMIT_AS, &(struct rlimit){most, most});
         dup2(said[1], STDERR_FILENO);
-        mem_alloc_pages(mem_left() + ((size_t)8 << 30), "weights");
+        take();
         _exit(0);
     }
     close(said[1]);
-    assert_true(read(said[0], text, sizeof text - 1) > 0);
+    memset(text, 0, 400);
+    assert_true(read(said[0], text, 399) > 0);
     close(said[0]);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(WEXITSTATUS(status), EXIT_NO_MEMORY);
+}
+
+static void take_too_much(void) {
+    mem_alloc_pages(mem_left() + ((size_t)8 << 30), "weights");
+}
+static void take_snapshot(void) {
+    arena_create("the snapshot of a checkpoint", 48 << 20);
+}
+
+/* A model that is too large for the host is told so; nobody is killed for it. */
+static void test_more_than_there_is(void **state) {
+    char text[400];
+    (void)state;
+#ifdef __SANITIZE_ADDRESS__
+    skip(); /* its own memory is more than the limits below */
+#endif
+    assert_ends(take_too_much, (rlim_t)1 << 32, text); /* whatever happens */
     assert_non_null(strstr(text, "MiB that are needed for weights"));
+    assert_ends(take_snapshot, 1 << 20, text);
+    assert_non_null(strstr(text, "out of memory: 48 MiB for the snapshot of a checkpoint"));
+    assert_null(strstr(text, "sequences")); /* nor would fewer of these help */
 }
 
 static size_t resident(const arena *a) {
