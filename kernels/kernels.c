@@ -1,8 +1,10 @@
-/* Opening a backend by name. */
+/* Opening a backend by name, and the peak of the machine that it runs on. */
 #include "kernels/kernels.h"
 
+#include <omp.h>
 #include <string.h>
 
+#include "kernels/cpu/peak.h"
 #include "launch/error.h"
 
 const char *kernels_missing(const kernels *k) {
@@ -81,17 +83,24 @@ static int has_avx512(void) {
            __builtin_cpu_supports("avx512vl");
 }
 
+static int has_bf16_dots(void) {
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
+
+static int wants_avx512(const kernels_config *c) {
+    if (strcmp(c->isa, "auto")) return !strcmp(c->isa, "avx512");
+    return c->dtype == DTYPE_BF16 ? has_bf16_dots() : has_avx512();
+}
+
 static int open_cpu(kernels *k, const kernels_config *c, error *e) {
-    int automatic = !strcmp(c->isa, "auto"), avx512 = !strcmp(c->isa, "avx512");
-    int bf16 = c->dtype == DTYPE_BF16, bf16_dots = has_avx512() && __builtin_cpu_supports("avx512bf16");
-    if (!automatic && !avx512 && strcmp(c->isa, "avx2"))
+    int avx512 = wants_avx512(c);
+    if (!avx512 && strcmp(c->isa, "auto") && strcmp(c->isa, "avx2"))
         return error_set(e, EXIT_USAGE, "isa \"%s\": must be auto, avx2 or avx512", c->isa);
-    if (automatic) avx512 = bf16 ? bf16_dots : has_avx512();
     if (avx512 ? !has_avx512() : !has_avx2())
         return error_set(e, EXIT_USAGE, "isa \"%s\": this processor has no %s; use %s", c->isa,
                          avx512 ? "AVX-512 (F, BW, CD, DQ, VL)" : "AVX2 with FMA",
                          avx512 ? "isa auto" : "device ref");
-    if (bf16 && avx512 && !bf16_dots)
+    if (c->dtype == DTYPE_BF16 && avx512 && !has_bf16_dots())
         return error_set(
             e, EXIT_USAGE,
             "dtype: bf16 with isa avx512: this processor has no AVX512-BF16; use isa auto, which "
@@ -119,6 +128,17 @@ static int open_backend(kernels *k, const char *device, const kernels_config *c,
                          c->device);
     kernels_ref(k, c->threads);
     return 0;
+}
+
+double kernels_measure_peak(const kernels_config *c) {
+    return (wants_avx512(c) ? measure_peak_avx512 : measure_peak_avx2)(c->threads, (kernels_dtype)c->dtype);
+}
+
+double kernels_measure_own_peaks(const kernels_config *c) {
+    const int processors = omp_get_num_procs(); /* more threads take turns, and each sees a whole one */
+    const double peak = (wants_avx512(c) ? measure_own_peaks_avx512
+                                         : measure_own_peaks_avx2)(c->threads, (kernels_dtype)c->dtype);
+    return c->threads > processors ? peak * processors / c->threads : peak;
 }
 
 #endif
