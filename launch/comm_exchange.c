@@ -42,8 +42,7 @@ _Noreturn void comm_late(const comm *c, const char *operation, uint64_t sequence
                          const char *late) {
     FAULT(EXIT_TIMED_OUT,
           "rank %d of %d waited %.0f s in %s #%llu: %d of %d messages never came%s%s; a rank is stuck, "
-          "stopped or "
-          "gone (wait_timeout sets how long to wait)",
+          "stopped or gone (wait_timeout sets how long to wait)",
           c->rank, c->size, c->shared->timeout, operation, (unsigned long long)sequence, missing, n,
           *late ? ": " : "", late);
 }
@@ -70,8 +69,8 @@ _Noreturn static void too_late(comm_request *r) {
 void comm_finish(comm_request *r) {
     comm *c = r->owner;
     double start = comm_clock();
-    int done = 0;
-    for (int spin = 0;; spin++) {
+    int done = 0, spins = 0;
+    for (;;) {
         int code = MPI_Testall(r->n, r->mpi, &done, r->status);
         if (code == MPI_ERR_IN_STATUS)
             for (int i = 0; i < r->n; i++)
@@ -79,10 +78,12 @@ void comm_finish(comm_request *r) {
                     code = r->status[i].MPI_ERROR;
         comm_check(c, code, r->operation);
         if (done) break;
-        if (spin >= COMM_SPINS) {
-            sched_yield();
-            if (comm_clock() - start > c->shared->timeout) too_late(r);
+        if (spins < COMM_SPINS) {
+            spins++;
+            continue;
         }
+        sched_yield();
+        if (comm_clock() - start > c->shared->timeout) too_late(r);
     }
     for (int i = 0; i < r->n; i++) {
         int came = 0;

@@ -96,10 +96,10 @@ static int room_left(comm *group, size_t bytes, error *e) {
     int64_t all = (int64_t)bytes;
     comm_sum_i64(group, "shared memory", &all, 1);
     if (!statvfs("/dev/shm", &fs)) {
-        int64_t left = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
-        if (left < all + all / 8 + (1 << 20))
+        int64_t left = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize, needed = all + all / 8 + (1 << 20);
+        if (left < needed)
             error_set(e, EXIT_NO_MEMORY, "/dev/shm has %lld MiB left, and %lld MiB are needed",
-                      (long long)left >> 20, (long long)(all + all / 8) >> 20);
+                      (long long)left >> 20, (long long)needed >> 20);
     }
     return comm_agree(group, e);
 }
@@ -213,13 +213,16 @@ static void place_of(const share *s, const comm_part *p, note *n) {
 /* ---- waiting ---- */
 
 typedef struct patience {
-    int spin;
+    int spins;
     double start;
 } patience;
 
 /* Between two looks at a note; returns when the deadline has passed. */
 static int rest(const share *s, patience *p) {
-    if (++p->spin < COMM_SPINS) return 0;
+    if (p->spins < COMM_SPINS) {
+        p->spins++;
+        return 0;
+    }
     comm_progress(s->group); /* the one waited for may wait for MPI itself */
     sched_yield();
     return comm_clock() - p->start > s->group->shared->timeout;
@@ -257,7 +260,7 @@ static void wait_for(share *s, share_request *r, int incoming) {
     for (int i = 0; i < (incoming ? r->in : r->out); i++)
         while (!(incoming ? has_come(s, &part[i]) : has_been_read(s, &part[i])))
             if (rest(s, &p)) too_late(s, r, incoming);
-    if (!incoming && !p.spin) return; /* nothing that anybody would see */
+    if (!incoming && !p.spins) return; /* nothing that anybody would see */
     s->group->shared->exposed += comm_clock() - p.start;
     trace_wait(s->group->shared->trace, r->operation, r->layer, p.start);
 }
@@ -365,8 +368,8 @@ int share_arrive(share *s, share_request *r) {
         m->data = s->window[n->window].base[m->peer] + n->offset;
         r->damaged += verify(s, r, i);
     }
-    if (r->began >
-        0) /* the rows of a group's timeline: MPI's exchanges from the first, these from the last */
+    /* the rows of a group's timeline: MPI's exchanges from the first, these from the last */
+    if (r->began > 0)
         trace_span(c->shared->trace,
                    TRACE_EXCHANGES + COMM_REQUESTS * (c->number + 1) - 1 -
                        (int)(r - s->request) % COMM_REQUESTS,
