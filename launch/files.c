@@ -129,13 +129,13 @@ int probe_directory(const char *path, error *e) {
                : 0;
 }
 
-int hold_directory(const char *path, double seconds, int *fd, error *e) {
+int hold_directory(const char *path, int *fd, error *e) {
     const struct timespec pause = {.tv_nsec = 100000000};
     *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*fd < 0 && errno == ENOTDIR) return not_a_directory(path, e);
     if (*fd < 0) return path_error(e, path, "cannot be opened");
     int held = flock(*fd, LOCK_EX | LOCK_NB);
-    for (double waited = 0; held && errno == EWOULDBLOCK && waited < seconds; waited += 0.1) {
+    for (int pauses = 0; held && errno == EWOULDBLOCK && pauses < 100; pauses++) {
         nanosleep(&pause, NULL);
         held = flock(*fd, LOCK_EX | LOCK_NB);
     }

@@ -33,9 +33,10 @@ int write_all(int fd, const void *data, size_t bytes);
 int write_file(const char *path, const void *data, size_t bytes, error *e);
 /* Makes the directory if it is missing and tries it out: a file is written, synced, renamed and removed. */
 int probe_directory(const char *path, error *e);
-/* Takes the directory for this process alone, until it ends or closes *fd (-1: a file system without locks),
- * after waiting for another one that has it for at most so many seconds.  EXIT_USAGE: it still has it. */
-int hold_directory(const char *path, double seconds, int *fd, error *e);
+/* Takes the directory for this process alone, until it ends or closes *fd (-1: a file system without locks).
+ * Another one that has it may be about to end, and gets ten seconds for that.  EXIT_USAGE: it still has it.
+ */
+int hold_directory(const char *path, int *fd, error *e);
 /* Opens a file to be read; -1 where it cannot, with errno and *why in words.  What is no regular file is
  * refused: a pipe that nobody writes into would be waited for. */
 int open_file(const char *path, const char **why);

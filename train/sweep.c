@@ -264,7 +264,7 @@ static int check_all(sweep *s, error *e) {
 
 static int open_directory(sweep *s, error *e) {
     char *claims = text_of("%s/.claims", s->dir);
-    if (!probe_directory(s->dir, e) && !hold_directory(s->dir, 10, &s->held, e) && !check_definition(s, e) &&
+    if (!probe_directory(s->dir, e) && !hold_directory(s->dir, &s->held, e) && !check_definition(s, e) &&
         !clear_claims(s, e))
         make_directories(claims, e);
     mem_free(claims);

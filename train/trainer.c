@@ -18,7 +18,7 @@
 
 /* One run at a time writes to a directory.  What was killed may need a moment to be gone.  Rank 0. */
 static int hold_run(trainer *t, error *e) {
-    return t->held >= 0 ? 0 : hold_directory(t->x.c.run_dir, 10, &t->held, e);
+    return t->held >= 0 ? 0 : hold_directory(t->x.c.run_dir, &t->held, e);
 }
 
 /* ---- start ---- */
