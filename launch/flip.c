@@ -1,6 +1,5 @@
 #include "launch/flip.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

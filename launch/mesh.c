@@ -65,8 +65,8 @@ int64_t mesh_micro_batch(const mesh *m, int64_t turn, int rank) {
     return turn * m->ranks + rank % m->expert_parallel * m->groups + rank / m->expert_parallel;
 }
 
-int64_t mesh_class(const mesh *m, int64_t micro_batch) {
-    return micro_batch % m->replica_classes;
+int mesh_class(const mesh *m, int64_t micro_batch) {
+    return (int)(micro_batch % m->replica_classes);
 }
 
 int mesh_accumulators(const mesh *m) {

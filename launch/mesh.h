@@ -45,7 +45,7 @@ void mesh_batch(mesh *m, int64_t micro_batches);
 
 /* The micro-batch of `rank` in a turn, and its expert class. */
 int64_t mesh_micro_batch(const mesh *m, int64_t turn, int rank);
-int64_t mesh_class(const mesh *m, int64_t micro_batch);
+int mesh_class(const mesh *m, int64_t micro_batch);
 /* How many sums of its experts' gradients a rank keeps for classes, beside the folded one: R / groups, and
  * none where R is 1. */
 int mesh_accumulators(const mesh *m);

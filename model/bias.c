@@ -1,11 +1,13 @@
 #include "model/bias.h"
 
+#include <math.h>
+
 #include "kernels/math.h"
 
 static double rate(const router_config *c, int64_t step) {
     if (!c->bias_decay_steps) return c->bias_rate;
     double done = (double)step / (double)c->bias_decay_steps;
-    return c->bias_rate * 0.5 * (1 + fixed_cos(3.14159265358979323846 * (done < 1 ? done : 1)));
+    return c->bias_rate * 0.5 * (1 + fixed_cos(M_PI * (done < 1 ? done : 1)));
 }
 
 static double clamped(double b, double bound) {

@@ -96,7 +96,7 @@ static inline void context_flip(const context *x, const bit_flip *f, const char 
 }
 
 /* Linear layers over the micro-batch's rows.  w [out, in].
- * forward: y = d + x W^T (d may be NULL, or a residual);  backward: dx = d + dy W,  dw = (+=) dy^T x. */
+ * forward: y = d + x W^T (d may be NULL, or a residual);  backward: dx = dy W,  dw = (+=) dy^T x. */
 static inline void linear_forward(const context *x, int64_t out, int64_t in, real *y, const real *d,
                                   const real *rows, const real *w) {
     x->k->gemm(x->k->ctx, GEMM_NT, x->tokens, out, in, y, out, d, rows, in, w, in);
@@ -107,9 +107,9 @@ static inline void linear_weight_gradient(const context *x, int64_t out, int64_t
     x->k->gemm(x->k->ctx, GEMM_TN, out, in, x->tokens, dw, in, x->accumulate ? dw : NULL, dy, out, rows, in);
     context_progress(x);
 }
-static inline void linear_backward(const context *x, int64_t out, int64_t in, real *dx, const real *d,
-                                   real *dw, const real *dy, const real *rows, const real *w) {
-    x->k->gemm(x->k->ctx, GEMM_NN, x->tokens, in, out, dx, in, d, dy, out, w, in);
+static inline void linear_backward(const context *x, int64_t out, int64_t in, real *dx, real *dw,
+                                   const real *dy, const real *rows, const real *w) {
+    x->k->gemm(x->k->ctx, GEMM_NN, x->tokens, in, out, dx, in, NULL, dy, out, w, in);
     context_progress(x);
     linear_weight_gradient(x, out, in, dw, dy, rows);
 }

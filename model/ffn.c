@@ -16,5 +16,5 @@ void ffn_backward(const context *x, real *dy, ffn_tensors *g, const real *gate_u
     k->swiglu_backward(k->ctx, EVERY_ROW(t), f, x->s.dgu_T2F, x->s.h_TF, NULL, x->s.dh_TF, gate_up, NULL);
     context_progress(x);
     linear_weight_gradient(x, h, f, g->down, dout, x->s.h_TF);
-    linear_backward(x, 2 * f, h, dy, NULL, g->gate_up, x->s.dgu_T2F, y, w->gate_up);
+    linear_backward(x, 2 * f, h, dy, g->gate_up, x->s.dgu_T2F, y, w->gate_up);
 }

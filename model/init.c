@@ -12,7 +12,7 @@ static void fill_normal(real *w, int64_t count, double deviation, uint64_t seed,
 #pragma omp parallel for num_threads(threads) if (threads > 1 && count > 65536)
     for (int64_t i = 0; i < count; i += 2) {
         double radius = deviation * sqrt(-2 * fixed_log(random_uniform(seed, stream, (uint64_t)i)));
-        double angle = 2 * 3.14159265358979323846 * random_uniform(seed, stream, (uint64_t)i + 1);
+        double angle = 2 * M_PI * random_uniform(seed, stream, (uint64_t)i + 1);
         w[i] = (real)(radius * fixed_cos(angle));
         if (i + 1 < count) w[i + 1] = (real)(radius * fixed_sin(angle));
     }

@@ -117,15 +117,15 @@ void mla_backward(const context *x, real *dn, mla_tensors *g, const mla_saved *s
             v = c->v_head_dim, r = attention_rank(c);
     real *da = x->s.da_TR, *dq = x->s.dq_T, *dkv = x->s.dkv_T, *dcq = x->s.dcq_T, *dckv = x->s.dckv_T;
 
-    linear_backward(x, h, heads * v, x->s.d_o_T, NULL, g->o, dout, s->o, w->o);
+    linear_backward(x, h, heads * v, x->s.d_o_T, g->o, dout, s->o, w->o);
     attention_backward(x, s, dq, dkv, da);
     if (flip_due(x->flip, FLIP_ATTENTION, x->layer))
         context_flip(x, x->flip, "the gradient of q", dq, t * heads * (nope + rope));
-    linear_backward(x, heads * (nope + rope), ql, dcq, NULL, g->q_b, dq, s->cq, w->q_b);
-    linear_backward(x, heads * (nope + v), kl, dckv, NULL, g->kv_b, dkv, s->ckv, w->kv_b);
+    linear_backward(x, heads * (nope + rope), ql, dcq, g->q_b, dq, s->cq, w->q_b);
+    linear_backward(x, heads * (nope + v), kl, dckv, g->kv_b, dkv, s->ckv, w->kv_b);
     norm_backward_strided(x, ql, alpha(c->mla_scale_q_lora, h, ql), da, r, NULL, g->q_a_norm, dcq, ql,
                           s->a_TR, r, s->rstd_q, w->q_a_norm);
     norm_backward_strided(x, kl, alpha(c->mla_scale_kv_lora, h, kl), da + ql, r, NULL, g->kv_a_norm, dckv, kl,
                           s->a_TR + ql, r, s->rstd_kv, w->kv_a_norm);
-    linear_backward(x, r, h, dn, NULL, g->a, da, n, w->a);
+    linear_backward(x, r, h, dn, g->a, da, n, w->a);
 }

@@ -46,7 +46,7 @@ static void backward(const context *x, mtp_saved *s, const mtp_tensors *w, mtp_t
     norm_backward(x, dm, dm, g->post_norm, d, s->m1_TH, s->rstd_y_T, w->post_norm);
     mla_backward(x, d, &g->mla, &s->mla, &w->mla, s->n_TH, dm);
     norm_backward(x, dm, dm, g->input_norm, d, s->m_TH, s->rstd_n_T, w->input_norm);
-    linear_backward(x, h, 2 * h, s->dpair_T2H, NULL, g->eh_proj, dm, s->pair_T2H, w->eh_proj);
+    linear_backward(x, h, 2 * h, s->dpair_T2H, g->eh_proj, dm, s->pair_T2H, w->eh_proj);
     norm_backward_strided(x, h, 1, d, h, NULL, g->embedding_norm, s->dpair_T2H, 2 * h, s->next_TH, h,
                           s->rstd_next_T, w->embedding_norm);
     k->embedding_backward(k->ctx, t, h, dembedding, d, dembedding_row);

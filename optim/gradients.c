@@ -46,7 +46,6 @@ static void local_create(gradients *g) {
         g->local_at[b] = n;
         n += params_whole_lines(g->p->bucket[b].dense_count);
     }
-    g->local_count = n;
     g->local = sent_room(g, g->world, n, "this rank's gradients");
 }
 

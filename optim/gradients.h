@@ -40,17 +40,17 @@ typedef struct gradients {
     const mesh *mesh;
     transport *world, *replicas; /* among the mesh's groups of these names */
     gradient_slot slot[GRADIENT_SLOTS];
-    real *local;                    /* this rank's sums of dense gradients, NULL: every turn is folded */
-    int64_t local_count, *local_at; /* [buckets] */
-    int layer_slots;                /* that take turns: gradients_layer_slots */
-    comm_part *parts;               /* [2 P] message lists */
-    const real **part;              /* [P or R] what is added */
-    int64_t *dense_cut;             /* [buckets][P + 1] */
-    int64_t *expert_cut;            /* [buckets][G + 1] */
-    int64_t *dense_at, *expert_at;  /* [buckets] where my part lies in `owned` */
+    real *local;                   /* this rank's sums of dense gradients, NULL: every turn is folded */
+    int64_t *local_at;             /* [buckets] */
+    int layer_slots;               /* that take turns: gradients_layer_slots */
+    comm_part *parts;              /* message lists, as long as the longest */
+    const real **part;             /* [P or R] what is added */
+    int64_t *dense_cut;            /* [buckets][P + 1] */
+    int64_t *expert_cut;           /* [buckets][G + 1] */
+    int64_t *dense_at, *expert_at; /* [buckets] where my part lies in `owned` */
     int64_t owned_count;
-    real
-        *owned; /* the folded gradient of what this rank owns: per bucket its dense part, then its experts' */
+    /* the folded gradient of what this rank owns: of each bucket its dense part, then its experts' */
+    real *owned;
     int64_t classes;   /* class accumulators of this rank (mesh_accumulators) */
     real *class_grad;  /* [classes][expert elements of all buckets] */
     int64_t *class_at; /* [buckets] */

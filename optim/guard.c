@@ -1,6 +1,5 @@
 #include "optim/guard.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "kernels/twin.h"

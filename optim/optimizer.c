@@ -149,14 +149,13 @@ gradient_figures optimizer_gradient(optimizer *o) {
 }
 
 double optimizer_learning_rate(const optim_config *c, int64_t step) {
-    const double pi = 3.14159265358979323846;
     double lr = c->lr, end = c->min_lr_ratio;
     int64_t horizon = c->schedule_steps;
     if (step < c->warmup_steps) return lr * (double)(step + 1) / (double)c->warmup_steps;
     if (c->schedule == LR_COSINE) {
         double done = (double)(step - c->warmup_steps) /
                       (double)(horizon > c->warmup_steps ? horizon - c->warmup_steps : 1);
-        return lr * (end + (1 - end) * 0.5 * (1 + fixed_cos(pi * (done < 1 ? done : 1))));
+        return lr * (end + (1 - end) * 0.5 * (1 + fixed_cos(M_PI * (done < 1 ? done : 1))));
     }
     if (c->schedule == LR_WSD && step >= horizon - c->decay_steps) {
         double left = step < horizon ? (double)(horizon - step) / (double)(c->decay_steps + 1) : 0;

@@ -17,7 +17,7 @@ typedef struct optimizer {
     double lr_factor[PARAM_GROUPS];
     int64_t pieces, copies;
     piece *piece;             /* what this rank owns; */
-    struct piece *copy;       /* and its copies of what others own, bucket by bucket in the table's order */
+    piece *copy;              /* and its copies of what others own, bucket by bucket in the table's order */
     guard *guard;             /* verifies both before an update and notes them after it; NULL: nobody does */
     real *m, *v;              /* [owned] moments, zero at the start */
     int64_t steps, mtp_steps; /* updates done; the MTP head counts its own */

@@ -17,7 +17,7 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
     int class_of[1024]; /* of each source of my expert group in this turn */
     REQUIRE(s->mesh.expert_parallel <= 1024);
     for (int i = 0; i < s->mesh.expert_parallel; i++)
-        class_of[i] = (int)mesh_class(
+        class_of[i] = mesh_class(
             &s->mesh, mesh_micro_batch(&s->mesh, turn, s->mesh.group * s->mesh.expert_parallel + i));
 
     gradients_progress(g); /* who is early need not wait for the last turn's until this rank's backward */

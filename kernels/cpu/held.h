@@ -4,8 +4,6 @@
 #ifndef CARACAL_KERNELS_CPU_HELD_H
 #define CARACAL_KERNELS_CPU_HELD_H
 
-#include <stddef.h>
-
 #include "kernels/cpu/gemm_tile.h"
 
 typedef struct held_matrix held_matrix;
