@@ -5,8 +5,8 @@
 
 /* exp overflows in float where silu falls below this part of its argument */
 static const double UNDERFLOW_FLOOR = 0x1p-120;
-static const check_bound EXACT = {
-    0}; /* every element has one right value (LEAST forgives the sign of a zero) */
+/* every element has one right value (LEAST forgives the sign of a zero) */
+static const check_bound EXACT = {0};
 
 void check_zero(kernel_context *x, int64_t n, real *y) {
     check_begin(x, "zero", CHECK_SIZES(n));

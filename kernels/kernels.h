@@ -59,7 +59,7 @@ typedef struct segment {
 
 typedef struct attention_shape {
     int64_t batch, seq;    /* T = batch * seq rows; sequences do not see one another */
-    int64_t heads;         /* */
+    int64_t heads;         /* each with its own keys, but for their rope part */
     int64_t nope, rope, v; /* per-head dimensions; keys are nope + rope wide */
     int64_t past;          /* keys of each sequence before its first query; forward only */
 } attention_shape;
@@ -85,8 +85,8 @@ typedef struct kernels {
     const char *name; /* "ref", "cpu-avx2", "cpu-avx512", ... */
     kernel_context *ctx;
     kernels_dtype dtype;
-    const struct wires
-        *wires; /* how its memory travels without the host (kernels/wire.h); NULL: it does not */
+    /* How its memory travels without the host (kernels/wire.h); NULL: it does not. */
+    const struct wires *wires;
     size_t (*left)(kernel_context *); /* bytes that alloc could still give; NULL: nobody can say */
     /* Bytes that it takes for itself, beside alloc's, by the end of a training step.  held: elements of what
      * hold gets; operand: elements of the largest matrix, other than weights, that a product reads; s: the

@@ -44,8 +44,8 @@ int comm_rank(const comm *c);
 int comm_size(const comm *c);
 /* Seconds spent inside waits and blocking calls of this group and all groups split from the same world. */
 double comm_exposed_seconds(const comm *c);
-/* For messages that travel by other means than this group's: how long to wait, whether exchanges are to last,
- * and seconds that were waited. */
+/* For messages that travel by other means than this group's: how long to wait, whether exchanges may last
+ * beyond the call that starts them (comm_set_overlap), and seconds that were waited. */
 double comm_timeout(const comm *c);
 int comm_overlaps(const comm *c);
 void comm_add_exposed(comm *c, double seconds);
@@ -85,12 +85,12 @@ void comm_broadcast(comm *c, const char *operation, void *data, size_t bytes, in
  * over. */
 comm_request *comm_all_gather_start(comm *c, const char *operation, void *receive, const void *send,
                                     size_t bytes);
-/* Both. */
+/* The same with the wait. */
 void comm_all_gather(comm *c, const char *operation, void *receive, const void *send, size_t bytes);
-/* The messages that the next does; room for [size] each, returns how many there are of each. */
-int comm_ranges(const comm *c, void *data, const size_t *offset, comm_part *send, comm_part *receive);
 /* In place: rank r's bytes lie at offset[r] .. offset[r + 1] of data. */
 void comm_all_gather_ranges(comm *c, const char *operation, void *data, const size_t *offset);
+/* The messages of that: send and receive have room for [size] each; returns how many there are of each. */
+int comm_ranges(const comm *c, void *data, const size_t *offset, comm_part *send, comm_part *receive);
 /* Sums where for every element at most one rank holds a non-zero: exact, whatever order MPI adds in. */
 void comm_sum_disjoint_f64(comm *c, const char *operation, double *data, size_t n);
 void comm_sum_disjoint_u64(comm *c, const char *operation, uint64_t *data, size_t n);

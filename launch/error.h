@@ -16,9 +16,9 @@ enum exit_code {
     EXIT_TIMED_OUT = 4,     /* a wait passed its deadline */
     EXIT_NONFINITE = 5,     /* loss or gradient norm not finite */
     EXIT_IO = 6,            /* I/O error or full disk */
-    EXIT_NO_MEMORY = 7,     /* */
+    EXIT_NO_MEMORY = 7,     /* of the host or of a device */
     EXIT_SDC = 8,           /* silent data corruption detected */
-    EXIT_RANK_DIED = 9,     /* */
+    EXIT_RANK_DIED = 9,     /* or MPI failed */
     EXIT_BUG = 70,          /* an invariant of the program does not hold */
     EXIT_REQUEUE = 75,      /* checkpoint written, run again */
     EXIT_INTERRUPTED = 130, /* stopped by the user */

@@ -3,7 +3,7 @@
 void embedding_gradient_create(embedding_gradient *e, const places *a, const context *x) {
     const size_t lists = x->loss.mtp_coef > 0 ? EMBED_LISTS : 1;
     const size_t t = (size_t)(x->max_batch * x->max_seq);
-    /* Next tokens are tokens, but for the last of each sequence; a stage may have many sequences of one. */
+    /* The lists of ids differ by one for each sequence, but a stage may have as many sequences as tokens. */
     const size_t v = (size_t)x->c.vocab_size, most = lists * t < v ? lists * t : v;
     e->sum_UH = arena_alloc(a->shared, most * (size_t)x->c.hidden_size * sizeof(real));
     e->id_U = arena_alloc(a->shared, most * sizeof *e->id_U);

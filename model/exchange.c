@@ -191,8 +191,8 @@ static void order_rows(const exchange_shape *s, exchange_plan *p, int me, const 
     for (int64_t c = 0; c < s->chunks; c++) {
         for (int64_t t = chunk_begin(p, s, c); t < chunk_begin(p, s, c + 1); t++) {
             int64_t slot = t * s->topk, end = slot + s->topk;
-            for (; slot < end && index[slot] < s->experts;
-                 slot++) { /* ids ascend: identity experts come last */
+            /* ids ascend: identity experts come last */
+            for (; slot < end && index[slot] < s->experts; slot++) {
                 int32_t row = (*cell_at(s, p, round_of_next(s, p, me, index[slot], c), c, index[slot]))++;
                 p->row_of_host[slot] = row;
                 p->token_host[row] = (int32_t)t;

@@ -67,8 +67,7 @@ exchange_shape model_exchange_shape(const model_config_all *c, const mesh *mesh)
 /* c with room for the most rows that can come, where that takes no more memory than c's slack and the buffers
  * of further rounds; otherwise c as it is.  What model_create reserves, and the functions below count. */
 model_config_all model_room(const model_config_all *c, const kernels *k, const mesh *mesh);
-/* Bytes of the backend's memory for activations and buffers, for room as it is; allocates nothing that stays.
- */
+/* Bytes of the backend's memory for activations and buffers, for room as it is; allocates nothing. */
 size_t model_bytes_of(const model_config_all *room, const kernels *k, const mesh *mesh);
 /* The same for model_room. */
 size_t model_activation_bytes(const model_config_all *c, const kernels *k, const mesh *mesh);

@@ -85,8 +85,7 @@ static double shortest(void (*spin)(int64_t), int64_t steps, double until) {
 
 double CPU_(measure_own_peaks)(int threads, kernels_dtype dtype) {
     void (*spin)(int64_t) = way[dtype].spin;
-    const int64_t steps =
-        1 << 16; /* a part of a millisecond, in which another process may well leave it alone */
+    const int64_t steps = 1 << 16; /* a part of a millisecond: another process may well leave it alone */
     const double until = seconds() + 0.03;
     double rates = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : rates)

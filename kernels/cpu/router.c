@@ -7,9 +7,8 @@
 #include "kernels/cpu/vmath.h"
 #include "launch/error.h"
 
-enum {
-    WIDE = 4
-}; /* vectors of a row that are summed side by side: chains that do not wait for one another */
+/* Vectors of a row that are summed side by side: chains that do not wait for one another. */
+enum { WIDE = 4 };
 
 static void softmax(int64_t n, float *p, const float *x) {
     vf lowest = vf_set1(-FLT_MAX), top = lowest;
