@@ -59,6 +59,9 @@ done
 refused "nothing" usage:
 refused "no program" usage: -np 2 --host localhost
 refused "-np alone" usage: -np
+ln -s "$PWD/launch/run" "$directory/caracal-run" # as it is installed
+"$directory/caracal-run" 2>&1 | grep -q '^usage: caracal-run '
+check "its own name" 0 $?
 refused "a list of hosts that is not there" "$directory/hosts: there is no such file" -np 2 --hostfile "$directory/hosts" true
 listed() { printf %b "$1" >"$directory/list"; }
 listed '# none\n\n'
