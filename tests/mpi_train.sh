@@ -98,6 +98,11 @@ generates() { # the mark between prompt and answer is for a person, and not in a
         script -qec "$caracal generate base/checkpoints --prompt='int main(' --tokens=8" /dev/null </dev/null | grep 'int main(▸'
 }
 check "generate" generates
+generates_long() { # says when the model does not see all of it
+    "$caracal" generate base/checkpoints --prompt="$(head -c 3000 "$top/optim/optimizer.c")" --tokens=2 2>&1 | tail -n 1 | grep '^a text outgrew train.seq_len' &&
+        "$caracal" generate base/checkpoints --prompt=a --tokens=2 2>&1 | tail -n 1 | grep '^2 tokens'
+}
+check "generate beyond a sequence" generates_long
 
 on_terminal() { # one line, written over and over, that does not spill into a second row, and says the time left first
     script -qec "$caracal train tiny.yaml --run.dir=seen --train.steps=3 --train.log_every=1" /dev/null </dev/null | cat -v >seen.log

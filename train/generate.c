@@ -20,7 +20,15 @@ typedef struct generation {
     sampling_token *candidates;
     double seconds;
     int64_t made; /* tokens, by all prompts */
+    int outgrown; /* a text was longer than seq_len */
 } generation;
+
+/* A person reads along. */
+static void show(const generation *g, const char *text, size_t bytes) {
+    if (comm_rank(g->x.world) != 0) return;
+    fwrite(text, 1, bytes, stdout);
+    if (console_on_terminal()) fflush(stdout);
+}
 
 /* Continues a prompt, the text-th, by g->count tokens or to the end of the document.  The model sees at most
  * seq_len tokens: when they are full it goes on from the later half of them. */
@@ -32,6 +40,7 @@ static void continue_prompt(generation *g, id_list *ids, uint64_t text) {
             int64_t keep = ids->count < seq ? ids->count : (seq + 1) / 2;
             model_continue(&x->s.model);
             seen = ids->count - keep;
+            if (seen) g->outgrown = 1;
             room = seq;
         }
         int64_t more = ids->count - seen;
@@ -43,30 +52,25 @@ static void continue_prompt(generation *g, id_list *ids, uint64_t text) {
         g->made++;
         if (next == tokenizer_eos(x->tokenizer)) return;
         ids->id[ids->count++] = next;
+        size_t bytes;
+        const char *token = tokenizer_token(x->tokenizer, next, &bytes);
+        show(g, token, bytes);
     }
 }
 
 static int answer(generation *g, const char *prompt, uint64_t text, error *e) {
-    session *x = &g->x;
     id_list ids = {0};
-    char *added = NULL;
-    size_t bytes;
-    tokenizer_encode(x->tokenizer, prompt, strlen(prompt), &ids);
-    int64_t given = ids.count;
-    if (!given) return error_set(e, EXIT_USAGE, "--prompt=: a text is wanted");
-    ids.id = mem_grow(ids.id, (size_t)(given + g->count) * sizeof *ids.id, "tokens");
-    double began = comm_clock();
+    tokenizer_encode(g->x.tokenizer, prompt, strlen(prompt), &ids);
+    if (!ids.count) return error_set(e, EXIT_USAGE, "--prompt=: a text is wanted");
+    ids.id = mem_grow(ids.id, (size_t)(ids.count + g->count) * sizeof *ids.id, "tokens");
+    show(g, prompt, strlen(prompt));
+    if (console_on_terminal()) show(g, "\342\226\270", 3); /* where the model takes over */
+    const double began = comm_clock();
     continue_prompt(g, &ids, text);
     g->seconds += comm_clock() - began;
-    int code = tokenizer_decode(x->tokenizer, ids.id + given, ids.count - given, &added, &bytes, e);
-    if (!code && comm_rank(x->world) == 0) {
-        printf("%s%s", prompt, console_on_terminal() ? "\342\226\270" : ""); /* where the model takes over */
-        fwrite(added, 1, bytes, stdout);
-        printf("\n\n");
-    }
-    mem_free(added);
+    show(g, "\n\n", 2);
     mem_free(ids.id);
-    return code;
+    return 0;
 }
 
 static int run(generation *g, const char *path, int prompts, const char *const *prompt, error *e) {
@@ -85,6 +89,10 @@ static int run(generation *g, const char *path, int prompts, const char *const *
     if (!code && comm_rank(x->world) == 0) {
         fflush(stdout);
         fprintf(stderr, "%lld tokens, %.0f tokens/s\n", (long long)g->made, (double)g->made / g->seconds);
+        if (g->outgrown)
+            fprintf(stderr,
+                    "a text outgrew train.seq_len %lld: from there on the model saw half of it or more\n",
+                    (long long)x->s.c.train.seq_len);
     }
     mem_free(g->logits);
     mem_free(g->candidates);
