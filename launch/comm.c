@@ -118,6 +118,10 @@ void comm_set_trace(comm *c, trace *t) {
 trace *comm_trace(const comm *c) {
     return c->shared->trace;
 }
+void comm_trace_exchange(comm *c, int number, const char *operation, int64_t layer, double began) {
+    int row = TRACE_EXCHANGES + COMM_REQUESTS * (c->number + 1) - 1 - number % COMM_REQUESTS;
+    if (began > 0) trace_span(c->shared->trace, row, operation, layer, began, comm_clock());
+}
 void comm_at_layer(comm *c, int64_t layer) {
     c->shared->layer = layer;
 }

@@ -54,6 +54,10 @@ double comm_clock(void); /* a monotonic clock, in seconds */
 /* Exchanges and waits of all groups of this world show in t from now on; NULL: in none. */
 void comm_set_trace(comm *c, trace *t);
 trace *comm_trace(const comm *c);
+/* An exchange that travelled by other means than this group's, began then and ends now; number: its place
+ * among those under way.  The group's rows of the timeline are filled from the last on by these, and from the
+ * first on by its own. */
+void comm_trace_exchange(comm *c, int number, const char *operation, int64_t layer, double began);
 
 /* Which layer is at work (-1: none), for messages about messages; of all groups of this world, as are: */
 void comm_at_layer(comm *c, int64_t layer);

@@ -368,12 +368,7 @@ int share_arrive(share *s, share_request *r) {
         m->data = s->window[n->window].base[m->peer] + n->offset;
         r->damaged += verify(s, r, i);
     }
-    /* the rows of a group's timeline: MPI's exchanges from the first, these from the last */
-    if (r->began > 0)
-        trace_span(c->shared->trace,
-                   TRACE_EXCHANGES + COMM_REQUESTS * (c->number + 1) - 1 -
-                       (int)(r - s->request) % COMM_REQUESTS,
-                   r->operation, r->layer, r->began, comm_clock());
+    comm_trace_exchange(c, (int)(r - s->request), r->operation, r->layer, r->began);
     return r->damaged;
 }
 

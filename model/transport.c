@@ -221,12 +221,9 @@ static void wire_wait(transport *t, const transport_request *r) {
             FAULT(e.code, "rank %d of %d, %s #%llu: %s", comm_rank(t->group), comm_size(t->group),
                   r->operation, (unsigned long long)r->sequence, e.text);
     }
-    trace *timeline = comm_trace(t->group);
     comm_add_exposed(t->group, comm_clock() - began);
-    trace_wait(timeline, r->operation, -1, began);
-    if (r->began > 0)
-        trace_span(timeline, TRACE_EXCHANGES + (int)(r - t->request), r->operation, -1, r->began,
-                   comm_clock());
+    trace_wait(comm_trace(t->group), r->operation, -1, began);
+    comm_trace_exchange(t->group, (int)(r - t->request), r->operation, -1, r->began);
 }
 
 /* ---- all ways ---- */

@@ -12,6 +12,10 @@ check "a rank to itself by NCCL" sends 1 nccl "^1 ranks"
 check "2 ranks by NCCL" sends 2 nccl "^2 ranks, NCCL 2"
 check "3 ranks by NCCL" sends 3 nccl "^3 ranks, NCCL 2"
 check "3 ranks through the host" sends 3 host "^3 ranks, staged through the host (parallel.transport: host)"
+traced() { # way
+    "$top/launch/run" -np 2 "$transport" "$1" "$1.json" && "${transport%/*}/timeline" check "$1.json"
+}
+check "exchanges by NCCL have rows of their own" traced nccl
 
 golden() { # ranks, folder, options...: a golden case on the cuda backend, within its bounds
     local folder=$2 replay=${transport%/*}/replay_cuda

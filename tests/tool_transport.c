@@ -1,7 +1,8 @@
-/* transport nccl|host|shared|mpi: ranks send one another rows, with the cuda backend (on the emulator, in
- * build/cuda on the device) or, for the last two, with the ref backend: several exchanges under way at once,
- * parts of every size, empty ones too, memory that is used again, then a gather; every number must arrive.  A
- * rank alone sends to itself through the wire. */
+/* transport nccl|host|shared|mpi [TRACE]: ranks send one another rows, with the cuda backend (on the
+ * emulator, in build/cuda on the device) or, for the last two, with the ref backend: several exchanges under
+ * way at once, parts of every size, empty ones too, memory that is used again, then a gather; every number
+ * must arrive.  A rank alone sends to itself through the wire.  TRACE: a timeline of it, in which exchanges
+ * that are under way together, and one of the group's own with them, have rows of their own. */
 #include <stdio.h>
 #include <string.h>
 
@@ -43,7 +44,9 @@ static void exchanges(comm *world, const kernels *k, int rounds) {
     size_t bytes = (size_t)(EXCHANGES * size * PART) * sizeof(float);
     float *room = transport_alloc(t, bytes, "the test"),
           *others = transport_shares(t) ? NULL : k->alloc(k->ctx, bytes, "the test");
+    int32_t ranks[64];
     for (int round = 0; round < rounds; round += EXCHANGES) {
+        comm_request *own = comm_all_gather_start(world, "ranks", ranks, &me, sizeof me);
         for (int x = 0; x < EXCHANGES; x++) {
             float *sent = room + x * size * PART, *came = others ? others + x * size * PART : NULL;
             comm_part send[64], receive[64];
@@ -61,6 +64,7 @@ static void exchanges(comm *world, const kernels *k, int rounds) {
         }
         for (int x = EXCHANGES - 1; x >= 0; x--) {
             float *came = others ? others + x * size * PART : NULL;
+            if (x == 0) comm_wait(world, own); /* began before this one and ends before it */
             transport_arrive(t, r[x]);
             for (int peer = 0, n = 0; peer < size; peer++)
                 if (peer != me)
@@ -105,7 +109,7 @@ int main(int argc, char **argv) {
     comm *world;
     kernels k;
     char text[TRANSPORT_TEXT];
-    if (argc != 2) FAULT(EXIT_USAGE, "usage: transport nccl|host|shared|mpi");
+    if (argc < 2 || argc > 3) FAULT(EXIT_USAGE, "usage: transport nccl|host|shared|mpi [TRACE]");
     int near = !strcmp(argv[1], "shared") || !strcmp(argv[1], "mpi");
     kernels_config c = {.isa = "auto", .threads = 1};
     strcpy(c.device, near ? "ref" : "cuda");
@@ -115,8 +119,13 @@ int main(int argc, char **argv) {
     if (comm_open(&world, 30, &e) || (near ? kernels_open(&k, &c, &e) : kernels_cuda(&k, &c, &e)) ||
         transport_choose(&k, world, kind, text, &e))
         FAULT(e.code, "%s", e.text);
+    trace *timeline = argc > 2 ? trace_open() : NULL;
+    comm_set_trace(world, timeline);
     if (comm_size(world) == 1) to_itself(&k);
     else exchanges(world, &k, near ? MANY : ROUNDS);
+    comm_set_trace(world, NULL);
+    if (timeline && trace_write(timeline, world, argv[2], &e)) FAULT(e.code, "%s", e.text);
+    trace_close(timeline);
     if (comm_rank(world) == 0) printf("%d ranks, %s\n", comm_size(world), text);
     kernels_close(&k);
     comm_close(world);
