@@ -14,8 +14,8 @@ static void turn_run(state *s, int64_t turn, const int32_t *tokens) {
     gradients *g = &s->gradients;
     const config *c = &s->c;
     int64_t layers = c->model.num_layers;
-    int class_of[1024]; /* of each source of my expert group in this turn */
-    REQUIRE(s->mesh.expert_parallel <= 1024);
+    int class_of[16384]; /* of each source of my expert group in this turn: no more than there are experts */
+    REQUIRE(s->mesh.expert_parallel <= 16384);
     for (int i = 0; i < s->mesh.expert_parallel; i++)
         class_of[i] = mesh_class(
             &s->mesh, mesh_micro_batch(&s->mesh, turn, s->mesh.group * s->mesh.expert_parallel + i));
