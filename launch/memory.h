@@ -29,7 +29,7 @@ typedef struct arena {
 arena arena_measure(const char *name);
 /* Allocates and touches `bytes`, so that memory that is not there is missed now and not in step 1,000. */
 arena arena_create(const char *name, size_t bytes);
-/* Over memory of the caller's, in which the host may have no business; never destroyed. */
+/* Over memory of the caller's, which may be a device's: nothing here touches it, nor is it destroyed. */
 arena arena_over(const char *name, void *memory, size_t bytes);
 /* 64-byte aligned, zeroed when the arena is new; ends the program if the arena is full. */
 void *arena_alloc(arena *a, size_t bytes);

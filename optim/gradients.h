@@ -20,8 +20,8 @@
 #include "model/transport.h"
 
 /* Buffers of dense gradients: one for each kind of bucket, two for layers, so that one travels while the next
- * fills.  Where others read them in place they are three: one fills, one is there to be read, and the third
- * may be filled when all have done so, which they have without being waited for. */
+ * fills.  Where others read them in place there are three: one fills, others read the second, and have read
+ * the third by then, so that filling it next waits for nobody. */
 enum { SLOT_EMBEDDING, SLOT_HEAD, SLOT_MTP, SLOT_LAYER_0, SLOT_LAYER_1, SLOT_LAYER_2, GRADIENT_SLOTS };
 
 typedef struct gradient_slot {

@@ -83,8 +83,8 @@ static const float *held_panel(const gemm_problem *g, int64_t p, int64_t j) {
     return g->held + (g->held_column + j) * g->k + p * PANEL;
 }
 
-/* What the panel at p, j reads from main memory: C where it is added to too soon to be asked for then, B
- * otherwise. */
+/* What to ask for before the panel at p, j is computed: B, or the C that is added to, where a tile has too
+ * few steps to ask for its own part of it. */
 static region panel_region(const gemm_problem *g, int64_t p, int64_t j) {
     const int64_t k = min64(GEMM_K_BLOCK, g->k - p), columns = min64(PANEL, g->n - j);
     if (g->held) return (region){held_panel(g, p, j), k * PANEL / CACHE_LINE, CACHE_LINE, 1, 0};

@@ -1,5 +1,5 @@
-/* What matrix products ask for before they need it: a tile asks for one cache line with each k, for more at
- * once would wait for one another. */
+/* What matrix products ask for before they need it (prefetch): a tile asks for one cache line with each k,
+ * for more at once would wait for one another. */
 #ifndef CARACAL_KERNELS_CPU_GEMM_AHEAD_H
 #define CARACAL_KERNELS_CPU_GEMM_AHEAD_H
 

@@ -71,8 +71,8 @@ double CPU_(measure_peak)(int threads, kernels_dtype dtype) {
     return work(dtype, steps) * threads / best;
 }
 
-/* The shortest time of those that end before `until`, when other threads may cease and leave this one more
- * than its share of a core; of one that does not, where there is no other. */
+/* The shortest time of a spin, of those that end before `until`: later, other threads may have ended and left
+ * this one more than its share of a core.  If none does, the first one's time. */
 static double shortest(void (*spin)(int64_t), int64_t steps, double until) {
     for (double best = INFINITY;;) {
         const double start = seconds();
