@@ -44,8 +44,9 @@ static inline void expect_equal(const char *what, int64_t n, const real *got, co
 }
 
 /* Forward and backward of one shape; with documents. */
-static inline void attend(const kernels *k, bench *b, attention_shape s, uint64_t seed) {
+static inline void attend(const kernels *k, bench *b, attention_shape s, uint64_t seed, int aligned) {
     begin_case(b, k, seed);
+    b->aligned = aligned;
     int64_t t = s.batch * s.seq, q_cols = s.heads * (s.nope + s.rope), kv_cols = s.heads * (s.nope + s.v);
     real *q = scaled(b, t * q_cols, 2), *kv = values(b, t * kv_cols), *k_rope = values(b, t * s.rope);
     real *o = values(b, t * s.heads * s.v), *lse = values(b, t * s.heads),

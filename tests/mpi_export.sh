@@ -68,6 +68,7 @@ elsewhere() { # neither the tokenizer nor held-out text is seen from there
         ! (cd away && "$caracal" export ../runs again) && mv runs run
 }
 check "from another directory" elsewhere
+check "the budget is what uniform routing chooses" grep 'expected_ffn_experts: 2.66666' there.run/config.yaml
 check "generates without any data" "$caracal" generate there.run/checkpoints --prompt=int --tokens=2
 refuses_cleanly "training without data" 2 "data.sources is missing" "$caracal" train there.run/config.yaml
 refuses_cleanly "a directory that is not empty" 2 "there: exists already" "$caracal" export run/checkpoints there

@@ -28,6 +28,7 @@ agrees() { # ranks, options...
 check "1 rank" agrees 1
 check "1 rank, bf16, MTP, recompute" agrees 1 --dtype=bf16 --loss.mtp_coef=0.3 --model.recompute=true
 check "2 ranks, four layers" agrees 2 --model.num_layers=4
+check "2 ranks, fewer layers than gradients on their way" agrees 2 --model.num_layers=1
 check "2 ranks by MPI, replicas" agrees 2 --parallel.transport=host --parallel.expert_replicas=2 --parallel.expert_parallel=1
 check "2 ranks without promise 3, bf16, MTP, much room" agrees 2 --parallel.rank_invariant=false --dtype=bf16 \
     --loss.mtp_coef=0.3 --parallel.expert_capacity=4
@@ -46,6 +47,16 @@ if with 1 1 true 2>/dev/null; then
     refuses "more than the host has" 7 "rank 0: the ranks of this host, 1, need $need of memory, and the host has 10.0 MiB: " \
         with 10240 10240 "${one[@]}"
     refuses "2 ranks: more than the host has" 7 "rank 0: the ranks of this host, 2, need " with 61440 61440 "${two[@]}"
+    of_two() { # files of a checkpoint: what two ranks need
+        with 10240 10240 "${two[@]}" --checkpoint.shards="$1" 2>&1 | sed -n 's/.*ranks of this host, 2, need \([0-9.]*\) MiB.*/\1/p'
+    }
+    snapshots() { # on as many ranks as a checkpoint has files
+        local one_file two_files
+        one_file=$(of_two 1) two_files=$(of_two 2)
+        echo "one rank $need, two $one_file or $two_files"
+        awk -v one="$one_file" -v two="$two_files" -v alone="${need% MiB}" 'BEGIN { exit !(one > alone && two > 1.05 * one) }'
+    }
+    check "2 ranks, one or both with a snapshot" snapshots
     check "one of them alone would have room" with 61440 61440 "${one[@]}"
     refuses "2 ranks: more than is free" 0 "caracal: warning: rank 0: the ranks of this host, 2, need " \
         with 1024000 61440 "${two[@]}"

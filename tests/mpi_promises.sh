@@ -55,6 +55,8 @@ resumed() {
 check "without promise 3: resumed" resumed
 refuses "without promise 3: resumed on other ranks" 2 "it was trained on 2 (experts over" \
     run everything relaxed 4 - $relaxed --train.steps=40
+refuses "without promise 3: resumed on other groups" 2 "it was trained on 2 (experts over 1), not on 2 (experts over 2)" \
+    run everything relaxed 2 - $relaxed --parallel.expert_parallel=2 --train.steps=40
 refuses "promise 3 given up on the way" 2 "parallel.rank_invariant is false, was true" \
     run base base 2 - $relaxed --train.steps=40
 check "the measurement of what it costs" "$top/launch/run" -np 2 "$(dirname "$caracal")/tests/bench_promises" tiny.yaml 1

@@ -56,11 +56,15 @@ again() { # the config that a run wrote is the config that it had
     "$caracal" train one/config.yaml --run.dir=again --train.steps=4 && cmp again/metrics.jsonl <(head -n 4 one/metrics.jsonl) &&
         diff <(grep -v '  dir:\|  steps:' one/config.yaml) <(grep -v '  dir:\|  steps:' again/config.yaml)
 }
-evaluated() { # at the length of the last step's stage, as the run itself validated
+evaluated() { # run: at the length of the last step's stage, as the run itself validated
     local total
-    total=$(sed -n 's/.*"loss":{[^}]*"total":\([0-9.]*\).*/\1/p' one/eval.jsonl | tail -n 1)
-    "$caracal" evaluate one/checkpoints --samples=3 | tee evaluated.log
+    total=$(sed -n 's/.*"loss":{[^}]*"total":\([0-9.]*\).*/\1/p' "$1/eval.jsonl" | tail -n 1)
+    "$caracal" evaluate "$1/checkpoints" --samples=3 | tee evaluated.log
     grep -q "^all tokens  *$(printf %.4f "$total") " evaluated.log
+}
+exported() { # k, length, RoPE base: what the last step had
+    "$caracal" export "$(printf one/checkpoints/step-%08d "$1")" "hf$1" && cat "hf$1/config.json" &&
+        grep -q "\"max_position_embeddings\": $2," "hf$1/config.json" && grep -q "\"rope_theta\": $3\.0," "hf$1/config.json"
 }
 replanned() { # k, sed's command: a stage that has not begun after step k may change, and decides step k + 1
     local run=replanned-$1-${#2}
@@ -86,7 +90,10 @@ check "resume where samples are cut anew, 2 ranks" resumed 2 9
 check "resume where the batch grows, 4 ranks" resumed 4 11
 check "resume inside the last stage, 1 rank" resumed 1 12
 check "the resolved config" again
-check "evaluate" evaluated
+check "evaluate" evaluated one
+check "evaluate before a stage's first step" eval 'stopped 8 nine && train 1 nine --train.steps=9 && evaluated nine'
+check "export before a stage's first step" exported 9 8 10000000
+check "export after it" exported 10 128 5000000
 check "a stage to come: another ramp" replanned 3 's/ramp: 6/ramp: 4/'
 check "a stage to come: other weights" replanned 3 's/code: 0, prose: 1/code: 1, prose: 9/'
 check "a stage to come: another RoPE base" replanned 9 's/5e6/6e6/'

@@ -72,11 +72,16 @@ refuses "a word among ids" 3 'input: "foo" is not a token id' sh -c 'echo 12 foo
 check "-h, as --help" diff <("$caracal" -h) <("$caracal" --help)
 refuses "the name of one file of two" 2 "data source code: code.train.bin: leave out .bin" \
     sh -c 'sed s/code.train/code.train.bin/ tiny.yaml >half.yaml && "$0" train half.yaml --run.dir=bad' "$caracal"
-evaluated() { # opens the model alone, and says what training said of it
-    local total
+evaluated() { # opens the model alone, and says what training said of it; its bits per byte are of the text of 3 samples each
+    local total bytes bits
     total=$(sed -n 's/.*"loss":{[^}]*"total":\([0-9.]*\).*/\1/p' base/eval.jsonl | tail -n 1)
+    bytes=$(for source in code prose; do
+        od -An -v -tu2 -j2 -N$((3 * 256 * 2)) $source.valid.bin | "$caracal" tokenizer decode --tokenizer=tokenizer.json
+    done | wc -c)
+    bits=$(awk -v loss="$total" -v bytes="$bytes" 'BEGIN { printf "%.4f", loss * 2 * 3 * 256 / bytes / log(2) }')
     "$caracal" evaluate base/checkpoints --samples=3 | tee evaluated.log
-    grep -q "^all tokens  *$(printf %.4f "$total") " evaluated.log
+    echo "$total of $bytes bytes: $bits"
+    grep -q "^all tokens  *$(printf %.4f "$total") .* $bits\$" evaluated.log
 }
 check "evaluate" evaluated
 exam() { # lines of code against the same lines read backwards; MTP's choices; the same words from 2 ranks
@@ -93,6 +98,42 @@ exam() { # lines of code against the same lines read backwards; MTP's choices; t
         cmp exam1.log exam2.log && grep -q 'all tokens .*[1-9][0-9.]*%' exam1.log
 }
 check "multiple choice, MTP's acceptance" exam
+clipped() { # of a question that is too long the end counts
+    sed "s/\"question\": \"/&$(printf 'x = y; %.0s' {1..200})/" exam.jsonl >long.jsonl
+    "$caracal" evaluate exam --choices=long.jsonl | tee long.log && grep '^49 questions: 100.0% by' long.log
+}
+check "questions longer than the model sees" clipped
+per_byte() { # a model that knows next to nothing: three tokens of four bytes are less than one of one a byte
+    printf '~in~' | "$caracal" tokenizer encode --tokenizer=tokenizer.json | tee ids
+    echo '{"question": "int", "choices": ["~", "~in~"], "answer": 1}' >bytes.jsonl
+    [ "$(wc -w <ids)" = 3 ] && "$caracal" evaluate base --choices=bytes.jsonl | tee bytes.log &&
+        grep '^1 questions: 0.0% by likelihood, 100.0% by likelihood per byte' bytes.log
+}
+check "likelihood per byte" per_byte
+accepted() { # once it knows that the letters follow one another, MTP's choices are the model's own
+    for _ in {1..2000}; do printf ' a b c d e f g h i j k l'; done >cycle.txt
+    "$caracal" data build --tokenizer=tokenizer.json --out=cycle --valid-fraction=0 cycle.txt &&
+        sed '/name: prose/d; s/code.train\|code.valid/cycle.train/g' tiny.yaml >cycle.yaml &&
+        "$caracal" train cycle.yaml --run.dir=cycle --train.steps=60 --train.seq_len=32 --loss.mtp_coef=0.3 --checkpoint.every=0 \
+            --train.eval_every=0 && "$caracal" evaluate cycle --samples=3 | tee cycle.log &&
+        grep 'all tokens .* \(9[0-9]\.[0-9]\|100\.0\)%$' cycle.log
+}
+check "MTP's choices are what the model chooses" accepted
+budget() { # the report's headline is of the last tenth of the run, here of the last step
+    mkdir short && cp base/config.yaml short &&
+        sed 's/"ffn_experts_mean":\[[^]]*\]/"ffn_experts_mean":[9,9]/; $s/\[9,9\]/[2.52,2.53]/' base/metrics.jsonl >short/metrics.jsonl &&
+        "$caracal" report short && grep -o '[0-9] of 2 layers within 1%' short/report.html | grep '^1 of'
+}
+check "layers within the budget" budget
+exact() { # the last step's figures in hex are those in decimals
+    local key line hex
+    line=$(tail -n 1 base/metrics.jsonl)
+    for key in loss grad_norm; do
+        hex=$(sed "s/.*\"${key}_hex\":\"\([^\"]*\)\".*/\1/" <<<"$line")
+        [ "$(printf %.7e "$hex")" = "$(printf %.7e "$(sed "s/.*\"$key\":\([^,]*\),.*/\1/" <<<"$line")")" ] || return
+    done
+}
+check "figures in hex" exact
 generates() { # the mark between prompt and answer is for a person, and not in a file
     "$caracal" generate base/checkpoints --prompt='int main(' --tokens=8 | tee generated && ! grep '▸' generated &&
         script -qec "$caracal generate base/checkpoints --prompt='int main(' --tokens=8" /dev/null </dev/null | grep 'int main(▸'
@@ -152,7 +193,8 @@ swapped() { # two tokens of a file change places, far from its beginning: the in
 }
 elsewhere() { # the same tokens at another place, and less held-out text: nothing has changed
     mkdir moved && cp had/* moved && sed 's:train\: \(code\|prose\):train\: moved/\1:; s/, valid: prose.valid//' tiny.yaml >moved.yaml && grep -q 'train: moved/code' moved.yaml &&
-        cp -r base moves && "$caracal" train moved.yaml --run.dir=moves --train.steps=7
+        cp -r base moves && "$caracal" train moved.yaml --run.dir=moves --train.steps=7 &&
+        tail -n 1 moves/eval.jsonl | grep '^{"step":7,.*"code"' | grep -v prose # a source without held-out text is not there
 }
 go_on() { # with other text, on purpose: by growth, and then as any run; or with the weights alone
     "$caracal" grow base other --times=1 && "$caracal" train other/config.yaml --train.steps=7 &&
@@ -183,6 +225,7 @@ check "token files of other programs" silent
 refuses "a token id past the vocabulary" 3 "code.train" train 1 bad --data.tokenizer=small.json --model.vocab_size=300
 refuses "gradients whose squares overflow" 5 "stopped before the update" train 1 bad --loss.hidden_z_coef=9e18 --optim.clip=0
 refuses "non-finite loss" 5 "stopped before the update" train 2 bad --optim.lr=1e17 --optim.clip=0
+check "its largest activations are no numbers" sh -c 'tail -n 1 bad/metrics.jsonl | grep "\"layer_output_max\":\[null,null\]"'
 check "its report says so" grep -q '"state": "failed"' bad/status.json
 head -c 100 code.train.idx >cut.train.idx && cp code.train.bin cut.train.bin
 sed 's/code.train/cut.train/' tiny.yaml >cut.yaml
@@ -235,6 +278,28 @@ every_dataset() { # h5dump, which has nothing of this program but the filter plu
 }
 check "h5dump reads every dataset" every_dataset base/checkpoints/step-00000006
 refuses "which needs the plugin" 1 "unable to print data" every_dataset base/checkpoints/step-00000006 /nonexistent
+
+similar() { # the router's rows, as pairs: the figure that the step after the checkpoint had
+    local file
+    for file in base/checkpoints/step-00000006/*.h5; do
+        HDF5_PLUGIN_PATH=${caracal%/*} h5dump -y -w 1 -m %.9g -d /weights/model.layers.0.mlp.router.classifier.weight "$file" 2>/dev/null
+    done | grep -o '[-0-9.e+]*[0-9],\?$' | tr -d , >rows
+    sed -n '7s/.*"router_similarity":\[\([^],]*\),.*/\1/p' base/metrics.jsonl >>rows
+    awk '{ x[NR - 1] = $1 }
+        END {
+            for (i = 0; i < 12; i++)
+                for (j = 0; j < i; j++) {
+                    dot = a = b = 0
+                    for (k = 0; k < 48; k++) {
+                        dot += x[48 * i + k] * x[48 * j + k]; a += x[48 * i + k] ^ 2; b += x[48 * j + k] ^ 2
+                    }
+                    sum += dot / sqrt(a * b)
+                }
+            print NR, sum / 66, x[NR - 1]
+            exit !(NR == 12 * 48 + 1 && sum / 66 - x[NR - 1] < 1e-6 && x[NR - 1] - sum / 66 < 1e-6)
+        }' rows
+}
+check "similarity of the router's rows" similar
 
 under_way() { # log: waits until the first step is told
     wait_for grep -q '^step' "$1"

@@ -13,17 +13,20 @@
 
 static uint64_t base_seed;
 
-/* Every width that there are kernels for, and one that only the float kernels have. */
+/* Every width that there are kernels for, one that only the float kernels have, and heads that are no whole
+ * chunks of 16 bytes, where such may be read and where not. */
 static void test_head_widths(void **state) {
     (void)state;
     static const attention_shape shape[] = {
         {1, 140, 2, 32, 32, 64, 0}, {1, 131, 1, 64, 32, 64, 0},   {1, 65, 2, 64, 64, 128, 0},
         {1, 129, 1, 65, 30, 97, 0}, {1, 193, 1, 128, 64, 128, 0}, {1, 33, 1, 200, 56, 130, 0},
+        {1, 70, 2, 20, 12, 20, 0},  {1, 70, 2, 20, 12, 20, 0},
     };
     for (kernels_dtype dtype = DTYPE_FLOAT32; dtype <= DTYPE_BF16; dtype++) {
         kernels k = open_checked(dtype);
         bench b = new_bench();
-        for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) attend(&k, &b, shape[i], base_seed + 1);
+        for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
+            attend(&k, &b, shape[i], base_seed + 1, (int)((base_seed + i) & 1));
         block_free(b.block);
         kernels_close(&k);
     }
@@ -140,13 +143,15 @@ static void test_bf16_attention_error(void **state) {
              *dkv = values(&b, kv_n), *dk_rope = values(&b, r_n);
         real *want_o = values(&b, o_n), *want_lse = values(&b, t * s.heads), *want_dq = values(&b, q_n),
              *want_dkv = values(&b, kv_n), *want_dk_rope = values(&b, r_n);
-        k.attention_forward(k.ctx, s, o, lse, q, kv, k_rope, s.rope, NULL);
-        k.attention_backward(k.ctx, s, dq, dkv, dk_rope, s.rope, d_o, o, lse, q, kv, k_rope, s.rope, NULL);
+        int32_t *first = integers(&b, t, 1); /* documents, of which one begins with the last key of a block */
+        for (int64_t r = 0; r < t; r++) first[r] = r % s.seq >= 127 ? 127 : r % s.seq >= 70 ? 70 : 0;
+        k.attention_forward(k.ctx, s, o, lse, q, kv, k_rope, s.rope, first);
+        k.attention_backward(k.ctx, s, dq, dkv, dk_rope, s.rope, d_o, o, lse, q, kv, k_rope, s.rope, first);
         settle(&k);
         round_to_bf16(q_n, q), round_to_bf16(kv_n, kv), round_to_bf16(r_n, k_rope), round_to_bf16(o_n, d_o);
-        ref.attention_forward(ref.ctx, s, want_o, want_lse, q, kv, k_rope, s.rope, NULL);
+        ref.attention_forward(ref.ctx, s, want_o, want_lse, q, kv, k_rope, s.rope, first);
         ref.attention_backward(ref.ctx, s, want_dq, want_dkv, want_dk_rope, s.rope, d_o, want_o, want_lse, q,
-                               kv, k_rope, s.rope, NULL);
+                               kv, k_rope, s.rope, first);
         expect_near("o", o_n, o, want_o);
         expect_near("lse", t * s.heads, lse, want_lse);
         expect_near("dq", q_n, dq, want_dq);

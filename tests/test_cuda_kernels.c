@@ -176,11 +176,53 @@ static void test_same_bits_in_any_order(void **state) {
     kernels_close(&k);
 }
 
+/* Moments that remember nothing are the gradient's, however far it is below them. */
+static void test_adamw_forgets(void **state) {
+    (void)state;
+    enum { N = 5 };
+    kernels k = open_cuda();
+    bench b = new_bench();
+    begin_case(&b, &k, base_seed);
+    real *p = values(&b, N), *m = values(&b, N), *v = values(&b, N), *g = values(&b, N);
+    for (int i = 0; i < N; i++) m[i] = v[i] = 1, g[i] = 0x1p-30f;
+    k.adamw(k.ctx, N, (adamw_step){3e-4, 0, 0, 1e-16, 0.1, 1, 1, 1}, p, m, v, g);
+    k.to_host(k.ctx, NULL, NULL, 0);
+    for (int i = 0; i < N; i++) assert_true(m[i] == 0x1p-30f && v[i] == 0x1p-60f);
+    block_free(b.block);
+    kernels_close(&k);
+}
+
+/* Experts that may be followed are chosen of probabilities that are no numbers, too: the lowest. */
+static void test_router_without_numbers(void **state) {
+    (void)state;
+    kernels k = open_cuda();
+    bench b = new_bench();
+    begin_case(&b, &k, base_seed);
+    const router_shape s = {2, 40, 3, 3, 1};
+    enum { EXPERTS = 43 };
+    real *logits = values(&b, 2 * EXPERTS), *bias = scaled(&b, EXPERTS, 0), *prob = values(&b, 2 * EXPERTS);
+    real *weight = values(&b, 6), *sum = values(&b, EXPERTS);
+    int32_t *index = integers(&b, 6, 1000);
+    int64_t *count = buffer(&b, EXPERTS, sizeof *count);
+    logits[5] = NAN;
+    for (int i = 0; i < EXPERTS; i++) logits[EXPERTS + i] = (real)(i >= 40);
+    k.router_forward(k.ctx, s, prob, index, weight, count, sum, logits, bias);
+    k.to_host(k.ctx, NULL, NULL, 0);
+    const int32_t wanted[] = {0, 1, 2, 40, 41, 42};
+    assert_memory_equal(index, wanted, sizeof wanted);
+    for (int i = 0; i < EXPERTS; i++) assert_int_equal(count[i], i < 3 || i >= 40);
+    assert_true(isnan(weight[0]) && guards_hold(&b));
+    block_free(b.block);
+    kernels_close(&k);
+}
+
 int main(void) {
     if (!choose_seed(&base_seed)) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_ref),
         cmocka_unit_test(test_same_bits_in_any_order),
+        cmocka_unit_test(test_adamw_forgets),
+        cmocka_unit_test(test_router_without_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

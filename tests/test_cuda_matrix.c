@@ -101,8 +101,8 @@ static void test_banks(void **state) {
     kernels k = open_cuda(DTYPE_BF16);
     bench b = new_bench();
     emulate_figures_reset();
-    attend(&k, &b, (attention_shape){1, 140, 1, 128, 64, 128, 0}, base_seed);
-    attend(&k, &b, (attention_shape){1, 140, 1, 64, 32, 64, 0}, base_seed);
+    attend(&k, &b, (attention_shape){1, 140, 1, 128, 64, 128, 0}, base_seed, 1);
+    attend(&k, &b, (attention_shape){1, 140, 1, 64, 32, 64, 0}, base_seed, 0);
     begin_case(&b, &k, base_seed);
     real *a = values(&b, 140 * 300), *w = values(&b, 300 * 300), *c = values(&b, 140 * 300);
     const segment s[] = {{0, 140, 0}};

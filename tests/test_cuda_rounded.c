@@ -68,22 +68,28 @@ static void end(subject *s) {
     kernels_close(&s->other);
 }
 
-static void multiply(subject *s, const kernels *k, real *out, const real *x) {
-    k->gemm(k->ctx, GEMM_NT, ROWS, N, COLUMNS, out, N, NULL, x, COLUMNS, s->w, COLUMNS);
+static void multiply(subject *s, const kernels *k, int64_t rows, real *out, const real *x) {
+    k->gemm(k->ctx, GEMM_NT, rows, N, COLUMNS, out, N, NULL, x, COLUMNS, s->w, COLUMNS);
 }
 
-/* Products of x and of y are what they should be. */
-static void expect_read(subject *s, const char *after) {
-    const real *operand[] = {s->x, s->y};
+/* Do products of some rows and the weights, rows of `ld` of which `cols` are read, have the same bits in both
+ * contexts? */
+static int agree(subject *s, int64_t rows, const real *x, int64_t cols, int64_t ld) {
+    const kernels *in[] = {&s->k, &s->other};
     real of[2][ROWS * N];
     for (int i = 0; i < 2; i++) {
-        multiply(s, &s->k, s->of[0], operand[i]);
-        s->k.to_host(s->k.ctx, of[0], s->of[0], sizeof of[0]); /* waits: the contexts do not for each other */
-        multiply(s, &s->other, s->of[1], operand[i]);
-        s->other.to_host(s->other.ctx, of[1], s->of[1], sizeof of[1]);
-        if (memcmp(of[0], of[1], sizeof of[0]))
-            fail_msg("after %s a product reads what was there before", after);
+        in[i]->gemm(in[i]->ctx, GEMM_NT, rows, N, cols, s->of[i], N, NULL, x, COLUMNS, s->w, ld);
+        in[i]->to_host(in[i]->ctx, of[i], s->of[i], sizeof of[i]); /* waits: contexts do not for each other */
     }
+    return !memcmp(of[0], of[1], (size_t)(rows * N) * sizeof(real));
+}
+
+/* Products of x and of y, first of some of their rows, are what they should be. */
+static void expect_read(subject *s, const char *after) {
+    const real *operand[] = {s->x, s->y};
+    for (int i = 0; i < 4; i++)
+        if (!agree(s, i < 2 ? R - 1 : ROWS, operand[i % 2], COLUMNS, COLUMNS))
+            fail_msg("after %s a product reads what was there before", after);
 }
 
 /* One operation that writes to x, or y, or both, of which copies are there; and to another place of them. */
@@ -125,6 +131,7 @@ static void test_operations(void **state) {
     TRY(rms_norm_forward, R, C, 1e-6, 1, x, C + 2, y, a, C, a);
     TRY(rms_norm_backward, R, C, 1, x, C, NULL, y, 0, a, C, a, C, a, a);
     TRY(rms_norm_backward, R, C, 1, x, C + 2, NULL, y, 1, a, C, a, C, a, a);
+    TRY(rms_norm_backward, R, COLUMNS, 1, x, COLUMNS + 4, NULL, y, 0, a, COLUMNS, a, COLUMNS, a, a);
     TRY(rope, R, R, 2, 2, 0, x, C, 8, a, a);
     for (int i = 0; i < 2; i++) {
         TRY(attention_forward, heads[i], x, y, a, a, a, 4, NULL);
@@ -221,27 +228,36 @@ static void test_reuse(void **state) {
     const kernels *k = &s.k;
     k->hold(k->ctx, N * COLUMNS, s.w);
     emulate_figures_reset();
-    multiply(&s, k, s.of[0], s.x);
+    multiply(&s, k, ROWS, s.of[0], s.x);
     if (!emulate_figures()->what) { /* a device: nobody counts */
         end(&s);
         skip();
     }
-    multiply(&s, k, s.of[0], s.x);
-    k->gemm(k->ctx, GEMM_NT, 3, N, COLUMNS, s.of[0], N, NULL, s.x + 5 * COLUMNS, COLUMNS, s.w, COLUMNS);
+    multiply(&s, k, ROWS, s.of[0], s.x);
+    multiply(&s, k, 3, s.of[0], s.x + 5 * COLUMNS);
     assert_int_equal(roundings(), 1);
     k->rms_norm_forward(k->ctx, ROWS, COLUMNS, 1e-6, 1, s.y, COLUMNS, s.of[0], s.x, COLUMNS, s.w);
     expect_read(&s, "rms_norm_forward");
-    assert_int_equal(roundings(), 1 + 4); /* the other context rounds two matrices and their weights */
+    assert_int_equal(roundings(), 1 + 8); /* the other context rounds both operands of four products */
     k->hold(k->ctx, 0, NULL);
+    end(&s);
+}
+
+/* Held weights are read from their copy only where their rows are whole chunks of it. */
+static void test_held(void **state) {
+    (void)state;
+    subject s = begin();
+    s.k.hold(s.k.ctx, N * COLUMNS, s.w);
+    for (int64_t ld = 2 * C; ld < 3 * C; ld += 4)
+        if (!agree(&s, R, s.x, 2 * C, ld)) fail_msg("rows of %d among held weights", (int)ld);
+    s.k.hold(s.k.ctx, 0, NULL);
     end(&s);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_operations),
-        cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_reuse),
+        cmocka_unit_test(test_operations), cmocka_unit_test(test_memory), cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_reuse),      cmocka_unit_test(test_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -200,6 +200,11 @@ static void figures(const kernels *k) {
     assert_true(isinf(sums[1]));
     k->digest(k->ctx, SUM_BLOCK + 2, after, x);
     assert_true(before[0] == after[0] && before[1] != after[1]);
+    for (int i = 0; i < SUM_BLOCK; i++) x[i] = i % 2 ? 0x1p-100f : 0x1p100f; /* whose squares are no floats */
+    k->sum_squares(k->ctx, SUM_BLOCK, sums, x);
+    assert_true(sums[0] == 0x1p200 * SUM_BLOCK / 2);
+    k->sum_squares(k->ctx, 1, sums, x + 1);
+    assert_true(sums[0] == 0x1p-200);
 }
 
 static void copies(const kernels *k) {

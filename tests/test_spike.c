@@ -1,5 +1,5 @@
-/* The spike detector against figures worked by hand; what is left out after a
- * rollback; the checkpoint's copy of it; and the coefficient that keeps R_g at a target. */
+/* The spike detector against figures worked by hand; what is left out after a rollback; the checkpoint's copy
+ * of it; the order of a batch that is written; and the coefficient that keeps R_g at a target. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,8 +9,11 @@
 
 #include <cmocka.h>
 
+#include "data/indexed.h"
+#include "launch/memory.h"
 #include "model/balance.h"
-#include "train/spike.h"
+#include "tests/scratch.h"
+#include "train/spike_batch.h"
 
 static const spike_config four = {SPIKE_WARN, 4, 3, 3, 2};
 
@@ -152,6 +155,42 @@ static void a_checkpoint_has_every_bit(void **unused) {
     spikes_free(&t);
 }
 
+static void what_is_no_number_comes_first(void **state) {
+    scratch *s = *state;
+    session *x = test_calloc(1, sizeof *x);
+    double loss[] = {1, NAN, 3, NAN};
+    const int32_t ids[100] = {0};
+    char *prefix = scratch_path(s, "text"), *path;
+    error e = {0};
+    indexed_writer w;
+    assert_int_equal(indexed_create(&w, prefix, "", 300, &e), 0);
+    indexed_add(&w, ids, 100);
+    if (indexed_finish(&w, &e) || indexed_commit(&w, &e)) fail_msg("%s", e.text);
+    x->c.run_dir = s->directory;
+    x->c.data.sources = 1;
+    x->c.data.source[0] = (data_source){.name = prefix, .train = prefix, .weight = 1};
+    x->s.c.train = (train_config){.micro_batches = 2, .micro_batch_size = 2, .seq_len = 8};
+    x->s.position = 4;
+    x->s.sample_loss = loss;
+    assert_int_equal(comm_open(&x->world, 10, &e), 0);
+    assert_int_equal(tokenizer_open(&x->tokenizer, "tests/golden/tokenizer/tokenizer.json", &e), 0);
+    assert_int_equal(loader_open(&x->train, &x->c.data, 0, 8, 300, 1, &e), 0);
+    step_result r = {.spike = {1, INFINITY, INFINITY}};
+    if (spike_batch_write(x, &r, 0, &path, &e)) fail_msg("%s", e.text);
+    char *text = scratch_read(path, NULL), *at = text;
+    static const char *const order[] = {"sample 1 ", "sample 3 ", "sample 2 ", "sample 0 "};
+    for (int i = 0; i < 4; i++) {
+        at = strstr(at, order[i]);
+        assert_non_null(at);
+    }
+    free(text);
+    mem_free(path);
+    loader_close(x->train);
+    tokenizer_close(x->tokenizer);
+    comm_close(x->world);
+    test_free(x);
+}
+
 static void alpha_finds_its_target(void **unused) {
     (void)unused;
     router_config c = {.lb_alpha = 1e-3, .grad_ratio_target = 0.1};
@@ -175,6 +214,7 @@ int main(void) {
         cmocka_unit_test(stages_begin_anew),
         cmocka_unit_test(samples_left_out),
         cmocka_unit_test(a_checkpoint_has_every_bit),
+        cmocka_unit_test_setup_teardown(what_is_no_number_comes_first, scratch_setup, scratch_teardown),
         cmocka_unit_test(alpha_finds_its_target),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
