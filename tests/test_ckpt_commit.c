@@ -116,6 +116,13 @@ static void test_retention_of_others(void **state) {
     }
     assert_holds(f, 7, &c);
 
+    /* one under another name than its own is a copy of somebody's */
+    assert_int_equal(unlink(step_file(f, 6, "")), 0);
+    save_well(f, &c, 8, 2);
+    assert_int_equal(rename(step_file(f, 8, ""), step_file(f, 6, "")), 0);
+    assert_int_equal(ckpt_retain(f->path, 7, &config, &e), 0);
+    assert_true(exists(step_file(f, 6, "manifest.json")));
+
     /* what cannot be removed is named, and the others go nevertheless */
     for (int64_t step = 8; step <= 10; step++) save_well(f, &c, step, 2);
     assert_int_equal(mkdir(step_file(f, 9, ".tmp"), 0777), 0);
@@ -293,6 +300,12 @@ static void test_cut_off_between_renames(void **state) {
     assert_int_equal(commit_mend(f->path, &e), 0);
     assert_true(exists(step_file(f, 6, ".replaced/notes.txt")));
     assert_holds(f, 6, &c);
+
+    assert_int_equal(rename(step_file(f, 7, ""), step_file(f, 7, ".replaced")), 0);
+    save_well(f, &c, 7, 2);
+    assert_int_equal(unlink(step_file(f, 7, "manifest.json")), 0); /* no checkpoint: the other is the last */
+    assert_int_equal(commit_mend(f->path, &e), 0);
+    assert_true(exists(step_file(f, 7, ".replaced/manifest.json")));
     content_free(&c);
     content_free(&changed);
 }
