@@ -148,32 +148,59 @@ static void test_newest(void **state) {
     restore(f);
     assert_int_equal(code, EXIT_CORRUPT); /* not: start from nothing */
     assert_null(k);
+    assert_non_null(strstr(e.text, "the newest: "));
+    assert_non_null(strstr(e.text, "step-00000004/shard-00001.h5"));
     content_free(&c);
 }
 
-/* A manifest that a newer program wrote: whole, and not ours to read. */
-static void test_newer_version(void **state) {
+/* Step 2's manifest with one place changed, and a digest that is right. */
+static void rewrite(const fixture *f, const char *good, size_t bytes, const char *from, const char *to) {
+    char *text = mem_alloc(bytes + 200, "a manifest");
+    const char *at = strstr(good, from);
+    assert_non_null(at);
+    sprintf(text, "%.*s%s%s", (int)(at - good), good, to, at + strlen(from));
+    char *digest = strstr(text, "\"digest\": \"");
+    for (char *next = digest; next; next = strstr(next + 1, "\"digest\": \"")) digest = next; /* the last */
+    XXH128_hash_t h = XXH3_128bits(text, (size_t)(digest - text));
+    sprintf(digest, "\"digest\": \"%016llx%016llx\"\n}\n", (unsigned long long)h.high64,
+            (unsigned long long)h.low64);
+    spill(step_file(f, 2, "manifest.json"), text, strlen(text));
+    mem_free(text);
+}
+
+/* Manifests that are whole, and that no program of this version writes. */
+static void test_strange_manifests(void **state) {
     fixture *f = *state;
+    static const struct {
+        const char *from, *to, *words;
+    } strange[] = {
+        {"weights/tensor.2\"", "weights/tensor.0\"", "weights/tensor.0 is there twice"},
+        {"weights/tensor.2\"", "weights/../tensor.2\"", "entry 2 of tensors (weights/../tensor.2) is not"},
+        {"weights/tensor.2\"", "./tensor.2\"", "entry 2 of tensors (./tensor.2) is not valid"},
+        {"weights/tensor.2\"", "weights//tensor.2\"", "entry 2 of tensors (weights//tensor.2) is not"},
+        {"[3, 13]", "[3, 4611686018427387904]", "entry 2 of tensors (weights/tensor.2) is not valid"},
+        {"[3, 13]", "[0, 13]", "entry 2 of tensors (weights/tensor.2) is not valid"},
+        {"\"version\": 1", "\"version\": 0", "is not a complete manifest"},
+    };
     content c = few_new(1);
     size_t bytes;
     error e = {0};
     ckpt *k = NULL;
     save_well(f, &c, 1, 1);
     save_well(f, &c, 2, 1);
-    char *path = step_file(f, 2, "manifest.json"), *text = slurp(path, &bytes);
-    char *version = strstr(text, "\"version\": 1"), *digest = strstr(text, "\"digest\": \"");
-    for (char *next = digest; next; next = strstr(next + 1, "\"digest\": \"")) digest = next; /* the last */
-    version[strlen("\"version\": ")] = '2';
-    XXH128_hash_t h = XXH3_128bits(text, (size_t)(digest - text));
-    snprintf(digest, bytes - (size_t)(digest - text) + 1, "\"digest\": \"%016llx%016llx\"\n}\n",
-             (unsigned long long)h.high64, (unsigned long long)h.low64);
-    spill(path, text, bytes);
-    mem_free(text);
+    char *good = slurp(step_file(f, 2, "manifest.json"), &bytes);
+    for (size_t i = 0; i < sizeof strange / sizeof *strange; i++) {
+        rewrite(f, good, bytes, strange[i].from, strange[i].to);
+        assert_int_equal(ckpt_open(f->world, step_file(f, 2, ""), &k, &e), EXIT_CORRUPT);
+        if (!strstr(e.text, strange[i].words)) fail_msg("%s: %s", strange[i].to, e.text);
+    }
+    rewrite(f, good, bytes, "\"version\": 1", "\"version\": 2"); /* a newer program's is not ours to read */
     assert_int_equal(ckpt_open(f->world, step_file(f, 2, ""), &k, &e), EXIT_USAGE);
     assert_non_null(strstr(e.text, "newer"));
     assert_non_null(strstr(e.text, "manifest.json"));
     assert_int_equal(ckpt_newest(f->world, f->path, &k, &e), EXIT_USAGE); /* an older one would hide it */
     assert_null(k);
+    mem_free(good);
     content_free(&c);
 }
 
@@ -183,7 +210,7 @@ int main(void) {
         TEST(damage),
         TEST(verify_names_the_chunk),
         TEST(newest),
-        TEST(newer_version),
+        TEST(strange_manifests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

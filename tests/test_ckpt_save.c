@@ -5,6 +5,7 @@
 
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 static ckpt_saver *saver_of(const fixture *f, const content *c, checkpoint_config config) {
     if (!config.threads) config.threads = 1;
@@ -177,11 +178,40 @@ static void test_bytes(void **state) {
     assert_in_range(one - all, (size_t)2 * CHUNK_BYTES, (size_t)8 * CHUNK_BYTES);
 }
 
+/* Slices that leave an element out, or give one twice, end the program before anything is written. */
+static void test_slices_that_do_not_cover(void **state) {
+    fixture *f = *state;
+    content c = few_new(1);
+    for (int i = 0; i < 4; i++) {
+        ckpt_slice s[FEW + 1], *last = &s[FEW - 1];
+        memcpy(s, c.whole, FEW * sizeof *s);
+        int64_t n = last->count / 2;
+        s[FEW] = (ckpt_slice){last->tensor, i == 3 ? 0 : n, last->count - n, last->data};
+        last->count = i == 0 ? n - 1 : n;
+        if (i == 2) s[FEW].count--;
+        int status;
+        pid_t child = fork();
+        if (!child) {
+            error e = {0};
+            if (!freopen("/dev/null", "w", stderr)) _exit(1);
+            _exit(ckpt_save(f->world, f->path, i, 1, c.tensor, c.n, s, FEW + 1, some_state(), &e));
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        if (WEXITSTATUS(status) != (i == 1 ? 0 : EXIT_BUG)) fail_msg("case %d: %d", i, WEXITSTATUS(status));
+    }
+    content_free(&c);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(snapshot), TEST(threads), TEST(poll), TEST(failure_in_the_background),
-        TEST(no_place), TEST(bytes),
+        TEST(snapshot),
+        TEST(threads),
+        TEST(poll),
+        TEST(failure_in_the_background),
+        TEST(no_place),
+        TEST(bytes),
+        TEST(slices_that_do_not_cover),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
