@@ -7,6 +7,25 @@
 
 _Static_assert(SUM_BLOCK * sizeof(float) == DIGEST_BLOCK, "the same blocks in memory and in messages");
 
+static int is_behind(const real *x, const real *before, int64_t count) {
+    return before ? x == before + count : !x;
+}
+
+int64_t pieces_in_a_row(const params *p, const piece *q, int64_t n, int64_t *count) {
+    int64_t i = 1;
+    *count = q->count;
+    for (; i < n && *count % SUM_BLOCK == 0; *count += q[i++].count) {
+        const param *first = &p->param[q->param], *next = &p->param[q[i].param];
+        int64_t block = first->first_block + (q->offset + *count) / SUM_BLOCK;
+        if (next->bucket != first->bucket || next->group != first->group ||
+            next->first_block + q[i].offset / SUM_BLOCK != block ||
+            !is_behind(q[i].weight, q->weight, *count) || !is_behind(q[i].gradient, q->gradient, *count) ||
+            !is_behind(q[i].m, q->m, *count) || !is_behind(q[i].v, q->v, *count))
+            break;
+    }
+    return i;
+}
+
 void guard_create(guard *g, const params *p, const kernels *k) {
     size_t all = (size_t)p->blocks * sizeof *g->now;
     *g = (guard){.p = p, .k = k};
@@ -39,9 +58,11 @@ static const real *values_of(const piece *q, int what) {
 /* g->now = digests of the pieces' blocks: a device is given them all before the host waits. */
 static void digest_now(const guard *g, int what, const piece *q, int64_t n) {
     int64_t begin = g->p->blocks, end = 0;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t first = first_block(g, &q[i]), behind = first + blocks_of(&q[i]);
-        g->k->digest(g->k->ctx, q[i].count, g->table + first, values_of(&q[i], what));
+    for (int64_t i = 0, row, count; i < n; i += row) {
+        int64_t first = first_block(g, &q[i]);
+        row = pieces_in_a_row(g->p, &q[i], n - i, &count);
+        g->k->digest(g->k->ctx, count, g->table + first, values_of(&q[i], what));
+        int64_t behind = first_block(g, &q[i + row - 1]) + blocks_of(&q[i + row - 1]);
         begin = first < begin ? first : begin;
         end = behind > end ? behind : end;
     }

@@ -15,6 +15,11 @@ typedef struct piece {
     real *weight, *gradient, *m, *v;
 } piece;
 
+/* How many of n pieces, one at least, are whole blocks of one bucket and group that lie behind one another,
+ * in memory as in the table: one call of an operation is enough for all their `count` elements.  Such are a
+ * layer's experts, of which there may be thousands. */
+int64_t pieces_in_a_row(const params *p, const piece *q, int64_t n, int64_t *count);
+
 enum { GUARD_WEIGHT, GUARD_MOMENT_1, GUARD_MOMENT_2, GUARDED };
 
 typedef struct guard {

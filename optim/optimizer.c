@@ -111,10 +111,11 @@ static double clip_factor(const optim_config *c, double norm) {
 gradient_figures optimizer_gradient(optimizer *o) {
     const params *p = o->p;
     zero_blocks(o, o->sums_table);
-    for (int64_t i = 0; i < o->pieces; i++) {
+    for (int64_t i = 0, count; i < o->pieces;) {
         const piece *q = &o->piece[i];
+        i += pieces_in_a_row(p, q, o->pieces - i, &count);
         if (waits(o, p->param[q->param].bucket)) continue;
-        o->k->sum_squares(o->k->ctx, q->count, o->sums_table + first_block(o, q), q->gradient);
+        o->k->sum_squares(o->k->ctx, count, o->sums_table + first_block(o, q), q->gradient);
     }
     twin_read(o->k, o->block_sums, o->sums_table, (size_t)p->blocks * sizeof *o->block_sums);
     comm_sum_disjoint_f64(o->mesh->world, "gradient norm", o->block_sums, (size_t)p->blocks);
@@ -223,11 +224,12 @@ static void update_in_runs(optimizer *o, double lr, double clip) {
 /* A device is given all of each at a time: digests are waited for. */
 static void update_at_once(optimizer *o, double lr, double clip) {
     if (o->guard) guard_verify(o->guard, o->piece, o->pieces);
-    for (int64_t i = 0; i < o->pieces; i++) {
+    for (int64_t i = 0, count; i < o->pieces;) {
         const piece *q = &o->piece[i];
         const param *w = &o->p->param[q->param];
+        i += pieces_in_a_row(o->p, q, o->pieces - i, &count);
         if (waits(o, w->bucket)) continue;
-        o->k->adamw(o->k->ctx, q->count, step_of(o, w, lr, clip), q->weight, q->m, q->v, q->gradient);
+        o->k->adamw(o->k->ctx, count, step_of(o, w, lr, clip), q->weight, q->m, q->v, q->gradient);
     }
     if (o->guard) guard_note(o->guard, o->piece, o->pieces);
 }
@@ -252,10 +254,11 @@ void optimizer_guard_verify(optimizer *o) {
 
 uint64_t optimizer_digest(optimizer *o, int which) {
     zero_blocks(o, o->digests_table);
-    for (int64_t i = 0; i < o->pieces; i++) {
+    for (int64_t i = 0, count; i < o->pieces;) {
         const piece *q = &o->piece[i];
         const real *x = which == 0 ? q->weight : which == 1 ? q->m : q->v;
-        o->k->digest(o->k->ctx, q->count, o->digests_table + first_block(o, q), x);
+        i += pieces_in_a_row(o->p, q, o->pieces - i, &count);
+        o->k->digest(o->k->ctx, count, o->digests_table + first_block(o, q), x);
     }
     twin_read(o->k, o->block_digests, o->digests_table, (size_t)o->p->blocks * sizeof *o->block_digests);
     comm_sum_disjoint_u64(o->mesh->world, "digest of parameters", o->block_digests, (size_t)o->p->blocks);

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <string.h>
 
 #include "launch/memory.h"
 #include "optim/optimizer.h"
@@ -39,6 +40,7 @@ typedef struct rank_alone {
 static void open_alone(rank_alone *x, int mtp) {
     parallel_config pc = {.expert_replicas = 1, .rank_invariant = 1};
     model_config model = small_model().model;
+    model.hidden_size = model.expert_ffn_hidden_size = 64; /* experts' matrices are whole blocks */
     error e;
     assert_int_equal(comm_open(&x->world, 10, &e), 0);
     assert_int_equal(mesh_open(&x->ranks, x->world, &pc, 1, model.n_routed_experts, &e), 0);
@@ -104,31 +106,39 @@ static void test_a_head_that_waits(void **state) {
     close_alone(&x);
 }
 
+/* How often a device was waited for, and was given an update. */
 static struct {
     kernels k;
-    int times;
-} waited; /* for a device */
+    int waits, updates;
+} counted;
 
 static void to_host(kernel_context *ctx, void *host, const void *device, size_t bytes) {
-    waited.times++;
-    waited.k.to_host(ctx, host, device, bytes);
+    counted.waits++;
+    counted.k.to_host(ctx, host, device, bytes);
+}
+
+static void adamw(kernel_context *ctx, int64_t n, adamw_step s, real *p, real *m, real *v, const real *g) {
+    counted.updates++;
+    counted.k.adamw(ctx, n, s, p, m, v, g);
 }
 
 /* A guard that notes moments in every other step finds nothing after any, not in a head that waits either,
- * and then what has changed; a device is waited for once for all pieces' weights, and once for either moment.
+ * and then what has changed.  A device is waited for once for all pieces' weights, and once for either
+ * moment, and updates the twelve matrices of a layer's experts at a time; its weights are those of the host.
  */
 static void test_what_is_guarded(void **state) {
     (void)state;
     const optim_config oc = {.lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-16, .weight_decay = 0.1};
+    real *on_host = NULL;
     for (int device = 0; device < 2; device++) {
         optimizer o;
         guard g;
         rank_alone x;
         open_alone(&x, 1);
-        waited.k = x.k;
-        if (device) x.k.host_memory = 0, x.k.to_host = to_host;
+        counted.k = x.k;
+        if (device) x.k.host_memory = 0, x.k.to_host = to_host, x.k.adamw = adamw;
         optimizer_create(&o, &oc, &x.p, x.weights, &x.g, &x.k, &x.ranks);
-        for (int64_t i = 0; i < o.pieces; i++) *o.piece[i].gradient = 1;
+        for (int64_t i = 0; i < x.g.owned_count; i++) x.g.owned[i] = 1 + (real)(i % 7);
         guard_create(&g, &x.p, &x.k);
         o.guard = &g;
         optimizer_guard_note(&o);
@@ -136,13 +146,18 @@ static void test_what_is_guarded(void **state) {
             o.mtp_waits = step < 4;
             g.note_moments = step % 2;
             double norm = optimizer_gradient(&o).norm;
-            waited.times = 0;
+            counted.waits = counted.updates = 0;
             optimizer_update(&o, oc.lr, norm);
-            assert_int_equal(waited.times, device ? 4 : 0); /* to verify or to note, moments as well */
+            int64_t left = o.mtp_waits ? x.p.bucket[bucket_mtp(&x.p)].params : 0;
+            assert_int_equal(counted.waits, device ? 4 : 0); /* to verify or to note, moments as well */
+            assert_int_equal(counted.updates, device ? o.pieces - left - 2 * (12 - 1) : 0);
             g.moments_noted = g.note_moments;
             optimizer_guard_verify(&o);
             if (g.found.code) fail_msg("step %d: %s", step, g.found.text);
         }
+        size_t bytes = (size_t)x.p.weights * sizeof *x.weights;
+        if (device) assert_memory_equal(x.weights, on_host, bytes);
+        else on_host = memcpy(mem_alloc(bytes, "test"), x.weights, bytes);
         const piece *last = &o.piece[o.pieces - 1];
         last->v[last->count - 1] += 1;
         optimizer_guard_verify(&o);
@@ -151,6 +166,7 @@ static void test_what_is_guarded(void **state) {
         optimizer_destroy(&o);
         close_alone(&x);
     }
+    mem_free(on_host);
 }
 
 int main(void) {
