@@ -162,6 +162,40 @@ static void test_float_products_are_the_cpus(void **state) {
     block_free(on_cpu.block);
 }
 
+/* A small result of a long sum, as the router's gradient is, keeps these bits where blocks of k are computed
+ * side by side: more than are added up in one launch. */
+static void test_long_sums(void **state) {
+    (void)state;
+    enum { M = 3, N = 5, BLOCKS = 66, K = BLOCKS * GEMM_K_BLOCK - 100 };
+    kernels cuda = open_cuda(DTYPE_FLOAT32), cpu;
+    kernels_cpu_avx2(&cpu, 1, DTYPE_FLOAT32);
+    bench on_cuda = new_bench(), on_cpu = new_bench();
+    emulate_figures_reset();
+    for (gemm_form form = GEMM_NT; form <= GEMM_TN; form++) {
+        for (int before = 0; before < 3; before++) {
+            for (int i = 0; i < 2; i++) {
+                bench *b = i ? &on_cpu : &on_cuda;
+                kernels *k = i ? &cpu : &cuda;
+                begin_case(b, k, base_seed);
+                real *a = values(b, M * K), *w = values(b, N * K), *c = values(b, M * N),
+                     *d = values(b, M * N);
+                k->gemm_float32(k->ctx, form, M, N, K, c, N, (const real *[]){NULL, c, d}[before], a,
+                                form == GEMM_TN ? M : K, w, form == GEMM_NT ? K : N);
+                settle(k);
+            }
+            assert_memory_equal(on_cuda.block, on_cpu.block, on_cpu.used);
+        }
+    }
+    int64_t launches = 0;
+    for (const emulate_figure *f = emulate_figures(); f->what; f++)
+        if (strstr(f->what, "add_kernel")) launches += f->times;
+    if (emulate_figures()->what) assert_int_equal(launches, 9 * 2); /* not on a device */
+    kernels_close(&cuda);
+    kernels_close(&cpu);
+    block_free(on_cuda.block);
+    block_free(on_cpu.block);
+}
+
 /* Weight gradients: rows that arrive in rounds, which end at multiples of GEMM_K_BLOCK, or with another
  * micro-batch in the same call, give the bits of one call after another. */
 static void test_gradients_in_rounds(void **state) {
@@ -287,6 +321,7 @@ int main(void) {
         cmocka_unit_test(test_banks),
         cmocka_unit_test(test_same_bits_in_any_order),
         cmocka_unit_test(test_float_products_are_the_cpus),
+        cmocka_unit_test(test_long_sums),
         cmocka_unit_test(test_gradients_in_rounds),
         cmocka_unit_test(test_rows_stand_alone),
         cmocka_unit_test(test_dtype_of_ref),

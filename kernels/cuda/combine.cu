@@ -26,14 +26,14 @@ static __device__ __forceinline__ float4 sum_of_slots(int64_t topk, int64_t h, i
     return any ? fma4(identity, load4(self + c, h - c, whole), sum) : sum;
 }
 
-/* Four elements a thread; a token's blocks lie beside each other. */
+/* Four elements a thread. */
 static __global__ void __launch_bounds__(THREADS)
-    forward_kernel(int64_t h, int64_t topk, unsigned blocks_per_row, float *out, const float *rows,
-                   const int32_t *row_of, const float *weight, const float *y, bool whole) {
+    forward_kernel(int64_t tokens, int64_t h, int64_t topk, row_threads threads, float *out,
+                   const float *rows, const int32_t *row_of, const float *weight, const float *y,
+                   bool whole) {
     kernel_begins();
-    int64_t t = blockIdx.x / blocks_per_row,
-            c = 4 * (int64_t)(blockIdx.x % blocks_per_row * THREADS + threadIdx.x);
-    if (c >= h) return;
+    int64_t t = thread_row(threads), c = 4 * thread_chunk(threads);
+    if (t >= tokens || c >= h) return;
     float4 sum = sum_of_slots(topk, h, c, row_of + t * topk, rows, weight + t * topk, true, y + t * h, whole);
     float *out_t = out + t * h + c;
     store4(out_t, add4(load4(out_t, h - c, whole), sum), h - c, whole);
@@ -43,10 +43,10 @@ extern "C" void cuda_combine_forward(kernel_context *ctx, int64_t tokens, int64_
                                      const float *rows, const int32_t *row_of, const float *weight,
                                      const float *y) {
     if (!tokens) return;
-    int64_t per_row = divide_up(h, 4 * THREADS);
+    row_threads threads = threads_of_rows(divide_up(h, 4), THREADS);
     wrote(ctx, out, floats(tokens, h, h));
-    LAUNCH(forward_kernel, grid3((tokens * per_row)), THREADS, 0, ctx, h, topk, (unsigned)per_row, out, rows,
-           row_of, weight, y, aligned16(out, h) && aligned16(rows, h) && aligned16(y, h));
+    LAUNCH(forward_kernel, grid_of_rows(tokens, threads, THREADS), THREADS, 0, ctx, tokens, h, topk, threads,
+           out, rows, row_of, weight, y, aligned16(out, h) && aligned16(rows, h) && aligned16(y, h));
 }
 
 /* A team for each token: <dout, y>, where an identity expert wants it, is a sum over the whole row. */

@@ -116,6 +116,30 @@ static __device__ __forceinline__ void store_rounded4(uint16_t *p, float4 v) {
     *(uint2 *)p = make_uint2(bf16_pair(v.x, v.y), bf16_pair(v.z, v.w));
 }
 
+/* ---- rows of any length, for kernels in which a thread has a chunk of one ---- */
+
+/* Threads of a block beside each other on one row, a power of two: rows that are shorter than a block share
+ * it, of longer ones each has several blocks, beside each other. */
+typedef struct row_threads {
+    unsigned across, blocks;
+} row_threads;
+static inline row_threads threads_of_rows(int64_t chunks, unsigned threads) {
+    unsigned across = 1;
+    while (across < threads && across < chunks) across *= 2;
+    return row_threads{across, (unsigned)((chunks + across - 1) / across)};
+}
+static inline launch_grid grid_of_rows(int64_t rows, row_threads t, unsigned threads) {
+    int64_t of_block = threads / t.across;
+    return grid3((rows + of_block - 1) / of_block * t.blocks);
+}
+/* This thread's row and chunk, of which either may not be there. */
+static __device__ __forceinline__ int64_t thread_row(row_threads t) {
+    return (int64_t)(blockIdx.x / t.blocks) * (blockDim.x / t.across) + threadIdx.x / t.across;
+}
+static __device__ __forceinline__ int64_t thread_chunk(row_threads t) {
+    return (int64_t)(blockIdx.x % t.blocks) * t.across + threadIdx.x % t.across;
+}
+
 /* ---- sums: one tree, whatever the sizes ---- */
 
 static __device__ __forceinline__ float warp_sum(float v) {

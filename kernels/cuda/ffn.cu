@@ -53,14 +53,14 @@ static __device__ __forceinline__ float4 sigmoid4(float4 x) {
     return make_float4(sigmoid_f(x.x), sigmoid_f(x.y), sigmoid_f(x.z), sigmoid_f(x.w));
 }
 
-/* Four elements a thread; a row's blocks lie beside each other.  rounded [rows listed, f] */
+/* Four elements a thread.  rounded [rows listed, f] */
 static __global__ void __launch_bounds__(THREADS)
-    forward_kernel(const __grid_constant__ row_list l, int64_t f, unsigned blocks_per_row, float *h,
-                   const float *gu, uint16_t *rounded, bool whole) {
+    forward_kernel(const __grid_constant__ row_list l, int64_t f, row_threads t, float *h, const float *gu,
+                   uint16_t *rounded, bool whole) {
     kernel_begins();
-    int64_t i = blockIdx.x / blocks_per_row, r = listed_row(l, i),
-            c = 4 * (int64_t)(blockIdx.x % blocks_per_row * THREADS + threadIdx.x);
-    if (c >= f) return;
+    int64_t i = thread_row(t), c = 4 * thread_chunk(t);
+    if (i >= l.rows || c >= f) return;
+    int64_t r = listed_row(l, i);
     float4 g = load4(gu + r * 2 * f + c, f - c, whole), u = load4(gu + r * 2 * f + f + c, f - c, whole);
     float4 out = mul4(mul4(g, sigmoid4(g)), u);
     store4(h + r * f + c, out, f - c, whole);
@@ -69,13 +69,13 @@ static __global__ void __launch_bounds__(THREADS)
 
 extern "C" void cuda_swiglu_forward(kernel_context *ctx, int64_t segments, const segment *s, int64_t f,
                                     float *h, const float *gu) {
-    int64_t per_row = divide_up(f, 4 * THREADS);
+    row_threads t = threads_of_rows(divide_up(f, 4), THREADS);
     for (int64_t next = 0, first = 0; next < segments; first = next) {
         row_list l = list_rows(segments, s, &next);
         if (!l.rows) return;
         uint16_t *rounded = wrote_rows(ctx, h, f, &l, !first && next == segments, true);
-        LAUNCH(forward_kernel, grid3((l.rows * per_row)), THREADS, 0, ctx, l, f, (unsigned)per_row, h, gu,
-               rounded, aligned16(h, f) && aligned16(gu, f));
+        LAUNCH(forward_kernel, grid_of_rows(l.rows, t, THREADS), THREADS, 0, ctx, l, f, t, h, gu, rounded,
+               aligned16(h, f) && aligned16(gu, f));
     }
 }
 

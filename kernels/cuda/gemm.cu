@@ -1,6 +1,19 @@
 /* Matrix products, dense and grouped by expert. */
 #include "kernels/cuda/matrix.cuh"
 
+/* With fewer tiles than FEW_TILES most of a GPU would be idle; PARTS: of a sum, in one call. */
+enum { FEW_TILES = 128, PARTS = 64 };
+
+/* c = d + the parts [m n] in scratch, in their order. */
+static void add_parts(kernel_context *ctx, int64_t parts, int64_t elements, float *c, const float *d) {
+    for (int64_t i = 0; i < parts; i += PARTS) {
+        const float *part[PARTS];
+        int64_t some = min(parts - i, (int64_t)PARTS);
+        for (int64_t j = 0; j < some; j++) part[j] = (const float *)ctx->scratch + (i + j) * elements;
+        cuda_add(ctx, elements, c, i ? c : d, some, part);
+    }
+}
+
 extern "C" void cuda_gemm_float32(kernel_context *ctx, gemm_form form, int64_t m, int64_t n, int64_t k,
                                   float *c, int64_t ldc, const float *d, const float *a, int64_t lda,
                                   const float *b, int64_t ldb) {
@@ -8,10 +21,23 @@ extern "C" void cuda_gemm_float32(kernel_context *ctx, gemm_form form, int64_t m
     product_list *l = &ctx->matrix->list;
     product_call p = {form, n, lda, ldb, ldc, c, d, a, b, true};
     tile_shape tile = product_float_tile(n);
+    int64_t depth = k, parts = divide_up(k, GEMM_K_BLOCK);
+    /* a small C's blocks of k are computed side by side: the same numbers are added, in the same order */
+    bool apart = parts > 1 && ldc == n && divide_up(m, tile.m) * divide_up(n, tile.n) < FEW_TILES &&
+                 parts * m * n * (int64_t)sizeof *c <= CUDA_SCRATCH;
+    if (apart) {
+        p.c = (float *)ctx->scratch;
+        p.d = NULL;
+        depth = GEMM_K_BLOCK;
+    }
     list_clear(l);
-    list_job(l, 0, m, n, tile.m, tile.n);
-    list_run(l, 0, 0, k);
+    for (int64_t i = 0; i < (apart ? parts : 1); i++) {
+        int64_t at = i * depth;
+        list_job(l, i * m * n, m, n, tile.m, tile.n);
+        list_run(l, form == GEMM_TN ? at * lda : at, form == GEMM_NT ? at : at * ldb, min(k - at, depth));
+    }
     product_float(ctx, &p, l, matrix_scratch(ctx, list_bytes(l)));
+    if (apart) add_parts(ctx, parts, m * n, c, d);
     wrote(ctx, c, floats(m, n, ldc));
 }
 

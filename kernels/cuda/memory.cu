@@ -81,7 +81,7 @@ extern "C" void cuda_copy(kernel_context *ctx, int64_t n, float *y, const float 
 }
 
 /* What one launch adds up; where there is more, the next goes on from y. */
-enum { ADDENDS = 8 };
+enum { ADDENDS = 64 };
 struct addends {
     const float *first, *part[ADDENDS];
     int parts;
@@ -94,6 +94,7 @@ static __global__ void __launch_bounds__(THREADS)
     int64_t i = 4 * ((int64_t)blockIdx.x * THREADS + threadIdx.x);
     if (i >= n) return;
     float4 sum = load4(a.first + i, n - i, a.whole);
+#pragma unroll 4
     for (int p = 0; p < a.parts; p++) sum = add4(sum, load4(a.part[p] + i, n - i, a.whole));
     store4(y + i, sum, n - i, a.whole);
 }
@@ -115,15 +116,13 @@ extern "C" void cuda_add(kernel_context *ctx, int64_t n, float *y, const float *
     }
 }
 
-/* A row's 4 * THREADS elements to a block; blocks of one row lie beside each other. */
 static __global__ void __launch_bounds__(THREADS)
-    copy_rows_kernel(int64_t cols, unsigned blocks_per_row, float *dst, const int32_t *dst_row,
+    copy_rows_kernel(int64_t n, int64_t cols, row_threads t, float *dst, const int32_t *dst_row,
                      const float *src, const int32_t *src_row, uint16_t *rounded, bool whole) {
     kernel_begins();
-    int64_t i = blockIdx.x / blocks_per_row,
-            c = 4 * (int64_t)(blockIdx.x % blocks_per_row * THREADS + threadIdx.x);
+    int64_t i = thread_row(t), c = 4 * thread_chunk(t);
+    if (i >= n || c >= cols) return;
     int64_t to = dst_row ? dst_row[i] : i, from = src_row ? src_row[i] : i;
-    if (c >= cols) return;
     float4 v = load4(src + from * cols + c, cols - c, whole);
     store4(dst + to * cols + c, v, cols - c, whole);
     if (rounded) store_rounded4(rounded + i * cols + c, v);
@@ -132,12 +131,12 @@ static __global__ void __launch_bounds__(THREADS)
 extern "C" void cuda_copy_rows(kernel_context *ctx, int64_t n, int64_t cols, float *dst,
                                const int32_t *dst_row, const float *src, const int32_t *src_row) {
     if (!n || !cols) return;
-    int64_t per_row = divide_up(cols, 4 * THREADS);
+    row_threads t = threads_of_rows(divide_up(cols, 4), THREADS);
     uint16_t *rounded = NULL;
     if (dst_row) wrote(ctx, dst, cuda_owned_from(ctx, dst));
     else rounded = wrote_operand(ctx, dst, n, cols);
-    LAUNCH(copy_rows_kernel, grid3((n * per_row)), THREADS, 0, ctx, cols, (unsigned)per_row, dst, dst_row,
-           src, src_row, rounded, aligned16(dst, cols) && aligned16(src, cols));
+    LAUNCH(copy_rows_kernel, grid_of_rows(n, t, THREADS), THREADS, 0, ctx, n, cols, t, dst, dst_row, src,
+           src_row, rounded, aligned16(dst, cols) && aligned16(src, cols));
 }
 
 extern "C" void cuda_to_host(kernel_context *ctx, void *host, const void *device, size_t bytes) {

@@ -4,15 +4,16 @@
 
 enum { THREADS = 256 };
 
-/* A thread for each pair of a row; a row's blocks lie beside each other.  The transpose turns by -sin. */
+/* A thread for each pair of a row.  The transpose turns by -sin. */
 static __global__ void __launch_bounds__(THREADS)
-    rope_kernel(unsigned seq, unsigned blocks_per_row, unsigned heads, unsigned pairs, float sign, float *x,
-                int64_t ld, int64_t head_stride, const float *cosine, const float *sine, bool whole) {
+    rope_kernel(int64_t rows, unsigned seq, row_threads t, unsigned heads, unsigned pairs, float sign,
+                float *x, int64_t ld, int64_t head_stride, const float *cosine, const float *sine,
+                bool whole) {
     kernel_begins();
-    unsigned r = blockIdx.x / blocks_per_row;
-    unsigned i = blockIdx.x % blocks_per_row * THREADS + threadIdx.x, head = i / pairs, p = i % pairs;
-    if (head >= heads) return;
-    int64_t at = (int64_t)(r % seq) * pairs + p;
+    int64_t r = thread_row(t);
+    unsigned i = (unsigned)thread_chunk(t), head = i / pairs, p = i % pairs;
+    if (r >= rows || head >= heads) return;
+    int64_t at = (int64_t)((unsigned)r % seq) * pairs + p;
     float c = cosine[at], s = sign * sine[at];
     float *pair = x + r * ld + head * head_stride + 2 * p;
     float2 v = whole ? *(const float2 *)pair : make_float2(pair[0], pair[1]);
@@ -29,10 +30,10 @@ extern "C" void cuda_rope(kernel_context *ctx, int64_t rows, int64_t seq, int64_
                           int backward, float *x, int64_t ld, int64_t head_stride, const float *cosine,
                           const float *sine) {
     if (!rows) return;
-    int64_t per_row = divide_up(heads * pairs, THREADS);
+    row_threads t = threads_of_rows(heads * pairs, THREADS);
     wrote(ctx, x, floats(rows, (heads - 1) * head_stride + 2 * pairs, ld));
     bool whole = (uintptr_t)x % 8 == 0 && ld % 2 == 0 && head_stride % 2 == 0;
-    LAUNCH(rope_kernel, grid3((rows * per_row)), THREADS, 0, ctx, (unsigned)seq, (unsigned)per_row,
+    LAUNCH(rope_kernel, grid_of_rows(rows, t, THREADS), THREADS, 0, ctx, rows, (unsigned)seq, t,
            (unsigned)heads, (unsigned)pairs, backward ? -1.0f : 1.0f, x, ld, head_stride, cosine, sine,
            whole);
 }

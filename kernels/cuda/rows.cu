@@ -1,7 +1,7 @@
 /* The sum of the rows of a matrix of partial results. */
 #include "kernels/cuda/rows.cuh"
 
-enum { WARPS = 8 };
+enum { WARPS = 8, AHEAD = 16 /* loads of a thread under way */ };
 
 /* A block sums 32 columns: warp w the rows w, w + 8, ..., then the warps' sums in order. */
 static __global__ void __launch_bounds__(WARPS *WARP)
@@ -11,8 +11,14 @@ static __global__ void __launch_bounds__(WARPS *WARP)
     int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
     int64_t c = (int64_t)blockIdx.x * WARP + lane;
     float sum = 0;
-#pragma unroll 4
-    for (int64_t r = warp; r < rows; r += WARPS) sum += c < cols ? part[r * cols + c] : 0;
+    for (int64_t r = warp; r < rows; r += WARPS * AHEAD) {
+        float x[AHEAD];
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++)
+            x[i] = c < cols && r + i * WARPS < rows ? part[(r + i * WARPS) * cols + c] : 0;
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) sum += x[i];
+    }
     sums[warp][lane] = sum;
     __syncthreads();
     if (warp || c >= cols) return;
