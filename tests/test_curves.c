@@ -184,6 +184,13 @@ static void layers_and_phases(void **state) {
     assert_non_null(strstr(table, "| pid | 6 to 10 | 3.000 | 3.500 | 4.000 | 25.0% | 1 of 2 |"));
     assert_non_null(strstr(table, "| pid | 16 to 20 | 4.000 | 4.000 | 4.000 | 0.0% | 2 of 2 |"));
     free(table);
+    /* fewer steps than a mean is over, and a mark behind them all */
+    table = said(s, 8,
+                 (char *[]){"curves", word, out, "--lines=layers", "--key=ffn_experts_mean=experts",
+                            "--rule=K_e=4", "--mark=change=90", "--smooth=50", NULL});
+    assert_non_null(strstr(table, "| pid | 41 to 90 | - | - | - | - | 0 of 2 |"));
+    assert_non_null(strstr(table, "| pid | 1 to 20 | 3.500 | 3.750 | 4.000 | 12.5% | 1 of 2 |"));
+    free(table);
 }
 
 /* Of a run that is too long for a point each step, an end is the mean over as many steps all the same. */
@@ -193,6 +200,9 @@ static void a_long_run(void **state) {
     one_run(s, "long", "long", 1000, word, out);
     char *table = said(s, 4, (char *[]){"curves", word, out, "--smooth=20", NULL});
     assert_non_null(strstr(table, "| -0.905 |")); /* steps 981 to 1000 */
+    free(table);
+    table = said(s, 5, (char *[]){"curves", word, out, "--smooth=20", "--lines=layers", NULL});
+    assert_non_null(strstr(table, "| long | 981 to 1000 | -0.905 |"));
     free(table);
 }
 

@@ -104,9 +104,12 @@ void curves_phases(const curves *c) {
     for (int i = 0; i < c->arms; i++)
         for (int m = 0; m <= c->marks; m++) {
             const arm_run *r = &c->arm[i].run[0];
-            double last = m < c->marks ? c->mark[m].at : r->axis[OVER_STEPS][r->points - 1], furthest = 0,
-                   within = 0;
-            printf("| %s | %.0f to %.0f", c->arm[i].name, last - (double)c->smooth + 1, last);
+            double last = m < c->marks ? c->mark[m].at : r->axis[OVER_STEPS][r->points - 1];
+            double shown =
+                m < c->marks ? last : (double)r->log[r->parts - 1].last; /* last: of a bin the middle */
+            double furthest = NAN, within = 0;
+            printf("| %s | %.0f to %.0f", c->arm[i].name,
+                   fmax(shown - (double)c->smooth + 1, (double)r->log[0].first), shown);
             for (int k = 0; k < c->keys; k++) {
                 double low = INFINITY, high = -INFINITY;
                 for (int64_t l = 0; l < r->width[k]; l++) {
@@ -116,9 +119,14 @@ void curves_phases(const curves *c) {
                     furthest = fmax(furthest, away);
                     within += away <= 0.01;
                 }
-                printf(" | %.3f | %.3f | %.3f", low, layer_mean(c, r, k, r->width[k], last), high);
+                cell(low, NAN, "%.3f");
+                cell(layer_mean(c, r, k, r->width[k], last), NAN, "%.3f");
+                cell(high, NAN, "%.3f");
             }
-            if (c->rules) printf(" | %.1f%% | %.0f of %lld", 100 * furthest, within, (long long)r->width[0]);
+            if (c->rules) {
+                cell(100 * furthest, NAN, "%.1f%%");
+                printf(" | %.0f of %lld", within, (long long)r->width[0]);
+            }
             puts(" |");
         }
 }
