@@ -290,6 +290,15 @@ static void what_losses_do_not_say(void **state) {
     char *page = scratch_text(s, "page.html");
     assert_non_null(strstr(page, "read different text"));
     assert_non_null(strstr(page, "000 2</td></tr>"));
+    assert_null(strstr(page, "held-out text differs"));
+    free(page);
+    write_config(s, "one", 256, "t.json", "1, valid: v");
+    write_config(s, "other", 256, "t.json", "1, valid: w");
+    assert_int_equal(compare(s, "one", "other"), 0);
+    page = scratch_text(s, "page.html");
+    assert_null(strstr(page, "read different text"));
+    assert_non_null(strstr(page, "held-out text differs"));
+    assert_non_null(strstr(page, "<td>data.sources: valid</td><td>v</td><td>w</td>"));
     free(page);
 }
 

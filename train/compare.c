@@ -14,13 +14,17 @@
 
 /* ---- configs ---- */
 
-static char *sources_text(const config *c) {
+static char *sources_text(const config *c, int held_out) {
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     if (!out) FAULT(EXIT_NO_MEMORY, "no memory for the comparison");
-    for (int64_t i = 0; i < c->data.sources; i++)
-        fprintf(out, "%s%s %g", i ? ", " : "", c->data.source[i].train, c->data.source[i].weight);
+    for (int64_t i = 0; i < c->data.sources; i++) {
+        const data_source *s = &c->data.source[i];
+        fputs(i ? ", " : "", out);
+        if (held_out) fputs(s->valid ? s->valid : "-", out);
+        else fprintf(out, "%s %g", s->train, s->weight);
+    }
     fclose(out);
     return text;
 }
@@ -68,8 +72,10 @@ int compare_configs(const comparison *c, compare_key *line, void *to) {
         }
         found += tell_key(c, config_keys[k].name, value, line, to);
     }
-    for (int i = 0; i < c->runs; i++) value[i] = sources_text(&c->run[i].run.c);
-    found += tell_key(c, "data.sources", value, line, to);
+    for (int held_out = 0; held_out < 2; held_out++) {
+        for (int i = 0; i < c->runs; i++) value[i] = sources_text(&c->run[i].run.c, held_out);
+        found += tell_key(c, held_out ? COMPARE_HELD_OUT : "data.sources", value, line, to);
+    }
     return found + compare_stages(c, line, to);
 }
 

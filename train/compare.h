@@ -33,7 +33,8 @@ void comparison_free(comparison *c);
 /* One line for each key in which configs differ: name and the values [c->runs]. */
 typedef void compare_key(void *to, const char *key, char *const *value);
 /* Calls line for each key that differs; returns how many do, -1 when a run has no readable
- * config.yaml. */
+ * config.yaml.  COMPARE_HELD_OUT: the key of where held-out text lies. */
+#define COMPARE_HELD_OUT "data.sources: valid"
 int compare_configs(const comparison *c, compare_key *line, void *to);
 
 /* ---- the page and the picture (compare_page.c); const comparison * ---- */

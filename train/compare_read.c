@@ -115,9 +115,15 @@ static int same_tokenizer(const config *a, const config *b) {
            !digest_file(b->data.tokenizer, &bytes, &of_b, &e) && XXH128_isEqual(of_a, of_b);
 }
 
+typedef struct texts {
+    int train, held_out; /* whether they differ */
+} texts;
+
 static void note_text(void *to, const char *key, char *const *value) {
+    texts *differ = to;
     (void)value;
-    if (!strncmp(key, "data.", 5) && strcmp(key, "data.tokenizer")) *(int *)to = 1;
+    if (!strcmp(key, COMPARE_HELD_OUT)) differ->held_out = 1;
+    else if (!strncmp(key, "data.", 5) && strcmp(key, "data.tokenizer")) differ->train = 1;
 }
 
 static void note(comparison *c, const char *text) {
@@ -125,7 +131,8 @@ static void note(comparison *c, const char *text) {
 }
 
 static void take_notes(comparison *c) {
-    int text = 0, tokenizers = 0, steps = 0;
+    texts differ = {0};
+    int tokenizers = 0, steps = 0;
     for (int i = 0; i < c->runs; i++)
         if (!c->run[i].run.has_config) {
             note(c,
@@ -133,7 +140,7 @@ static void take_notes(comparison *c) {
                  "config.yaml that can be read.");
             return;
         }
-    compare_configs(c, note_text, &text);
+    compare_configs(c, note_text, &differ);
     const config *a = &c->run[0].run.c;
     for (int i = 1; i < c->runs; i++) {
         const config *b = &c->run[i].run.c;
@@ -143,8 +150,9 @@ static void take_notes(comparison *c) {
     if (tokenizers)
         note(c, "These runs have different tokenizers: a loss per token of one cannot be compared with that "
                 "of another. Bits per byte of held-out text can.");
-    if (text)
+    if (differ.train)
         note(c, "These runs read different text: a difference of their losses says little about the models.");
+    if (differ.held_out) note(c, "Their held-out text differs: its losses cannot be compared.");
     if (steps)
         note(c, "A step of these runs has different numbers of tokens: compare them over tokens, not over "
                 "steps.");
