@@ -250,6 +250,21 @@ static void nothing_but_zeros_have_no_tick_below(void **state) {
     free(picture);
 }
 
+/* 500 steps and 1,000 are 250 bins both. */
+static void runs_of_an_arm_have_as_many_steps(void **state) {
+    scratch *s = *state;
+    char word[256];
+    error e = {0};
+    write_run(s, "short", 1, 500, 0);
+    write_run(s, "long", 1, 1000, 0);
+    curves x = {.keys = 1, .key = {"lm_loss"}, .label = {"loss"}, .smooth = 1};
+    snprintf(word, sizeof word, "arm=%s/short,%s/long", s->directory, s->directory);
+    assert_int_equal(curves_arm(&x, word, &e), EXIT_USAGE);
+    assert_non_null(strstr(e.text, "its runs have other steps than one another: "));
+    assert_non_null(strstr(e.text, "/long ends with step 1000, "));
+    curves_free(&x);
+}
+
 static void words_that_say_nothing(void **state) {
     scratch *s = *state;
     char a[256], b[256], uneven[600], twice[900], out[256];
@@ -295,6 +310,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(arms_differ_by_their_lines, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(nothing_but_zeros_have_no_tick_below, scratch_setup,
                                         scratch_teardown),
+        cmocka_unit_test_setup_teardown(runs_of_an_arm_have_as_many_steps, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(words_that_say_nothing, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,6 +101,15 @@ static int read_run(arm_run *r, const curves *c, char *paths, error *e) {
     return 0;
 }
 
+static int same_steps(const arm_run *a, const arm_run *b) {
+    return a->points == b->points &&
+           !memcmp(a->axis[OVER_STEPS], b->axis[OVER_STEPS], (size_t)a->points * sizeof(double));
+}
+
+static long long last_step(const arm_run *r) {
+    return r->log[r->parts - 1].last;
+}
+
 /* The same run among an arm's runs or their parts would make a spread of nothing. */
 static int refuse_twins(const arm *a, const char *word, error *e) {
     struct stat seen[ARM_RUNS * ARM_PARTS];
@@ -138,9 +147,12 @@ int curves_arm(curves *c, const char *word, error *e) {
             else if (a->runs == ARM_RUNS)
                 code = error_set(e, EXIT_USAGE, "%s: an arm has at most %d runs", word, ARM_RUNS);
             else code = read_run(&a->run[a->runs++], c, run, e);
-            if (!code && a->run[a->runs - 1].points != a->run[0].points)
-                code = error_set(e, EXIT_USAGE, "%s: its runs differ in their number of steps, %s has %lld",
-                                 word, run, (long long)a->run[a->runs - 1].points);
+            if (!code && !same_steps(&a->run[0], &a->run[a->runs - 1]))
+                code =
+                    error_set(e, EXIT_USAGE,
+                              "%s: its runs have other steps than one another: %s ends with step %lld, the "
+                              "first with step %lld",
+                              word, run, last_step(&a->run[a->runs - 1]), last_step(&a->run[0]));
         }
         if (!code) code = refuse_twins(a, word, e);
     }
