@@ -18,10 +18,6 @@ static void write_tail(const char *text, size_t bytes, char tail[TAIL_BYTES + 1]
     snprintf(tail, TAIL_BYTES + 1, "\"digest\": \"%s\"\n}\n", hex);
 }
 
-void digest_text(XXH128_hash_t digest, char hex[33]) {
-    snprintf(hex, 33, "%016llx%016llx", (unsigned long long)digest.high64, (unsigned long long)digest.low64);
-}
-
 void manifest_file_name(int64_t file, char name[24]) {
     snprintf(name, 24, "shard-%05d.h5", (int)file);
 }

@@ -30,7 +30,6 @@ typedef struct manifest {
 } manifest;
 
 void manifest_free(manifest *m); /* and all that it points to */
-void digest_text(XXH128_hash_t digest, char hex[33]);
 void manifest_file_name(int64_t file, char name[24]);
 
 /* The text to write (mem_free). */

@@ -159,8 +159,7 @@ int indexed_check(const indexed_reader *r, int64_t most, int64_t vocab_size, err
 
 void indexed_digest(const indexed_reader *r, int64_t most, char hex[33]) {
     int64_t count = r->tokens < most ? r->tokens : most;
-    XXH128_hash_t h = XXH3_128bits_withSeed(r->bin.data, (size_t)(count * r->token_bytes), r->index);
-    snprintf(hex, 33, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+    digest_text(XXH3_128bits_withSeed(r->bin.data, (size_t)(count * r->token_bytes), r->index), hex);
 }
 
 int indexed_create(indexed_writer *w, const char *prefix, const char *tokenizer, int64_t vocab_size,

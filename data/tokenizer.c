@@ -1,6 +1,5 @@
 #include "data/tokenizer.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -9,6 +8,7 @@
 #include "data/piece_table.h"
 #include "data/pretokenize.h"
 #include "data/tokenizer_json.h"
+#include "launch/files.h"
 #include "launch/memory.h"
 
 /* The cache of encoded pieces is emptied when it holds this many; longer pieces are not kept: they rarely
@@ -34,9 +34,7 @@ int tokenizer_open(tokenizer **out, const char *path, error *e) {
     if (!code && (code = pretokenizer_open(&t->pretokenizer, pattern, e))) error_within(e, "%s", path);
     mem_free(pattern);
     if (!code) {
-        XXH128_hash_t h = XXH3_128bits(file.data, file.bytes);
-        snprintf(t->digest, sizeof t->digest, "%016llx%016llx", (unsigned long long)h.high64,
-                 (unsigned long long)h.low64);
+        digest_text(XXH3_128bits(file.data, file.bytes), t->digest);
         t->seen_from = mem_alloc((CACHE_PIECES + 1) * sizeof *t->seen_from, "the cache of a tokenizer");
         *out = t;
     } else tokenizer_close(t);

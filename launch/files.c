@@ -195,6 +195,10 @@ int read_file(const char *path, char **data, size_t *bytes, error *e) {
     return 0;
 }
 
+void digest_text(XXH128_hash_t digest, char hex[33]) {
+    snprintf(hex, 33, "%016llx%016llx", (unsigned long long)digest.high64, (unsigned long long)digest.low64);
+}
+
 int digest_file(const char *path, int64_t *bytes, XXH128_hash_t *digest, error *e) {
     const size_t block = 1 << 20;
     const char *why;

@@ -43,6 +43,8 @@ int open_file(const char *path, const char **why);
 FILE *open_text(const char *path, const char **why); /* likewise; NULL */
 /* Reads a file whole: *data (mem_free) ends with a zero that *bytes does not count. */
 int read_file(const char *path, char **data, size_t *bytes, error *e);
+/* A digest as 32 hexadecimal digits. */
+void digest_text(XXH128_hash_t digest, char hex[33]);
 /* Size and XXH3-128 of a file's bytes. */
 int digest_file(const char *path, int64_t *bytes, XXH128_hash_t *digest, error *e);
 

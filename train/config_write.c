@@ -178,8 +178,7 @@ void config_digest(const config *c, char hex[33]) {
         snprintf(text + used, more + 1, "%s=%s\n", key, json_string_value(value));
         used += more;
     }
-    XXH128_hash_t hash = XXH3_128bits(text, used);
-    snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, (uint64_t)hash.high64, (uint64_t)hash.low64);
+    digest_text(XXH3_128bits(text, used), hex);
     mem_free(text);
     json_decref(deciding);
 }
