@@ -1,6 +1,5 @@
 /* caracal inspect CKPT, caracal verify CKPT */
 #include <stdio.h>
-#include <string.h>
 
 #include "ckpt/commit.h"
 #include "ckpt/layout.h"

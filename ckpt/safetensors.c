@@ -1,6 +1,5 @@
 #include "ckpt/safetensors.h"
 
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>

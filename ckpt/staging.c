@@ -1,6 +1,5 @@
 #include "ckpt/staging.h"
 
-#include <errno.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <string.h>

@@ -11,7 +11,6 @@
 #define CARACAL_DATA_DOCUMENTS_H
 
 #include <stddef.h>
-#include <stdint.h>
 
 #include "launch/error.h"
 

@@ -1,6 +1,5 @@
 /* What a comparison compares: the runs' data, whether it can be compared at all, and what their losses differ
  * by. */
-#include <inttypes.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>

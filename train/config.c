@@ -1,7 +1,5 @@
 #include "train/config.h"
 
-#include <string.h>
-
 #include "launch/memory.h"
 #include "train/config_table.h"
 

@@ -1,6 +1,5 @@
 /* Combinations that cannot be.  What depends on the number of ranks is checked in launch/mesh.c. */
 #include <inttypes.h>
-#include <math.h>
 #include <stdarg.h>
 
 #include "train/config_table.h"

@@ -1,6 +1,5 @@
 /* From YAML and from the command line into the struct, through the table. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "launch/files.h"

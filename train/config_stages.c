@@ -1,7 +1,6 @@
 /* data.stages: what changes on the way of a run, from YAML to complete stages. */
 #include <inttypes.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "train/config_reader.h"

@@ -1,6 +1,5 @@
 /* The config as text: the resolved file, the help, and what decides numbers. */
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 

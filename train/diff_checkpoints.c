@@ -1,5 +1,4 @@
 #include <stdio.h>
-#include <string.h>
 
 #include "ckpt/commit.h"
 #include "ckpt/diff.h"

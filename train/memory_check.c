@@ -1,7 +1,5 @@
 #include "train/memory_check.h"
 
-#include <stdio.h>
-
 #include "launch/host.h"
 #include "launch/room.h"
 #include "train/checkpoint.h"

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 
-#include "launch/memory.h"
 #include "train/json_number.h"
 #include "train/stages.h"
 

@@ -1,7 +1,6 @@
 /* The page around the charts: a headline, the figures that sum the run up, and its sections. */
 #include <inttypes.h>
 #include <math.h>
-#include <string.h>
 
 #include "launch/memory.h"
 #include "train/report_parts.h"

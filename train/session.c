@@ -1,8 +1,6 @@
 #include "train/session.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "launch/files.h"
 #include "launch/memory.h"

@@ -1,7 +1,6 @@
 #include "train/spike.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "launch/memory.h"

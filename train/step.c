@@ -3,7 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "launch/memory.h"
 #include "model/balance.h"
 #include "train/figures.h"
 

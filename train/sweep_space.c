@@ -1,6 +1,5 @@
 #include "train/sweep_space.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,5 @@
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "launch/memory.h"
 #include "train/spike_batch.h"
