@@ -9,18 +9,11 @@ static int64_t max64(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-exchange_shape exchange_shape_of(int64_t tokens, int64_t hidden, int64_t topk, int64_t ranks, int64_t experts,
-                                 int64_t chunks, double mean_load, double slack, int rank_invariant) {
-    exchange_shape s = {.tokens = tokens,
-                        .hidden = hidden,
-                        .topk = topk,
-                        .ranks = ranks,
-                        .experts = experts,
-                        .chunks = ranks == 1 ? 1 : chunks,
-                        .joined = rank_invariant ? 1 : ranks};
-    s.sends = tokens * min64(topk, experts);
-    s.worst = ranks * tokens * min64(topk, experts / ranks);
-    int64_t wanted = (int64_t)(slack * mean_load * (double)tokens) + 1;
+exchange_shape exchange_shape_of(exchange_shape s, double room) {
+    if (s.ranks == 1) s.chunks = 1;
+    s.sends = s.tokens * min64(s.topk, s.experts);
+    s.worst = s.ranks * s.tokens * min64(s.topk, s.experts / s.ranks);
+    int64_t wanted = (int64_t)(room * (double)s.tokens) + 1;
     s.capacity = min64(s.worst, max64(wanted, 2 * GEMM_K_BLOCK));
     /* a window that is not the last is full but for less than a block */
     int64_t full = s.capacity - GEMM_K_BLOCK + 1;

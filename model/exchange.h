@@ -23,16 +23,16 @@
  * most, Q = capacity of a holder. */
 typedef struct exchange_shape {
     int64_t tokens, hidden, topk, ranks, experts, chunks;
+    int64_t joined; /* sources that make one run: 1, or E where the number of ranks may decide bits */
+    /* What follows from these and from how much room is wanted (exchange_shape_of). */
     int64_t sends;      /* S = T * min(K, N) */
     int64_t worst;      /* rows that a holder can get: E * T * min(K, N / E) */
     int64_t capacity;   /* Q: rows that a holder keeps room for */
     int64_t max_rounds; /* windows that `worst` rows can need */
-    int64_t joined;     /* sources that make one run: 1, or E where the number of ranks may decide bits */
 } exchange_shape;
 
-/* mean_load: FFN experts expected per token (K_e); slack: capacity in multiples of the mean, e.g. 1.5. */
-exchange_shape exchange_shape_of(int64_t tokens, int64_t hidden, int64_t topk, int64_t ranks, int64_t experts,
-                                 int64_t chunks, double mean_load, double slack, int rank_invariant);
+/* Completes a shape.  room: rows that a holder is to keep room for, for each of the T tokens. */
+exchange_shape exchange_shape_of(exchange_shape s, double room);
 
 typedef struct exchange_plan {
     int64_t tokens; /* of this micro-batch; chunk c holds tokens T*c/C .. T*(c+1)/C */

@@ -59,9 +59,14 @@ static void rows_create(model *m, const places *a, size_t n) {
 
 exchange_shape model_exchange_shape(const model_config_all *c, const mesh *mesh) {
     const model_config *m = &c->model;
-    return exchange_shape_of(c->batch * c->seq, m->hidden_size, m->moe_topk, mesh->expert_parallel,
-                             m->n_routed_experts, c->chunks, c->router.expected_ffn_experts, c->slack,
-                             mesh->rank_invariant);
+    const exchange_shape s = {.tokens = c->batch * c->seq,
+                              .hidden = m->hidden_size,
+                              .topk = m->moe_topk,
+                              .ranks = mesh->expert_parallel,
+                              .experts = m->n_routed_experts,
+                              .chunks = c->chunks,
+                              .joined = mesh->rank_invariant ? 1 : mesh->expert_parallel};
+    return exchange_shape_of(s, c->slack * c->router.expected_ffn_experts);
 }
 
 /* Places every activation and buffer: once to measure, once for good. */
@@ -361,9 +366,12 @@ void model_evaluate(model *m, real *loss) {
     size_t ids = (size_t)x->tokens * sizeof(int32_t);
     head_loss(x, r->loss_T, m->mtp_on ? r->best_T : NULL, NULL, NULL, 0, m->final_TH, m->head.lm_head,
               r->target_T, 0, m->logits);
-    if (m->mtp_on)
-        mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, r->next_T,
-                 r->target2_T, 0, m->logits, r->best2_T, NULL, NULL, NULL, NULL, NULL);
+    if (m->mtp_on) {
+        mtp_saved *s = &m->mtp_saved;
+        mtp_forward(x, s, &m->mtp, m->embedding_VH, m->final_TH, r->next_T);
+        head_loss(x, s->loss_T, r->best2_T, NULL, NULL, 0, s->final_TH, m->head.lm_head, r->target2_T, 0,
+                  m->logits);
+    }
     watch_output(m, x->c.num_layers - 1, 0, NULL);
     read_stats(m);
     if (m->mtp_on) {
@@ -383,10 +391,13 @@ void model_head_backward(model *m, real *embedding, real *head, real *mtp) {
                              (const int32_t *[]){m->rows.ids_T, m->mtp_on ? m->rows.next_T : NULL},
                              (const int32_t *[]){m->host_rows.ids_T, m->mtp_on ? m->host_rows.next_T : NULL});
     if (m->mtp_on) {
+        mtp_saved *s = &m->mtp_saved;
         mtp_tensors gm = params_mtp(&m->p, mtp);
-        mtp_loss(x, &m->mtp_saved, &m->mtp, m->embedding_VH, m->head.lm_head, m->final_TH, m->rows.next_T,
-                 m->rows.target2_T, share(m->loss_scale * x->loss.mtp_coef, m->counted2), m->logits, NULL,
-                 dfinal, m->dembedding.sum, m->dembedding.row_T[EMBED_NEXT], g.lm_head, &gm);
+        mtp_forward(x, s, &m->mtp, m->embedding_VH, m->final_TH, m->rows.next_T);
+        head_loss(x, s->loss_T, NULL, s->dfinal_TH, g.lm_head, 1, s->final_TH, m->head.lm_head,
+                  m->rows.target2_T, share(m->loss_scale * x->loss.mtp_coef, m->counted2), m->logits);
+        mtp_backward(x, s, &m->mtp, &gm, m->final_TH, dfinal, m->dembedding.sum,
+                     m->dembedding.row_T[EMBED_NEXT]);
     }
     norm_backward(x, m->dhidden_TH, NULL, g.norm, dfinal, m->hidden_TH, m->rstd_final_T, m->head.norm);
     watch_output(m, x->c.num_layers - 1, share(m->loss_scale * x->loss.hidden_z_coef, x->tokens),

@@ -1,7 +1,5 @@
 #include "model/mtp.h"
 
-#include "model/head.h"
-
 void mtp_saved_create(mtp_saved *s, const places *in, const context *x) {
     arena *a = in->shared;
     size_t t = (size_t)(x->max_batch * x->max_seq) * sizeof(real), h = (size_t)x->c.hidden_size;
@@ -18,8 +16,8 @@ void mtp_saved_create(mtp_saved *s, const places *in, const context *x) {
     mla_saved_create(&s->mla, a, x);
 }
 
-static void forward(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding,
-                    const real *final, const int32_t *next) {
+void mtp_forward(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding,
+                 const real *final, const int32_t *next) {
     const kernels *k = x->k;
     int64_t t = x->tokens, h = x->c.hidden_size;
     double eps = x->c.rms_norm_eps;
@@ -35,9 +33,8 @@ static void forward(const context *x, mtp_saved *s, const mtp_tensors *w, const 
     norm_forward(x, s->final_TH, s->rstd_final_T, s->m2_TH, w->norm);
 }
 
-/* On entry s->dfinal_TH is the gradient of the branch's own final norm. */
-static void backward(const context *x, mtp_saved *s, const mtp_tensors *w, mtp_tensors *g, const real *final,
-                     real *dfinal, real *dembedding, const int32_t *dembedding_row) {
+void mtp_backward(const context *x, mtp_saved *s, const mtp_tensors *w, mtp_tensors *g, const real *final,
+                  real *dfinal, real *dembedding, const int32_t *dembedding_row) {
     const kernels *k = x->k;
     int64_t t = x->tokens, h = x->c.hidden_size;
     real *dm = s->dm_TH, *d = s->dfinal_TH;
@@ -52,14 +49,4 @@ static void backward(const context *x, mtp_saved *s, const mtp_tensors *w, mtp_t
     k->embedding_backward(k->ctx, t, h, dembedding, d, dembedding_row);
     norm_backward_strided(x, h, 1, dfinal, h, dfinal, g->hidden_norm, s->dpair_T2H + h, 2 * h, final, h,
                           s->rstd_h_T, w->hidden_norm);
-}
-
-void mtp_loss(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding,
-              const real *lm_head, const real *final, const int32_t *next, const int32_t *targets,
-              double scale, real *logits, int32_t *best, real *dfinal, real *dembedding,
-              const int32_t *dembedding_row, real *dlm_head, mtp_tensors *g) {
-    forward(x, s, w, embedding, final, next);
-    head_loss(x, s->loss_T, best, dfinal ? s->dfinal_TH : NULL, dlm_head, 1, s->final_TH, lm_head, targets,
-              scale, logits);
-    if (dfinal) backward(x, s, w, g, final, dfinal, dembedding, dembedding_row);
 }

@@ -19,12 +19,12 @@ typedef struct mtp_saved {
 
 void mtp_saved_create(mtp_saved *s, const places *a, const context *x);
 
-/* s->loss_T = cross-entropy of tokens t+2; best_T (may be NULL) = the most likely of them.  With dfinal_TH
- * not NULL also the gradients of scale * sum(loss):
- * += to dfinal_TH, dlm_head and, in rows dembedding_row_T of it, dembedding, overwriting g. */
-void mtp_loss(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding_VH,
-              const real *lm_head_VH, const real *final_TH, const int32_t *next_T, const int32_t *targets_T,
-              double scale, real *logits, int32_t *best_T, real *dfinal_TH, real *dembedding,
-              const int32_t *dembedding_row_T, real *dlm_head_VH, mtp_tensors *g);
+/* s->final_TH = the branch's output, for head_loss (model/head.h), to s->loss_T and s->dfinal_TH. */
+void mtp_forward(const context *x, mtp_saved *s, const mtp_tensors *w, const real *embedding_VH,
+                 const real *final_TH, const int32_t *next_T);
+/* On entry s->dfinal_TH is the gradient of s->final_TH.  += to dfinal_TH and, in rows dembedding_row_T of it,
+ * dembedding; g: gradients of the weights, = or += as x->accumulate says. */
+void mtp_backward(const context *x, mtp_saved *s, const mtp_tensors *w, mtp_tensors *g, const real *final_TH,
+                  real *dfinal_TH, real *dembedding, const int32_t *dembedding_row_T);
 
 #endif
