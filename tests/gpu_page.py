@@ -76,7 +76,7 @@ def step(timing, peer):
         speed = statistics.median(x["tokens_per_second"] for x in half)
         rows.append(("ours", f"{speed:.0f}", percent(statistics.median(x["mfu"] for x in half)), ""))
     if peer:
-        p = json.loads(peer)
+        p = json.loads(peer.splitlines()[-1])  # the best of the ways tried by then
         rows.append((p["peer"], f"{p['tokens_per_second']:.0f}", "", f"{speed / p['tokens_per_second']:.2f}" if timing else ""))
     table("A training step (wanted: 2 times the peer's tokens/s)", ("", "tokens/s", "MFU", "times"), rows)
 

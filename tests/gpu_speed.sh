@@ -23,10 +23,17 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 2
 caracal=$bundle/bin/caracal
 
+has() { # a module of python3's
+    python3 -c "import importlib.util, sys; sys.exit(not importlib.util.find_spec('$1'))" 2>/dev/null && return
+    echo "skipped ${FUNCNAME[1]}, PyTorch: python3 has no $1 here"
+    return 1
+}
+# PyTorch brings libraries of its own, and is not shown those that were found for us
+python() { LD_LIBRARY_PATH=$libraries_before PYTHONUNBUFFERED=1 python3 "$@"; }
 matrix() {
     "$bundle/bin/bench_cuda" "$out/bench-cuda.json" bf16 "${CARACAL_GPU_SECONDS:-0.05}" 2>>"$out/run.log" || return
-    command -v python3 >/dev/null || return 0
-    python3 "$bundle/tests/bench_cuda_peer.py" "$out/bench-cuda.json" "$out/bench-cuda-peer.json"
+    has torch || return 0
+    python "$bundle/tests/bench_cuda_peer.py" "$out/bench-cuda.json" "$out/bench-cuda-peer.json"
 }
 step() {
     "$caracal" tokenizer train --vocab-size=512 --out=tokenizer.json "$bundle"/tests/text/* >log 2>&1 &&
@@ -45,17 +52,19 @@ END
     local run=$!
     while kill -0 $run 2>/dev/null && ! grep -q "\"step\": *$((steps + 3))\>" run/timing.jsonl 2>/dev/null; do
         sleep 0.5
-        cp run/timing.jsonl "$out/" 2>/dev/null # what a run that is cut short has measured
+        head -n "$steps" run/timing.jsonl >"$out/timing.jsonl" 2>/dev/null # a run that is cut short has measured these
     done
     kill -9 $run 2>/dev/null
     wait $run 2>/dev/null
     grep -v "^cublasLt" "$out/run.log" | tail -n 25
-    cp run/timing.jsonl "$out/" && cp run/trace-*.json "$out/trace.json" || return 1
-    awk -v last="$steps" -F'"tokens_per_second": *' 'NR > last / 2 && NR <= last { split($2, x, /[,}]/); print x[1] }' \
-        run/timing.jsonl | sort -g | awk '{ x[NR] = $1 } END { print "median of the second half:", x[int((NR + 1) / 2)], "tokens/s" }'
+    [ -s "$out/timing.jsonl" ] && cp run/trace-*.json "$out/trace.json" || return 1
+    awk -v last="$steps" -F'"tokens_per_second": *' 'NR > last / 2 { split($2, x, /[,}]/); print x[1] }' \
+        "$out/timing.jsonl" | sort -g | awk '{ x[NR] = $1 } END { print "median of the second half:", x[int((NR + 1) / 2)], "tokens/s" }'
 }
 peer() {
-    python3 "$bundle/tests/longcat_cuda.py" >"$out/peer.json" && cat "$out/peer.json"
+    has transformers || return 0
+    python "$bundle/tests/longcat_cuda.py" >"$out/peer.json" || return
+    tail -n 1 "$out/peer.json"
 }
 options=()
 read -ra options <<<"${CARACAL_GPU_OPTIONS:-}"
