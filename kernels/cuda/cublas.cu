@@ -181,7 +181,7 @@ static void choose(const cublas *x, plan *p) {
     if (code != CUBLAS_STATUS_SUCCESS && code != CUBLAS_STATUS_NOT_SUPPORTED)
         FAULT(EXIT_RANK_DIED, "cublasLt refuses a product of %lld x %lld x %lld (%s)", (long long)p->s.m,
               (long long)p->s.n, (long long)p->s.k, x->cublasLtGetStatusName(code));
-    p->found = code == CUBLAS_STATUS_SUCCESS && count;
+    p->found = code == CUBLAS_STATUS_SUCCESS && count && best.state == CUBLAS_STATUS_SUCCESS;
     if (!p->found) return;
     p->algorithm = best.algo;
     p->workspace = best.workspaceSize;

@@ -134,8 +134,9 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasL
              a->type == CUDA_R_16BF && b->type == CUDA_R_16BF && c->type == CUDA_R_32F;
     if (!*count) return CUBLAS_STATUS_INVALID_VALUE;
     if (k != EMULATE_NO_ALGORITHM) return CUBLAS_STATUS_SUCCESS;
-    *count = 0;
-    return CUBLAS_STATUS_NOT_SUPPORTED;
+    *count = d->second; /* it says so in either of two ways: no result, or one that is of no use */
+    found->state = CUBLAS_STATUS_NOT_SUPPORTED;
+    return *count ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t op, const void *alpha,
