@@ -43,7 +43,7 @@ part() { # name, command...
         echo "ok $name, $((SECONDS - began)) s"
     else
         bad=$((bad + 1))
-        printf 'not ok %s\n%s\n' "$name" "$(grep -av '^cublasLt' part.log | tail -n 40)"
+        printf 'not ok %s\n%s\n' "$name" "$(grep -av '^cublasLt' part.log | tail -n 120)" # three tries of one test, of 40 lines each
     fi
 }
 skip() { # name, why
