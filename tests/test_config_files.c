@@ -37,6 +37,13 @@ static void how_deep_it_may_be_nested(void **state) {
            "c.yaml:2: is nested deeper than 16 levels");
 }
 
+/* Validations call all sources together so: its own loss would be written over. */
+static void a_source_called_total(void **state) {
+    expect(*state, "data:\n  sources:\n    - {name: total, train: t}\n",
+           "c.yaml:3: data.sources: total is what validations call all sources together; another name is "
+           "wanted");
+}
+
 static void how_many_tensors_a_model_may_have(void **state) {
     (void)state;
     config c;
@@ -73,6 +80,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(names_a_file_that_cannot_be_read, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(how_deep_it_may_be_nested, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_source_called_total, scratch_setup, scratch_teardown),
         cmocka_unit_test(how_many_tensors_a_model_may_have),
         cmocka_unit_test_setup_teardown(each_section_stands_once, scratch_setup, scratch_teardown),
     };

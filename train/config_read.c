@@ -78,6 +78,11 @@ static int read_source(reader *r, yaml_node_t *node, data_source *source) {
             return error_set(r->e, EXIT_USAGE, "%s: data.sources: an entry has no %s", at.text, key->name);
         if (config_value_parse(key, source, key->standard, at.text, key->name, r->e)) return r->e->code;
     }
+    if (!strcmp(source->name, "total"))
+        return error_set(r->e, EXIT_USAGE,
+                         "%s: data.sources: total is what validations call all sources together; another "
+                         "name is wanted",
+                         at.text);
     for (const data_source *other = r->c->data.source; other < source; other++)
         if (!strcmp(other->name, source->name))
             return error_set(r->e, EXIT_USAGE, "%s: data.sources: two entries are named %s", at.text,
