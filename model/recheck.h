@@ -10,7 +10,7 @@ typedef struct recheck {
     const kernels *k;
     int64_t layer;              /* the layer to compute twice, -1: none */
     real *dq_T, *dkv_T, *da_TR; /* second results, as in model_scratch */
-    real *rows_Q, *row[2];      /* of expert products; one row of each result, in host memory */
+    real *rows_Q, *rows[2];     /* of expert products; some rows of either result, in host memory */
     error found;                /* the first difference: EXIT_SDC, naming layer, tensor, place and values */
 } recheck;
 

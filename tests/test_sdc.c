@@ -1,11 +1,13 @@
 /* Which layer of which micro-batch is computed twice (train/sdc.h): in turn all of them; and that whatever of
- * it comes out otherwise the first or the second time is seen, down to the last element. */
+ * it comes out otherwise the first or the second time is seen, down to the last element, and at what cost. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "launch/memory.h"
 #include "model/init.h"
@@ -35,10 +37,10 @@ static void every_layer_of_every_turn(void **unused) {
     assert_int_equal(sdc_layer(&off, 0), -1);
 }
 
-/* Kernels of which one result is wrong: that of number `strike`. */
+/* Kernels of which one result is wrong: that of number `strike`; and how often the host waited for them. */
 static struct {
     kernels sound;
-    int results, strike;
+    int results, strike, waits;
 } faulty;
 
 static void come_out(real *last) {
@@ -64,6 +66,11 @@ static void attention_backward(kernel_context *ctx, attention_shape s, real *dq,
     come_out(dk_rope + (rows - 1) * ld_dk_rope + s.rope - 1);
 }
 
+static void to_host(kernel_context *ctx, void *host, const void *device, size_t bytes) {
+    faulty.waits++;
+    faulty.sound.to_host(ctx, host, device, bytes);
+}
+
 static real *room_for(int64_t count) {
     return mem_alloc((size_t)count * sizeof(real), "test");
 }
@@ -87,6 +94,7 @@ static void every_result_that_differs(void **unused) {
     faulty.sound = k;
     k.grouped_gemm = grouped_gemm;
     k.attention_backward = attention_backward;
+    k.to_host = to_host;
     model_create(&m, &c, &k, &ranks);
     init_weights(&m.p, &init, 5, &k, m.weights, 1);
     recheck_create(&twice, &m.x);
@@ -107,8 +115,11 @@ static void every_result_that_differs(void **unused) {
         twice.layer = 1;
         faulty.results = 0;
         faulty.strike = strike;
+        faulty.waits = 0;
         model_layer_backward(&m, 1, dense, &experts, &class_of);
         assert_int_equal(faulty.results, RESULTS);
+        /* for both results of three gradients of two attentions, of three products of four experts */
+        assert_true(faulty.waits > 0 && faulty.waits <= 2 * (3 * 2 + 3 * 4));
         if (twice.found.code != (strike < 0 ? 0 : EXIT_SDC)) fail_msg("result %d is wrong, unseen", strike);
     }
     mem_free(embedding);
@@ -122,10 +133,40 @@ static void every_result_that_differs(void **unused) {
     comm_close(world);
 }
 
+/* Rows come in parts: what differs is found at the ends of each, and what lies between rows is not compared.
+ */
+static void rows_in_parts(void **unused) {
+    enum { ROWS = 1500, COLS = 90, LD = 100, PART = 655 };
+    static const int64_t at[][2] = {{0, 0},           {0, COLS - 1},        {PART - 1, COLS - 1}, {PART, 0},
+                                    {2 * PART, COLS}, {ROWS - 1, COLS - 1}, {ROWS - 1, 50}};
+    kernels k;
+    recheck r = {.k = &k};
+    const context x = {.k = &k, .recheck = &r};
+    (void)unused;
+    kernels_ref(&k, 1);
+    real *first = room_for(ROWS * LD), *again = room_for(ROWS * LD);
+    for (int i = 0; i < 2; i++) r.rows[i] = room_for(PART * LD);
+    for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
+        char place[64];
+        snprintf(place, sizeof place, "[%d, %d]", (int)at[i][0], (int)at[i][1]);
+        again[at[i][0] * LD + at[i][1]] = 1;
+        recheck_compare(&x, "expert", 0, "x", ROWS, COLS, LD, first, again);
+        assert_int_equal(r.found.code, at[i][1] < COLS ? EXIT_SDC : 0);
+        if (r.found.code) assert_non_null(strstr(r.found.text, place));
+        again[at[i][0] * LD + at[i][1]] = 0;
+        r.found.code = 0;
+    }
+    mem_free(first);
+    mem_free(again);
+    for (int i = 0; i < 2; i++) mem_free(r.rows[i]);
+    kernels_close(&k);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_layer_of_every_turn),
         cmocka_unit_test(every_result_that_differs),
+        cmocka_unit_test(rows_in_parts),
     };
     return cmocka_run_group_tests_name("sdc", tests, NULL, NULL);
 }
