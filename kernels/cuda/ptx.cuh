@@ -25,12 +25,6 @@ static __device__ __forceinline__ void copy_async16(void *dst, const void *src, 
                  "r"(bytes)
                  : "memory");
 }
-/* The same for 4 bytes, at any float's address. */
-static __device__ __forceinline__ void copy_async4(void *dst, const void *src, int bytes = 4) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(dst)), "l"(src),
-                 "r"(bytes)
-                 : "memory");
-}
 static __device__ __forceinline__ void copy_async_commit() {
     asm volatile("cp.async.commit_group;\n" ::: "memory");
 }

@@ -11,9 +11,6 @@ static inline void kernel_begins() {
 static inline void copy_async16(void *dst, const void *src, int bytes = 16) {
     emulate_copy_async(dst, src, 16, (size_t)bytes);
 }
-static inline void copy_async4(void *dst, const void *src, int bytes = 4) {
-    emulate_copy_async(dst, src, 4, (size_t)bytes);
-}
 static inline void copy_async_commit() {
     emulate_copy_commit();
 }
