@@ -71,7 +71,7 @@ static __device__ __forceinline__ int64_t result_row(attention_shape s, int64_t 
 static __device__ __forceinline__ void store_pair(float *to, bf16 *rounded, int64_t i, float x, float y,
                                                   bool two, bool pairs) {
     if (pairs && two) {
-        *(float2 *)(to + i) = make_float2(x, y);
+        store8(to + i, make_float2(x, y));
         if (rounded) *(uint32_t *)(rounded + i) = bf16_pair(x, y);
         return;
     }

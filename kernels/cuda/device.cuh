@@ -102,7 +102,7 @@ static __device__ __forceinline__ float4 load4(const float *p, int64_t left, boo
 }
 static __device__ __forceinline__ void store4(float *p, float4 v, int64_t left, bool whole) {
     if (whole && left >= 4) {
-        *(float4 *)p = v;
+        store16(p, v);
         return;
     }
     if (left > 0) p[0] = v.x;
@@ -113,31 +113,31 @@ static __device__ __forceinline__ void store4(float *p, float4 v, int64_t left, 
 
 /* v, rounded to bf16; p is a multiple of 8 bytes. */
 static __device__ __forceinline__ void store_rounded4(uint16_t *p, float4 v) {
-    *(uint2 *)p = make_uint2(bf16_pair(v.x, v.y), bf16_pair(v.z, v.w));
+    store8(p, bf16_pair(v.x, v.y), bf16_pair(v.z, v.w));
 }
 
 /* ---- rows of any length, for kernels in which a thread has a chunk of one ---- */
 
-/* Threads of a block beside each other on one row, a power of two: rows that are shorter than a block share
- * it, of longer ones each has several blocks, beside each other. */
+/* 1 << `shift` threads of a block beside each other on one row: rows that are shorter than a block share it,
+ * of longer ones each has `blocks` of them, beside each other. */
 typedef struct row_threads {
-    unsigned across, blocks;
+    unsigned shift, blocks;
 } row_threads;
 static inline row_threads threads_of_rows(int64_t chunks, unsigned threads) {
-    unsigned across = 1;
-    while (across < threads && across < chunks) across *= 2;
-    return row_threads{across, (unsigned)((chunks + across - 1) / across)};
+    unsigned shift = 0;
+    while (1u << shift < threads && 1u << shift < chunks) shift++;
+    return row_threads{shift, (unsigned)(((chunks - 1) >> shift) + 1)};
 }
 static inline launch_grid grid_of_rows(int64_t rows, row_threads t, unsigned threads) {
-    int64_t of_block = threads / t.across;
+    int64_t of_block = threads >> t.shift;
     return grid3((rows + of_block - 1) / of_block * t.blocks);
 }
 /* This thread's row and chunk, of which either may not be there. */
 static __device__ __forceinline__ int64_t thread_row(row_threads t) {
-    return (int64_t)(blockIdx.x / t.blocks) * (blockDim.x / t.across) + threadIdx.x / t.across;
+    return (int64_t)(blockIdx.x / t.blocks) * (blockDim.x >> t.shift) + (threadIdx.x >> t.shift);
 }
 static __device__ __forceinline__ int64_t thread_chunk(row_threads t) {
-    return (int64_t)(blockIdx.x % t.blocks) * t.across + threadIdx.x % t.across;
+    return ((int64_t)(blockIdx.x % t.blocks) << t.shift) + (threadIdx.x & ((1u << t.shift) - 1));
 }
 
 /* ---- sums: one tree, whatever the sizes ---- */

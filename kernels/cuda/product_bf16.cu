@@ -135,7 +135,7 @@ static __global__ void __launch_bounds__(TILE_M / GROUP_ROWS * (TILE_N / GROUP_C
             if (column + 1 < columns) second += d[row * p.ldc + column + 1];
         }
         if (pairs && column + 1 < columns) {
-            *(float2 *)to = make_float2(first, second);
+            store8(to, make_float2(first, second));
         } else {
             to[0] = first;
             if (column + 1 < columns) to[1] = second;

@@ -33,6 +33,18 @@ template <int GROUPS> static __device__ __forceinline__ void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(GROUPS) : "memory");
 }
 
+/* ---- stores of 16 and of 8 bytes: the compiler takes some of *(float4 *)p = v apart, into four ---- */
+static __device__ __forceinline__ void store16(float *p, float4 v) {
+    asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};\n" ::"l"(p), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
+                 : "memory");
+}
+static __device__ __forceinline__ void store8(float *p, float2 v) {
+    asm volatile("st.global.v2.f32 [%0], {%1, %2};\n" ::"l"(p), "f"(v.x), "f"(v.y) : "memory");
+}
+static __device__ __forceinline__ void store8(uint16_t *p, uint32_t lo, uint32_t hi) {
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};\n" ::"l"(p), "r"(lo), "r"(hi) : "memory");
+}
+
 /* ---- ldmatrix: four 8x8 matrices of 16-bit elements.  Lane l gives the address of row l % 8 of matrix l / 8
  * (16 bytes, a multiple of 16) and gets in r[i] elements 2 (l % 4), 2 (l % 4) + 1 of row l / 4 of matrix i;
  * transposed, of column l / 4. ---- */

@@ -18,6 +18,16 @@ template <int GROUPS> static inline void copy_async_wait() {
     emulate_copy_wait(GROUPS);
 }
 
+static inline void store16(float *p, float4 v) {
+    *(float4 *)p = v;
+}
+static inline void store8(float *p, float2 v) {
+    *(float2 *)p = v;
+}
+static inline void store8(uint16_t *p, uint32_t lo, uint32_t hi) {
+    *(uint2 *)p = make_uint2(lo, hi);
+}
+
 /* Element e of row r of matrix m, whose rows' addresses the lanes have given. */
 static inline uint16_t emulate_matrix_element(const unsigned char *rows, unsigned m, unsigned r, unsigned e) {
     const uint16_t *row;
