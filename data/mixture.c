@@ -39,7 +39,7 @@ void mixture_shares(int64_t *count, const double *weight, int64_t sources, int64
     for (int64_t s = 0; s < sources; s++) {
         double exact = weight[s] / sum * (double)total;
         count[s] = (int64_t)floor(exact);
-        remainder[s] = weight[s] > 0 ? exact - (double)count[s] : -1;
+        remainder[s] = exact - (double)count[s];
         given += count[s];
     }
     for (; given < total; given++) {

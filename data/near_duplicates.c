@@ -51,7 +51,7 @@ static void sketch_shingle(uint64_t bin[BINS], uint64_t rolling) {
 }
 
 /* bin = the minima of the shingles' hashes.  A bin that no shingle fell into takes its neighbour's minimum,
- * told apart by the distance, so that short documents too are compared in every band. */
+ * so that short documents too are compared in every band. */
 static void sketch(uint64_t bin[BINS], const char *text, size_t bytes) {
     static const uint64_t base = 0x9E3779B97F4A7C15u;
     uint64_t leaves = 1; /* base^SHINGLE: the weight of the byte that leaves the window */
@@ -79,7 +79,7 @@ static void sketch(uint64_t bin[BINS], const char *text, size_t bytes) {
     for (int b = 0; b < BINS; b++) {
         int away = 0;
         while (bin[(b + away) % BINS] == UINT64_MAX) away++;
-        filled[b] = away ? mix(bin[(b + away) % BINS] + (uint64_t)away * base) : bin[b];
+        filled[b] = bin[(b + away) % BINS];
     }
     memcpy(bin, filled, sizeof filled);
 }

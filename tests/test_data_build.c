@@ -131,6 +131,12 @@ static void test_plain_text_is_cut_at_blank_lines(void **state) {
     assert_int_equal(documents_next(r, &d, &e), 0);
     documents_close(r);
 
+    static const size_t lines[] = {4097, 64903, 31000}; /* a blank line right behind 4 KiB, and no other */
+    for (int i = 0; i < 100000; i++) text[i] = i == 4095 || i == 4096 || i % 1000 == 999 ? '\n' : 'a';
+    assert_int_equal(documents_open(&r, scratch_write_bytes(s, "d.txt", text, 100000), &e), 0);
+    for (int i = 0; i < 3; i++) assert_true(documents_next(r, &d, &e) == 1 && d.bytes == lines[i]);
+    documents_close(r);
+
     text[DOCUMENT_CUT_BEFORE] = 0; /* small enough to be one document */
     assert_int_equal(documents_open(&r, scratch_write_bytes(s, "b.txt", text, DOCUMENT_CUT_BEFORE), &e), 0);
     assert_int_equal(documents_next(r, &d, &e), 1);
@@ -242,6 +248,28 @@ static void test_the_seed_chooses_what_is_held_out(void **state) {
     split = near_duplicates_hold_out(n, 1e-9, 1, a); /* too little for any: the smallest, not nothing */
     assert_int_equal(split.held_out, 1);
     near_duplicates_close(n);
+}
+
+/* Of 60 pairs of documents with so many pieces in common, and so many more each, those that are found. */
+static int64_t pairs_found(uint64_t common, uint64_t own) {
+    static char text[20 * 800 + 1];
+    static uint8_t held_out[120];
+    near_duplicates *n = near_duplicates_open();
+    for (uint64_t d = 0; d < 120; d++) {
+        for (uint64_t i = 0; i < common + own; i++)
+            write_words(text + 800 * i, i < common ? 1000 * (d / 2) + i : 100000 + 1000 * d + i);
+        near_duplicates_add(n, text, 800 * (common + own));
+    }
+    near_duplicates_split split = near_duplicates_hold_out(n, 0.5, 1, held_out);
+    near_duplicates_close(n);
+    return split.groups;
+}
+
+/* Seven tenths of what either has are enough, a fifth is not. */
+static void test_how_much_is_near(void **state) {
+    (void)state;
+    assert_in_range(pairs_found(14, 3), 56, 60);
+    assert_in_range(pairs_found(4, 8), 0, 5);
 }
 
 /* Short documents have few shingles; equal ones must still meet, and different ones must not. */
@@ -409,6 +437,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_faults_in_the_text, scratch_setup, scratch_teardown),
         cmocka_unit_test(test_near_duplicates_stay_together),
         cmocka_unit_test(test_the_seed_chooses_what_is_held_out),
+        cmocka_unit_test(test_how_much_is_near),
         cmocka_unit_test(test_short_documents),
         cmocka_unit_test_setup_teardown(test_both_sides_and_their_replacement, scratch_setup,
                                         scratch_teardown),

@@ -159,6 +159,20 @@ static void test_every_version_draws_alike(void **state) {
     loader_close(l);
 }
 
+static void test_a_place_is_where_the_tokens_are(void **state) {
+    char *prefix[] = {write_tokens(*state, "a", 1000, VOCAB)};
+    data_config c = config_of(1, prefix, (const double[]){1});
+    c.stages = 1;
+    c.stage[0] = (data_stage){.after = 1, .position = 10, .seq_len = 3, .weight = {1}};
+    loader *l = open_loader(&c, 0, 7);
+    for (int64_t i = 0; i < 50; i++) {
+        int32_t tokens[SEQ_LEN + 2];
+        loader_sample(l, i >= 10, i, tokens);
+        assert_int_equal(loader_place(l, i >= 10, i).token, tokens[0]);
+    }
+    loader_close(l);
+}
+
 static void test_shares(void **state) {
     (void)state;
     int64_t count[3];
@@ -420,6 +434,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_positions_are_found_directly, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_blocks_and_epochs_differ, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_every_version_draws_alike, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_a_place_is_where_the_tokens_are, scratch_setup,
+                                        scratch_teardown),
         cmocka_unit_test(test_shares),
         cmocka_unit_test_setup_teardown(test_validation_in_file_order, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_refused_configs, scratch_setup, scratch_teardown),

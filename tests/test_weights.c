@@ -7,9 +7,11 @@
 
 #include <cmocka.h>
 
+#include "ckpt/staging.h"
 #include "ckpt/weights.h"
 #include "launch/memory.h"
 #include "tests/scratch.h"
+#include "tests/synced.h"
 
 enum { TENSORS = 5 };
 static const safetensor_spec specs[TENSORS] = {{"a", "F32", 2, {3, 5}},
@@ -65,13 +67,32 @@ static void check_weights(const scratch *s, int64_t files) {
 /* Files hold what they may, and a tensor above that is alone in its file. */
 static void test_files(void **state) {
     scratch *s = *state;
-    static const struct { int64_t max_bytes, files; } cases[] = {{1 << 20, 1}, {400, 3}, {45, 4}, {1, 5}};
-    for (int i = 0; i < 4; i++) {
+    static const struct {
+        int64_t max_bytes, files;
+    } cases[] = {{1 << 20, 1}, {400, 3}, {50, 3}, {45, 4}, {1, 5}};
+    for (int i = 0; i < 5; i++) {
         assert_int_equal(write_weights(s, cases[i].max_bytes), cases[i].files);
         check_weights(s, cases[i].files);
         assert_int_equal(scratch_files(s), cases[i].files + (cases[i].files > 1));
         scratch_empty(s);
     }
+}
+
+/* What is made beside a directory's name is on the disk before it gets that name, and the name then. */
+static void test_staging(void **state) {
+    scratch *s = *state;
+    error e = {0};
+    char *temporary, *path = scratch_path(s, "out");
+    assert_int_equal(staging_begin(path, &temporary, &e), 0);
+    synced_forget();
+    assert_int_equal(staging_commit(temporary, &e), 0);
+    mem_free(temporary);
+    assert_int_equal(synced(path), 1);
+    assert_int_equal(synced(s->directory), 1);
+    assert_int_equal(staging_begin(path, &temporary, &e), 0); /* an empty one is nobody's */
+    staging_abandon(temporary);
+    mem_free(temporary);
+    assert_int_equal(scratch_files(s), 0);
 }
 
 static void expect(const scratch *s, int code, const char *words) {
@@ -139,6 +160,7 @@ static void test_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_files, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_staging, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_refused, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
