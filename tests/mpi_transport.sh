@@ -12,6 +12,8 @@ check "a rank to itself by NCCL" sends 1 nccl "^1 ranks"
 check "2 ranks by NCCL" sends 2 nccl "^2 ranks, NCCL 2"
 check "3 ranks by NCCL" sends 3 nccl "^3 ranks, NCCL 2"
 check "3 ranks through the host" sends 3 host "^3 ranks, staged through the host (parallel.transport: host)"
+refuses "NCCL where ranks share a GPU" 2 "parallel.transport: nccl: ranks 0 and 1 share a GPU" \
+    env CARACAL_EMULATE_ONE_GPU=1 "$top/launch/run" -np 2 "$transport" nccl
 traced() { # way
     "$top/launch/run" -np 2 "$transport" "$1" "$1.json" && "${transport%/*}/timeline" check "$1.json"
 }

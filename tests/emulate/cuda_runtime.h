@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -249,7 +250,8 @@ static inline cudaError_t cudaSetDevice(int) {
 }
 static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     *p = {"emulated", (size_t)16 << 30, EMULATE_BLOCK_SHARED, 9, 0, 4, 1 << 20, {}};
-    snprintf(p->uuid.bytes, sizeof p->uuid.bytes, "%ld", (long)getpid()); /* a GPU for each rank */
+    const long gpu = getenv("CARACAL_EMULATE_ONE_GPU") ? 1 : (long)getpid(); /* else one for each rank */
+    snprintf(p->uuid.bytes, sizeof p->uuid.bytes, "%ld", gpu);
     return cudaSuccess;
 }
 static inline cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
