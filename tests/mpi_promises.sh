@@ -46,6 +46,9 @@ relaxed="--parallel.rank_invariant=false"
 check "without promise 3: 2 ranks" run everything relaxed 2 - $relaxed
 check "without promise 3: 2 ranks again" equal relaxed everything again 2 - $relaxed --parallel.threads=2 \
     --parallel.chunks=5 --parallel.expert_capacity=0.01
+joined="$relaxed --parallel.expert_parallel=2"
+check "without promise 3: 1 x 2 ranks" run everything joined 2 - $joined
+check "without promise 3: 1 x 2 ranks, rows past the capacity" equal joined everything again 2 - $joined --parallel.expert_capacity=0.01
 differs() { [ -s relaxed/metrics.jsonl ] && ! cmp -s relaxed/metrics.jsonl everything/metrics.jsonl; }
 check "without promise 3: other bits than with it" differs
 resumed() {

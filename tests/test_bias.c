@@ -97,6 +97,8 @@ static void the_rate_decays_to_nothing(void **unused) {
     real held = f.bias[0];
     step(&f, &c, 8, 0);
     assert_float_equal(f.bias[0], held, 1e-7);
+    step(&f, &c, 8, 0); /* and beyond the end */
+    assert_float_equal(f.bias[0], held, 1e-7);
 }
 
 /* What the moves of all experts have in common counts eight times, what sets them apart once. */

@@ -158,6 +158,7 @@ static void test_room(void **state) {
     scratch_write(s, "sys/fs/cgroup/memory/job/memory.usage_in_bytes", "614400\n");
     scratch_write(s, "sys/fs/cgroup/memory/job/memory.stat", "total_inactive_file 1024\n");
     assert_room(s, "3:memory:/job\n", 700, 51, 1);
+    assert_room(s, "3:mem:/job\n2:memory2:/job\n", 1100, 650, 0); /* of others */
 }
 
 /* What `caracal plan` says and a device is asked for is what a run takes, to the byte, and never more than

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "launch/files.h"
 #include "tests/scratch.h"
 #include "train/record.h"
 
@@ -80,6 +81,15 @@ int fsync(int fd) {
 
 /* After a sync that failed, what was written since the last good one may be gone, whatever a later one says.
  */
+static void what_cannot_be_written_leaves_nothing(void **state) {
+    scratch *s = *state;
+    char *path = scratch_path(s, "taken");
+    error e = {0};
+    assert_int_equal(mkdir(path, 0777), 0);
+    assert_int_equal(write_file(path, "x", 1, &e), EXIT_IO);
+    assert_int_equal(scratch_files(s), 1);
+}
+
 static void what_a_failing_disk_loses(void **state) {
     scratch *s = *state;
     record r;
@@ -106,6 +116,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_kept, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(what_is_no_file, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(what_cannot_be_written_leaves_nothing, scratch_setup,
+                                        scratch_teardown),
         cmocka_unit_test_setup_teardown(what_a_failing_disk_loses, scratch_setup, scratch_teardown),
     };
     return cmocka_run_group_tests_name("record", tests, NULL, NULL);
