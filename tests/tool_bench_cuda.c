@@ -117,6 +117,7 @@ static void time_line(machine *x, line l, double work) {
            (long)l.rows, l.held ? "held" : "", (long)a.seq, 1e3 * t,
            1e-12 * work / t * (a.seq || matrix ? 1 : 1e3), a.seq || matrix ? "TFLOP/s" : "GB/s");
     fflush(stdout);
+    fflush(x->out); /* this may be cut short */
 }
 
 static void time_products(machine *x) {
