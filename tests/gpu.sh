@@ -124,11 +124,11 @@ to_cpu_and_back() {
     train 1 f --train.steps=3 && train 1 f --train.steps=5 --device=cpu && train 1 f
 }
 part "resume: GPU, CPU, GPU" to_cpu_and_back
-if [ -e "$bundle/EMULATED" ]; then # there is always one, and each rank has its own
-    skip "refused: NCCL on one GPU, no GPU" "an emulated GPU cannot be shared, or be absent"
+CARACAL_EMULATE_ONE_GPU=1 part "refused: NCCL, 2 ranks on one GPU" says 2 "share a GPU, and NCCL wants one for each rank" \
+    train 2 g --parallel.transport=nccl
+if [ -e "$bundle/EMULATED" ]; then
+    skip "refused: no GPU" "an emulated one is always there"
 else
-    part "refused: NCCL, 2 ranks on one GPU" says 2 "share a GPU, and NCCL wants one for each rank" \
-        train 2 g --parallel.transport=nccl
     part "refused: no GPU" says 2 "no GPU can be used" env CUDA_VISIBLE_DEVICES= \
         "$caracal" train tiny.yaml --run.dir=i --device=cuda
 fi

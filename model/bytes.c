@@ -1,4 +1,4 @@
-/* How much of the backend's memory a model takes beside its weights. */
+/* How many bytes of the backend a model takes beside its weights. */
 #include "model/model.h"
 
 static model_config_all worst_of(const model_config_all *c) {
