@@ -67,6 +67,7 @@ refuses "a plan by two processes" 2 "caracal: plan is one process: start it with
 refuses "a plan for more hosts than ranks" 2 "--hosts=3: there are no more ranks than 2" "$caracal" plan tiny.yaml --ranks=2 --hosts=3
 refuses "questions and samples" 2 "--samples counts held-out text, not --choices" \
     "$caracal" evaluate base --choices=bad.jsonl --samples=3
+refuses "a tokenizer that is not there" 6 "caracal: data.tokenizer: cannot read nowhere.json" train 1 bad --data.tokenizer=nowhere.json
 refuses "an unknown data command" 2 "caracal: data bild: no such command" "$caracal" data bild
 refuses "a word among ids" 3 'input: "foo" is not a token id' sh -c 'echo 12 foo | "$0" tokenizer decode --tokenizer=tokenizer.json' "$caracal"
 check "-h, as --help" diff <("$caracal" -h) <("$caracal" --help)

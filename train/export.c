@@ -159,9 +159,9 @@ static int open_all(exporter *x, const options *o, error *e) {
         return error_set(e, EXIT_USAGE, "export is one process: start it without mpirun");
     if (session_config_of(o->word[0], path, sizeof path, e) ||
         config_load(&x->c, path, o->overrides, o->override, e) ||
-        session_checkpoint(&x->x, o->word[0], &x->k, e) || take_model_keys(x, e) ||
-        tokenizer_open(&x->tokenizer, x->c.data.tokenizer, e))
+        session_checkpoint(&x->x, o->word[0], &x->k, e) || take_model_keys(x, e))
         return e->code;
+    if (tokenizer_open(&x->tokenizer, x->c.data.tokenizer, e)) return error_within(e, "data.tokenizer");
     const char *digest = json_string_value(json_object_get(ckpt_state(x->k), "tokenizer_digest"));
     if (!digest || strcmp(digest, tokenizer_digest(x->tokenizer)))
         return error_set(

@@ -58,7 +58,7 @@ int session_open_on(session *x, comm *world, const char *config_path, int overri
     if (agree(x, OPEN_CONFIG, e)) goto failed;
     comm_set_timeout(x->world, x->c.wait_timeout);
     comm_set_overlap(x->world, x->c.parallel.overlap);
-    tokenizer_open(&x->tokenizer, x->c.data.tokenizer, e);
+    if (tokenizer_open(&x->tokenizer, x->c.data.tokenizer, e)) error_within(e, "data.tokenizer");
     if (agree(x, OPEN_TOKENIZER, e)) goto failed;
     open_files(x, config_path, files, e);
     if (agree(x, OPEN_FILES, e) || hosts_read_alike(world, &x->c, x->inputs, e) || check_tokenizer(x, e))
