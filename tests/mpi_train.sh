@@ -46,6 +46,11 @@ beyond() { # the schedule's end: the run says so at its start, and only where it
         ! train 1 within --optim.schedule_steps=6 | grep ^schedule
 }
 check "more steps than the schedule" beyond
+unheld() {
+    sed 's/, valid: [a-z.]*//' tiny.yaml >unheld.yaml && "$caracal" train unheld.yaml --run.dir=unheld --train.steps=1 --train.eval_every=1 |
+        grep '^held-out  none: train.eval_every does nothing'
+}
+check "validations of nothing" unheld
 taken() { # weights of another run; the same command again goes on, and does not take them once more
     train 2 from --init-from=base/checkpoints --train.steps=2 && train 1 from --init-from=base/checkpoints --train.steps=4 &&
         train 2 from4 --init-from=base/checkpoints --train.steps=4 --checkpoint.every=2 && cmp from/metrics.jsonl from4/metrics.jsonl &&

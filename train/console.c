@@ -107,6 +107,9 @@ void console_header(const session *x) {
         printf("schedule  ends with step %lld of %lld; from there on the learning rate is %g\n",
                (long long)p->schedule_steps, (long long)c->train.steps,
                optimizer_learning_rate(p, p->schedule_steps));
+    if (c->train.eval_every && !x->valid)
+        printf("held-out  none: train.eval_every does nothing, for no source of data.sources names a valid "
+               "file\n");
     if (s->transport[0]) printf("exchange  %s\n", s->transport);
     print_memory(s);
     fflush(stdout);
