@@ -30,8 +30,10 @@ for program in "$build"/tests/{golden,replay,timeline,transport,bench_cuda} "$bu
 done
 strip --strip-debug "$to"/bin/* # of the processor's code; what kernels say of their lines stays
 cp -r "$top"/tests/{golden,tiny.yaml,gpu.sh,gpu_libraries.sh,gpu_speed.sh,gpu_session.sh,bench_cuda_peer.py} "$top"/tests/peers/longcat_{step,cuda}.py "$to/tests/"
-mkdir "$to/tests/text" # to train on in tests/gpu.sh
-cp "$top"/model/*.[ch] "$top"/launch/*.[ch] "$to/tests/text/"
+for room in model launch; do # to train on in tests/gpu.sh
+    mkdir -p "$to/tests/text/$room"
+    cp "$top/$room"/*.[ch] "$to/tests/text/$room/"
+done
 
 # plugins whose own libraries are for networks that this machine lacks are left out
 libraries() {

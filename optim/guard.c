@@ -7,6 +7,10 @@
 
 _Static_assert(SUM_BLOCK * sizeof(float) == DIGEST_BLOCK, "the same blocks in memory and in messages");
 
+int64_t piece_block(const params *p, const piece *q) {
+    return p->param[q->param].first_block + q->offset / SUM_BLOCK;
+}
+
 static int is_behind(const real *x, const real *before, int64_t count) {
     return before ? x == before + count : !x;
 }
@@ -16,9 +20,8 @@ int64_t pieces_in_a_row(const params *p, const piece *q, int64_t n, int64_t *cou
     *count = q->count;
     for (; i < n && *count % SUM_BLOCK == 0; *count += q[i++].count) {
         const param *first = &p->param[q->param], *next = &p->param[q[i].param];
-        int64_t block = first->first_block + (q->offset + *count) / SUM_BLOCK;
         if (next->bucket != first->bucket || next->group != first->group ||
-            next->first_block + q[i].offset / SUM_BLOCK != block ||
+            piece_block(p, &q[i]) != piece_block(p, q) + *count / SUM_BLOCK ||
             !is_behind(q[i].weight, q->weight, *count) || !is_behind(q[i].gradient, q->gradient, *count) ||
             !is_behind(q[i].m, q->m, *count) || !is_behind(q[i].v, q->v, *count))
             break;
@@ -44,9 +47,6 @@ void guard_destroy(guard *g) {
     *g = (guard){0};
 }
 
-static int64_t first_block(const guard *g, const piece *q) {
-    return g->p->param[q->param].first_block + q->offset / SUM_BLOCK;
-}
 static int64_t blocks_of(const piece *q) {
     return (q->count + SUM_BLOCK - 1) / SUM_BLOCK;
 }
@@ -59,10 +59,10 @@ static const real *values_of(const piece *q, int what) {
 static void digest_now(const guard *g, int what, const piece *q, int64_t n) {
     int64_t begin = g->p->blocks, end = 0;
     for (int64_t i = 0, row, count; i < n; i += row) {
-        int64_t first = first_block(g, &q[i]);
+        int64_t first = piece_block(g->p, &q[i]);
         row = pieces_in_a_row(g->p, &q[i], n - i, &count);
         g->k->digest(g->k->ctx, count, g->table + first, values_of(&q[i], what));
-        int64_t behind = first_block(g, &q[i + row - 1]) + blocks_of(&q[i + row - 1]);
+        int64_t behind = piece_block(g->p, &q[i + row - 1]) + blocks_of(&q[i + row - 1]);
         begin = first < begin ? first : begin;
         end = behind > end ? behind : end;
     }
@@ -74,7 +74,7 @@ void guard_note(guard *g, const piece *q, int64_t n) {
     for (int what = 0; what < (n && q->m && g->note_moments ? GUARDED : 1); what++) {
         digest_now(g, what, q, n);
         for (int64_t i = 0; i < n; i++) {
-            int64_t first = first_block(g, &q[i]);
+            int64_t first = piece_block(g->p, &q[i]);
             memcpy(g->digest[what] + first, g->now + first, (size_t)blocks_of(&q[i]) * sizeof *g->now);
         }
     }
@@ -105,7 +105,7 @@ void guard_verify(guard *g, const piece *q, int64_t n) {
     for (int what = 0; what < (n && q->m && g->moments_noted ? GUARDED : 1); what++) {
         digest_now(g, what, q, n);
         for (int64_t i = 0; i < n; i++) {
-            int64_t first = first_block(g, &q[i]);
+            int64_t first = piece_block(g->p, &q[i]);
             const uint64_t *was = g->digest[what] + first, *now = g->now + first;
             for (int64_t b = 0; b < blocks_of(&q[i]) && !g->found.code; b++)
                 if (now[b] != was[b]) describe(g, what, &q[i], b * SUM_BLOCK, was[b]);

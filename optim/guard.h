@@ -15,6 +15,8 @@ typedef struct piece {
     real *weight, *gradient, *m, *v;
 } piece;
 
+/* The number of its first block, counted over the whole table. */
+int64_t piece_block(const params *p, const piece *q);
 /* How many of n pieces, one at least, are whole blocks of one bucket and group that lie behind one another,
  * in memory as in the table: one call of an operation is enough for all their `count` elements.  Such are a
  * layer's experts, of which there may be thousands. */

@@ -80,10 +80,6 @@ void optimizer_destroy(optimizer *o) {
     *o = (optimizer){0};
 }
 
-static int64_t first_block(const optimizer *o, const piece *q) {
-    return o->p->param[q->param].first_block + q->offset / SUM_BLOCK;
-}
-
 /* A bucket's dense parameters or its experts, in words. */
 static void name_group(const params *p, int64_t number, int experts, char *text, size_t size) {
     if (number == BUCKET_EMBEDDING) snprintf(text, size, "the embedding");
@@ -115,7 +111,7 @@ gradient_figures optimizer_gradient(optimizer *o) {
         const piece *q = &o->piece[i];
         i += pieces_in_a_row(p, q, o->pieces - i, &count);
         if (waits(o, p->param[q->param].bucket)) continue;
-        o->k->sum_squares(o->k->ctx, count, o->sums_table + first_block(o, q), q->gradient);
+        o->k->sum_squares(o->k->ctx, count, o->sums_table + piece_block(o->p, q), q->gradient);
     }
     twin_read(o->k, o->block_sums, o->sums_table, (size_t)p->blocks * sizeof *o->block_sums);
     comm_sum_disjoint_f64(o->mesh->world, "gradient norm", o->block_sums, (size_t)p->blocks);
@@ -258,7 +254,7 @@ uint64_t optimizer_digest(optimizer *o, int which) {
         const piece *q = &o->piece[i];
         const real *x = which == 0 ? q->weight : which == 1 ? q->m : q->v;
         i += pieces_in_a_row(o->p, q, o->pieces - i, &count);
-        o->k->digest(o->k->ctx, count, o->digests_table + first_block(o, q), x);
+        o->k->digest(o->k->ctx, count, o->digests_table + piece_block(o->p, q), x);
     }
     twin_read(o->k, o->block_digests, o->digests_table, (size_t)o->p->blocks * sizeof *o->block_digests);
     comm_sum_disjoint_u64(o->mesh->world, "digest of parameters", o->block_digests, (size_t)o->p->blocks);

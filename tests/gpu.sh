@@ -101,9 +101,9 @@ done
 for case in shortcut sequential mtp_pid deep; do part "golden: $case" golden $case; done
 
 cp "$bundle/tests/tiny.yaml" .
-"$caracal" tokenizer train --vocab-size=512 --out=tokenizer.json "$bundle"/tests/text/* >log 2>&1 &&
-    "$caracal" data build --tokenizer=tokenizer.json --out=code --valid-fraction=0.2 "$bundle"/tests/text/*.c >>log 2>&1 &&
-    "$caracal" data build --tokenizer=tokenizer.json --out=prose --valid-fraction=0.3 "$bundle"/tests/text/*.h >>log 2>&1 ||
+"$caracal" tokenizer train --vocab-size=512 --out=tokenizer.json "$bundle"/tests/text/*/* >log 2>&1 &&
+    "$caracal" data build --tokenizer=tokenizer.json --out=code --valid-fraction=0.2 "$bundle"/tests/text/*/*.c >>log 2>&1 &&
+    "$caracal" data build --tokenizer=tokenizer.json --out=prose --valid-fraction=0.3 "$bundle"/tests/text/*/*.h >>log 2>&1 ||
     { cat log; exit 2; }
 n=${CARACAL_GPU_STEPS:-30}
 steps="--train.steps=$n --checkpoint.every=$((n / 3)) --checkpoint.keep=2" # the third may be that of a run that was cut short

@@ -36,8 +36,8 @@ matrix() {
     python "$bundle/tests/bench_cuda_peer.py" "$out/bench-cuda.json" "$out/bench-cuda-peer.json"
 }
 step() {
-    "$caracal" tokenizer train --vocab-size=512 --out=tokenizer.json "$bundle"/tests/text/* >log 2>&1 &&
-        "$caracal" data build --tokenizer=tokenizer.json --out=text --valid-fraction=0.3 "$bundle"/tests/text/* >>log 2>&1 ||
+    "$caracal" tokenizer train --vocab-size=512 --out=tokenizer.json "$bundle"/tests/text/*/* >log 2>&1 &&
+        "$caracal" data build --tokenizer=tokenizer.json --out=text --valid-fraction=0.3 "$bundle"/tests/text/*/* >>log 2>&1 ||
         { cat log; return 1; }
     # the configuration with this text; a run that ends is saved, which takes longer than these steps, so this one is ended
     awk '/^[a-z]/ { keep = $1 != "data:" && $1 != "checkpoint:" } keep' "$config" >step.yaml

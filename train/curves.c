@@ -106,10 +106,6 @@ static int same_steps(const arm_run *a, const arm_run *b) {
            !memcmp(a->axis[OVER_STEPS], b->axis[OVER_STEPS], (size_t)a->points * sizeof(double));
 }
 
-static long long last_step(const arm_run *r) {
-    return r->log[r->parts - 1].last;
-}
-
 /* The same run among an arm's runs or their parts would make a spread of nothing. */
 static int refuse_twins(const arm *a, const char *word, error *e) {
     struct stat seen[ARM_RUNS * ARM_PARTS];
@@ -152,7 +148,7 @@ int curves_arm(curves *c, const char *word, error *e) {
                     error_set(e, EXIT_USAGE,
                               "%s: its runs have other steps than one another: %s ends with step %lld, the "
                               "first with step %lld",
-                              word, run, last_step(&a->run[a->runs - 1]), last_step(&a->run[0]));
+                              word, run, arm_run_last(&a->run[a->runs - 1]), arm_run_last(&a->run[0]));
         }
         if (!code) code = refuse_twins(a, word, e);
     }

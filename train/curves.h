@@ -18,6 +18,9 @@ typedef struct arm_run {
     double *value[CURVE_KEYS]; /* [width + 1][points]: each layer, and last the mean of them */
     int64_t width[CURVE_KEYS]; /* layers of a key, those that every part has; or 1 */
 } arm_run;
+static inline long long arm_run_last(const arm_run *r) { /* step */
+    return r->log[r->parts - 1].last;
+}
 
 typedef struct arm {
     char panel[48], name[48]; /* panel: which of the pictures beside one another it is in */

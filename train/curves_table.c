@@ -105,8 +105,7 @@ void curves_phases(const curves *c) {
         for (int m = 0; m <= c->marks; m++) {
             const arm_run *r = &c->arm[i].run[0];
             double last = m < c->marks ? c->mark[m].at : r->axis[OVER_STEPS][r->points - 1];
-            double shown =
-                m < c->marks ? last : (double)r->log[r->parts - 1].last; /* last: of a bin the middle */
+            double shown = m < c->marks ? last : (double)arm_run_last(r); /* last: of a bin the middle */
             double furthest = NAN, within = 0;
             printf("| %s | %.0f to %.0f", c->arm[i].name,
                    fmax(shown - (double)c->smooth + 1, (double)r->log[0].first), shown);

@@ -21,13 +21,13 @@ typedef struct generation {
     double seconds;
     int64_t made; /* tokens, by all prompts */
     int outgrown; /* a text was longer than seq_len */
+    int terminal; /* a person reads along */
 } generation;
 
-/* A person reads along. */
 static void show(const generation *g, const char *text, size_t bytes) {
     if (comm_rank(g->x.world) != 0) return;
     fwrite(text, 1, bytes, stdout);
-    if (console_on_terminal()) fflush(stdout);
+    if (g->terminal) fflush(stdout);
 }
 
 /* Continues a prompt, the text-th, by g->count tokens or to the end of the document.  The model sees at most
@@ -64,7 +64,7 @@ static int answer(generation *g, const char *prompt, uint64_t text, error *e) {
     if (!ids.count) return error_set(e, EXIT_USAGE, "--prompt=: a text is wanted");
     ids.id = mem_grow(ids.id, (size_t)(ids.count + g->count) * sizeof *ids.id, "tokens");
     show(g, prompt, strlen(prompt));
-    if (console_on_terminal()) show(g, "\342\226\270", 3); /* where the model takes over */
+    if (g->terminal) show(g, "\342\226\270", 3); /* where the model takes over */
     const double began = comm_clock();
     continue_prompt(g, &ids, text);
     g->seconds += comm_clock() - began;
@@ -103,7 +103,7 @@ int generate_command(int argc, char **argv) {
     const char *prompt[MAX_PROMPTS];
     int prompts = 0;
     int64_t seed = 1;
-    generation g = {.how = {.temperature = 0, .top_p = 1}, .count = 64};
+    generation g = {.how = {.temperature = 0, .top_p = 1}, .count = 64, .terminal = console_on_terminal()};
     const option known[] = {{"tokens", .integer = &g.count, .min = 1, .max = 1 << 20},
                             {"prompt", .text = prompt, .most = MAX_PROMPTS, .given = &prompts},
                             {"temperature", .real = &g.how.temperature, .min = 0, .max = 1e6},
